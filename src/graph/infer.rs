@@ -1,0 +1,99 @@
+//! Facts through the graph: what each value is, for given facts of the inputs.
+
+use super::{Graph, ValueId};
+use crate::error::{At, Result, ensure};
+use crate::ops::{Budget, Inputs, Op};
+use crate::tensor::{Fact, Tensor};
+
+/// Shape arithmetic up to this many elements is folded while inferring.
+const FOLDED_ELEMENTS: usize = 4096;
+
+impl Graph {
+    pub(super) fn infer_node(
+        &self,
+        name: &str,
+        op: &dyn Op,
+        inputs: &[Option<ValueId>],
+        outputs: usize,
+    ) -> Result<Vec<Fact>> {
+        let facts: Vec<Option<&Fact>> = inputs.iter().map(|v| v.map(|v| &self.values[v.index()].fact)).collect();
+        infer_op(op, &facts, outputs, None).at(|| format!("node {name:?} ({})", op.name()))
+    }
+
+    /// The fact of every value, by index, for these facts of the inputs. Shape arithmetic is folded on the way.
+    ///
+    /// # Errors
+    /// What an operator's inference says, with the node as its place.
+    pub fn infer_values(&self, inputs: &[Fact], budget: &Budget) -> Result<Vec<Fact>> {
+        ensure!(inputs.len() == self.inputs.len(), InvalidInput, "{} inputs, not {}", self.inputs.len(), inputs.len());
+        let mut facts: Vec<Fact> = self.values.iter().map(|v| v.fact.clone()).collect();
+        for (id, fact) in self.inputs.iter().zip(inputs) {
+            let declared = &self.values[id.index()];
+            facts[id.index()] = declared.fact.unify(fact).at(|| format!("input {:?}", declared.name))?;
+        }
+        for (_, node) in self.nodes()? {
+            let known: Vec<Option<&Fact>> = node.inputs.iter().map(|v| v.map(|v| &facts[v.index()])).collect();
+            let inferred =
+                infer_op(node.op.as_ref(), &known, node.outputs.len(), Some(budget)).at(|| node.to_string())?;
+            for (output, fact) in node.outputs.iter().zip(inferred) {
+                if let Some(output) = output {
+                    facts[output.index()] = fact;
+                }
+            }
+        }
+        Ok(facts)
+    }
+}
+
+/// An operator's facts, with content that is wholly known turned into a value, and, given a budget, with the outputs
+/// computed where every input is a small constant.
+fn infer_op(op: &dyn Op, inputs: &[Option<&Fact>], outputs: usize, budget: Option<&Budget>) -> Result<Vec<Fact>> {
+    let mut facts = op.infer(Inputs::new(inputs))?;
+    ensure!(facts.len() >= outputs, InvalidModel, "{outputs} outputs are named, {} exist", facts.len());
+    for fact in &mut facts {
+        content_to_value(fact)?;
+    }
+    if let Some(budget) = budget
+        && let Some(values) = fold(op, inputs, &facts, budget)
+    {
+        for (fact, value) in facts.iter_mut().zip(values) {
+            *fact = Fact::constant(value);
+        }
+    }
+    Ok(facts)
+}
+
+fn content_to_value(fact: &mut Fact) -> Result<()> {
+    if fact.value.is_none()
+        && let (Some(content), Some(rank)) = (&fact.content, fact.rank())
+        && rank <= 1
+        && let Some(elements) = content.iter().map(|d| d.known().map(|n| n as i64)).collect::<Option<Vec<_>>>()
+    {
+        let value = Tensor::vector(elements).cast(fact.dtype)?;
+        let shape: Vec<usize> = if rank == 0 { vec![] } else { vec![content.len()] };
+        *fact = Fact::constant(value.reshaped(shape)?);
+    }
+    Ok(())
+}
+
+/// The outputs of a pure operator on constants, where all of it is small. An operator that fails here is left to fail
+/// when it runs, since it may stand in a branch that never does.
+fn fold(op: &dyn Op, inputs: &[Option<&Fact>], facts: &[Fact], budget: &Budget) -> Option<Vec<Tensor>> {
+    if !op.is_pure() || facts.iter().all(|f| f.value.is_some()) {
+        return None;
+    }
+    let small = |fact: &Fact| fact.concrete_shape().is_some_and(|s| s.len() <= FOLDED_ELEMENTS);
+    if inputs.is_empty() || !facts.iter().all(small) {
+        return None;
+    }
+    let values: Vec<Option<&Tensor>> = inputs
+        .iter()
+        .map(|fact| match fact {
+            None => Some(None),
+            Some(fact) if small(fact) => fact.value.as_ref().map(Some),
+            Some(_) => None,
+        })
+        .collect::<Option<_>>()?;
+    budget.step().ok()?;
+    op.eval(Inputs::new(&values), budget).ok()
+}

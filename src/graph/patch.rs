@@ -1,0 +1,205 @@
+//! The one way to change a graph: new nodes, and values that replace others, applied and checked as a whole.
+
+use super::{Graph, NodeId, ValueId};
+use crate::error::{At, Result, bail};
+use crate::ops::Op;
+use crate::tensor::Tensor;
+use std::sync::{Arc, OnceLock};
+
+/// A value in a patch: one of the graph, or one that the patch makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operand {
+    /// A value of the graph.
+    Existing(ValueId),
+    /// The value that the patch made as its n-th.
+    New(usize),
+}
+
+impl From<ValueId> for Operand {
+    fn from(id: ValueId) -> Self {
+        Operand::Existing(id)
+    }
+}
+
+enum Made {
+    Constant(String, Tensor),
+    Output { node: usize, slot: usize },
+}
+
+struct NewNode {
+    name: String,
+    op: Arc<dyn Op>,
+    inputs: Vec<Option<Operand>>,
+    outputs: usize,
+}
+
+/// A change to a graph, built up and then [applied](Graph::apply).
+///
+/// Nothing is removed by name: a node falls when nothing takes its outputs any more.
+#[derive(Default)]
+pub struct Patch {
+    made: Vec<Made>,
+    nodes: Vec<NewNode>,
+    replaced: Vec<(ValueId, Operand)>,
+}
+
+impl Patch {
+    /// An empty patch.
+    #[must_use]
+    pub fn new() -> Self {
+        Patch::default()
+    }
+
+    /// Adds a constant.
+    pub fn constant(&mut self, name: &str, value: Tensor) -> Operand {
+        self.made.push(Made::Constant(name.to_owned(), value));
+        Operand::New(self.made.len() - 1)
+    }
+
+    /// Adds a node with `outputs` outputs.
+    pub fn node(&mut self, name: &str, op: Arc<dyn Op>, inputs: &[Option<Operand>], outputs: usize) -> Vec<Operand> {
+        let node = self.nodes.len();
+        self.nodes.push(NewNode { name: name.to_owned(), op, inputs: inputs.to_vec(), outputs });
+        (0..outputs)
+            .map(|slot| {
+                self.made.push(Made::Output { node, slot });
+                Operand::New(self.made.len() - 1)
+            })
+            .collect()
+    }
+
+    /// Adds a node with one output whose inputs are all present.
+    pub fn op(&mut self, name: &str, op: impl Op, inputs: &[Operand]) -> Operand {
+        let inputs: Vec<_> = inputs.iter().map(|&o| Some(o)).collect();
+        self.node(name, Arc::new(op), &inputs, 1)[0]
+    }
+
+    /// Lets everything that takes `old` take `new` instead, outputs of the graph included.
+    pub fn replace(&mut self, old: ValueId, new: impl Into<Operand>) {
+        self.replaced.push((old, new.into()));
+    }
+}
+
+impl Graph {
+    /// Applies a patch: adds its nodes, infers their facts, lets the new values take over the users of the old ones,
+    /// and drops the nodes that nothing needs any more. A graph output keeps its name.
+    ///
+    /// # Errors
+    /// What inference says of a new node; [`Shape`](crate::ErrorKind::Shape) when a value would be replaced by one of
+    /// another dtype or a contradicting shape; [`InvalidModel`](crate::ErrorKind::InvalidModel) for a cycle. The graph
+    /// is not usable after an error: throw it away.
+    pub fn apply(&mut self, patch: Patch) -> Result<()> {
+        let Patch { made, nodes, replaced } = patch;
+        let mut ids: Vec<Option<ValueId>> = vec![None; made.len()];
+        for (index, made) in made.iter().enumerate() {
+            if let Made::Constant(name, value) = made {
+                ids[index] = Some(self.constant(name, value.clone())?);
+            }
+        }
+        for (position, new) in nodes.into_iter().enumerate() {
+            let resolve = |operand: &Option<Operand>| match operand {
+                None => Ok(None),
+                Some(Operand::Existing(id)) => Ok(Some(*id)),
+                Some(Operand::New(n)) => match ids.get(*n).copied().flatten() {
+                    Some(id) => Ok(Some(id)),
+                    None => bail!(Internal, "a patch uses a value before making it"),
+                },
+            };
+            let inputs: Vec<Option<ValueId>> = new.inputs.iter().map(resolve).collect::<Result<_>>()?;
+            let base = if new.name.is_empty() { new.op.name() } else { new.name.as_str() };
+            let names: Vec<String> =
+                (0..new.outputs).map(|slot| format!("{base}#{}.{slot}", self.values.len())).collect();
+            let names: Vec<Option<&str>> = names.iter().map(|n| Some(n.as_str())).collect();
+            let outputs = self.node(&new.name, new.op, &inputs, &names)?;
+            for (index, made) in made.iter().enumerate() {
+                if let Made::Output { node, slot } = made
+                    && *node == position
+                {
+                    ids[index] = outputs[*slot];
+                }
+            }
+        }
+        for (old, new) in replaced {
+            let new = match new {
+                Operand::Existing(id) => id,
+                Operand::New(n) => match ids.get(n).copied().flatten() {
+                    Some(id) => id,
+                    None => bail!(Internal, "a patch replaces by a value that it did not make"),
+                },
+            };
+            self.take_over(old, new)?;
+        }
+        self.order = OnceLock::new();
+        self.sweep();
+        self.order().map(|_| ())
+    }
+
+    fn take_over(&mut self, old: ValueId, new: ValueId) -> Result<()> {
+        if old == new {
+            return Ok(());
+        }
+        let place = || format!("value {:?}", self.values[old.index()].name);
+        let mut fact = self.values[new.index()].fact.unify(&self.values[old.index()].fact).at(place)?;
+        fact.value = self.values[new.index()].fact.value.clone();
+        self.values[new.index()].fact = fact;
+        let users = std::mem::take(&mut self.values[old.index()].users);
+        for &user in &users {
+            if let Some(node) = &mut self.nodes[user.index()] {
+                for input in node.inputs.iter_mut().flatten().filter(|v| **v == old) {
+                    *input = new;
+                }
+            }
+        }
+        self.values[new.index()].users.extend(users);
+        if self.is_output(old) {
+            for output in self.outputs.iter_mut().filter(|v| **v == old) {
+                *output = new;
+            }
+            if self.values[new.index()].producer.is_some() {
+                let name = std::mem::take(&mut self.values[old.index()].name);
+                self.values[new.index()].name = name;
+            }
+        }
+        Ok(())
+    }
+
+    /// Drops every node none of whose outputs is taken by a node or yielded by the graph.
+    pub(crate) fn sweep(&mut self) {
+        let mut output = vec![false; self.values.len()];
+        for id in &self.outputs {
+            output[id.index()] = true;
+        }
+        let mut candidates: Vec<usize> = (0..self.nodes.len()).collect();
+        while let Some(index) = candidates.pop() {
+            let Some(node) = &self.nodes[index] else { continue };
+            let needed = |v: &ValueId| output[v.index()] || !self.values[v.index()].users.is_empty();
+            if node.outputs.iter().flatten().any(needed) {
+                continue;
+            }
+            let Some(node) = self.nodes[index].take() else { continue };
+            for input in node.inputs.iter().flatten() {
+                let value = &mut self.values[input.index()];
+                if let Some(position) = value.users.iter().position(|u| u.index() == index) {
+                    value.users.swap_remove(position);
+                }
+                if value.users.is_empty()
+                    && let Some((producer, _)) = value.producer
+                {
+                    candidates.push(producer.index());
+                }
+            }
+            for value in node.outputs.iter().flatten() {
+                self.values[value.index()].producer = None;
+            }
+            self.order = OnceLock::new();
+        }
+    }
+
+    /// The nodes by id that are alive now, for a pass that patches while it walks.
+    ///
+    /// # Errors
+    /// As [`order`](Graph::order).
+    pub fn node_ids(&self) -> Result<Vec<NodeId>> {
+        Ok(self.order()?.to_vec())
+    }
+}

@@ -1,0 +1,5 @@
+//! Attention and rotary embedding.
+
+use super::OpDef;
+
+pub(super) const OPS: &[OpDef] = &[];

@@ -1,0 +1,5 @@
+//! If, Loop and Scan.
+
+use super::OpDef;
+
+pub(super) const OPS: &[OpDef] = &[];

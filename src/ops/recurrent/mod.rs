@@ -1,0 +1,5 @@
+//! RNN, GRU and LSTM.
+
+use super::OpDef;
+
+pub(super) const OPS: &[OpDef] = &[];

@@ -1,0 +1,113 @@
+//! Shared, immutable bytes with the alignment that kernels want, or borrowed from a file mapping or a caller's vector.
+
+use super::dtype::Element;
+use bytemuck::{Pod, Zeroable};
+use bytes::Bytes;
+use std::fmt;
+use std::sync::Arc;
+
+/// Bytes that own memory get this alignment: a cache line, and a 512-bit vector.
+pub(crate) const ALIGN: usize = 64;
+
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C, align(64))]
+struct Line([u8; ALIGN]);
+
+/// Shared bytes. A clone shares them; they are never changed while shared.
+#[derive(Clone)]
+pub struct Buffer(Repr);
+
+#[derive(Clone)]
+enum Repr {
+    Lines(Arc<[Line]>, usize),
+    Owner(Arc<dyn AsBytes>),
+    Shared(Bytes),
+}
+
+trait AsBytes: Send + Sync {
+    fn as_bytes(&self) -> &[u8];
+}
+
+struct Elements<T>(Vec<T>);
+
+impl<T: Element> AsBytes for Elements<T> {
+    fn as_bytes(&self) -> &[u8] {
+        bytemuck::cast_slice(&self.0)
+    }
+}
+
+impl Buffer {
+    /// `len` zeroed bytes, aligned to a cache line.
+    #[must_use]
+    pub fn zeroed(len: usize) -> Self {
+        let lines: Arc<[Line]> = std::iter::repeat_n(Line::zeroed(), len.div_ceil(ALIGN)).collect();
+        Buffer(Repr::Lines(lines, len))
+    }
+
+    /// Takes over a vector without a copy; the alignment is that of `T`.
+    #[must_use]
+    pub fn from_vec<T: Element>(elements: Vec<T>) -> Self {
+        Buffer(Repr::Owner(Arc::new(Elements(elements))))
+    }
+
+    /// Shares bytes that somebody else owns: a file mapping, a received message.
+    #[must_use]
+    pub fn from_bytes(bytes: Bytes) -> Self {
+        Buffer(Repr::Shared(bytes))
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub fn as_slice(&self) -> &[u8] {
+        match &self.0 {
+            Repr::Lines(lines, len) => &bytemuck::cast_slice(lines)[..*len],
+            Repr::Owner(owner) => owner.as_bytes(),
+            Repr::Shared(bytes) => bytes,
+        }
+    }
+
+    /// The bytes to change, where nobody else shares them.
+    pub(crate) fn as_mut_slice(&mut self) -> Option<&mut [u8]> {
+        match &mut self.0 {
+            Repr::Lines(lines, len) => {
+                let lines = Arc::get_mut(lines)?;
+                Some(&mut bytemuck::cast_slice_mut(lines)[..*len])
+            }
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Debug for Buffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Buffer({} bytes)", self.as_slice().len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn owned_bytes_are_aligned_and_zero() {
+        let buffer = Buffer::zeroed(100);
+        assert_eq!(buffer.as_slice().as_ptr() as usize % ALIGN, 0);
+        assert_eq!(buffer.as_slice(), [0; 100]);
+    }
+
+    #[test]
+    fn a_vector_is_taken_over_without_a_copy() {
+        let elements = vec![1.0f32, 2.0];
+        let address = elements.as_ptr() as usize;
+        assert_eq!(Buffer::from_vec(elements).as_slice().as_ptr() as usize, address);
+    }
+
+    #[test]
+    fn shared_bytes_are_not_mutable() {
+        let mut buffer = Buffer::zeroed(8);
+        let second = buffer.clone();
+        assert!(buffer.as_mut_slice().is_none());
+        drop(second);
+        assert!(buffer.as_mut_slice().is_some());
+    }
+}
