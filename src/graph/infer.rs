@@ -2,6 +2,7 @@
 
 use super::{Graph, ValueId};
 use crate::error::{At, Result, ensure};
+use crate::ops::control::has_bodies;
 use crate::ops::{Budget, Inputs, Op};
 use crate::tensor::{Fact, Tensor};
 
@@ -79,7 +80,7 @@ fn content_to_value(fact: &mut Fact) -> Result<()> {
 /// The outputs of a pure operator on constants, where all of it is small. An operator that fails here is left to fail
 /// when it runs, since it may stand in a branch that never does.
 fn fold(op: &dyn Op, inputs: &[Option<&Fact>], facts: &[Fact], budget: &Budget) -> Option<Vec<Tensor>> {
-    if !op.is_pure() || facts.iter().all(|f| f.value.is_some()) {
+    if !op.is_pure() || has_bodies(op) || facts.iter().all(|f| f.value.is_some()) {
         return None;
     }
     let small = |fact: &Fact| fact.concrete_shape().is_some_and(|s| s.len() <= FOLDED_ELEMENTS);

@@ -118,3 +118,35 @@ impl Budget {
         self.used.fetch_sub(value.as_bytes().len(), Ordering::Relaxed);
     }
 }
+
+/// Bytes that count as alive until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Held<'a> {
+    budget: &'a Budget,
+    bytes: usize,
+}
+
+impl Budget {
+    /// Counts nothing yet; see [`Held::set`].
+    pub(crate) fn hold(&self) -> Held<'_> {
+        Held { budget: self, bytes: 0 }
+    }
+}
+
+impl Held<'_> {
+    /// Admits what exceeds the bytes held so far, and holds `bytes` from now on.
+    pub(crate) fn set(&mut self, bytes: usize) -> Result<()> {
+        let more = bytes.saturating_sub(self.bytes);
+        self.budget.admit_bytes(more)?;
+        self.budget.used.fetch_add(more, Ordering::Relaxed);
+        self.budget.used.fetch_sub(self.bytes.saturating_sub(bytes), Ordering::Relaxed);
+        self.bytes = bytes;
+        Ok(())
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}

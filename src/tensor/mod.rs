@@ -17,7 +17,7 @@ pub use dim::{Dim, Symbol};
 pub use dtype::{DType, Element};
 pub use fact::Fact;
 pub use shape::Shape;
-pub(crate) use shape::{broadcast_index, broadcast_shapes};
+pub(crate) use shape::{broadcast_index, broadcast_shapes, normalize_axis};
 pub use tensor::Tensor;
 
 pub(crate) use dtype::{with_bits, with_dtype, with_float, with_number};
