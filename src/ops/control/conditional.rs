@@ -1,7 +1,7 @@
 //! `If`: one of two bodies, chosen by a value.
 
-use super::facts::{infer_body, join};
 use super::captured;
+use super::facts::{infer_body, join};
 use crate::error::{Result, ensure};
 use crate::ops::{Attrs, Body, Budget, Inputs, NodeReader, Op, Reading};
 use crate::tensor::{Fact, Tensor};
