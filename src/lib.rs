@@ -2,6 +2,7 @@
 
 pub mod error;
 pub mod graph;
+pub mod kernels;
 pub mod ops;
 pub mod tensor;
 

@@ -1,0 +1,270 @@
+//! The small vector vocabulary that generic kernel bodies are written in: 16, 8 or 4 lanes of 32 bits.
+
+/// A kernel written once, to be compiled for each instruction set: see the [module](super) page.
+pub trait Body {
+    /// What the kernel returns.
+    type Output;
+    /// The kernel itself; mark the implementation `#[inline(always)]`.
+    fn run<S: Simd>(self, s: S) -> Self::Output;
+}
+
+/// Vectors of one instruction set. A value of the implementing type is the proof that the machine has it.
+///
+/// Pointers need no alignment. `*_part` forms touch only the first `n <= LANES` elements; loads fill the other lanes
+/// with zero.
+///
+/// # Safety of the pointer methods
+/// Loads need `LANES` (or `n`) readable elements behind the pointer, stores as many writable ones.
+#[allow(clippy::missing_safety_doc)]
+pub trait Simd: Copy + Send + Sync + 'static {
+    /// `LANES` floats.
+    type F32: Copy;
+    /// `LANES` 32-bit integers.
+    type I32: Copy;
+    /// One truth value a lane.
+    type Mask: Copy;
+    /// Accumulators of the integer dot product of `LANES` columns; see [`Simd::dot`].
+    type Dot: Copy;
+    /// Four bytes of A for every lane, as the integer dot product wants them.
+    type DotA: Copy;
+    /// `LANES` groups of four signed bytes of B, as the integer dot product wants them.
+    type DotB: Copy;
+
+    /// 32-bit lanes of a vector.
+    const LANES: usize;
+    /// Vector registers; bodies size their accumulator blocks by it.
+    const REGISTERS: usize;
+
+    /// Every lane `x`.
+    fn splat(self, x: f32) -> Self::F32;
+    /// Loads `LANES` floats.
+    unsafe fn load(self, p: *const f32) -> Self::F32;
+    /// Loads `n` floats, zero after them.
+    unsafe fn load_part(self, p: *const f32, n: usize) -> Self::F32;
+    /// Stores `LANES` floats.
+    unsafe fn store(self, p: *mut f32, v: Self::F32);
+    /// Stores the first `n` floats.
+    unsafe fn store_part(self, p: *mut f32, n: usize, v: Self::F32);
+    /// `a + b`.
+    fn add(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// `a - b`.
+    fn sub(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// `a * b`.
+    fn mul(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// `a / b`.
+    fn div(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// `a * b + c`, rounded once where the machine can (not by the portable set).
+    fn fma(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32;
+    /// `c - a * b`, rounded as [`Simd::fma`].
+    fn fnma(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32;
+    /// `a < b ? a : b`, so `b` where either is NaN.
+    fn min(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// `a > b ? a : b`, so `b` where either is NaN.
+    fn max(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// Without its sign.
+    fn abs(self, a: Self::F32) -> Self::F32;
+    /// With its sign turned.
+    #[inline(always)]
+    fn neg(self, a: Self::F32) -> Self::F32 {
+        self.from_bits(self.xor_i32(self.to_bits(a), self.splat_i32(i32::MIN)))
+    }
+    /// The square root, correctly rounded.
+    fn sqrt(self, a: Self::F32) -> Self::F32;
+    /// To the nearest integer, ties to even.
+    fn round(self, a: Self::F32) -> Self::F32;
+    /// To the next integer down.
+    fn floor(self, a: Self::F32) -> Self::F32;
+    /// `a < b`; false where either is NaN.
+    fn lt(self, a: Self::F32, b: Self::F32) -> Self::Mask;
+    /// `a <= b`; false where either is NaN.
+    fn le(self, a: Self::F32, b: Self::F32) -> Self::Mask;
+    /// `a == b`; false where either is NaN.
+    fn eq(self, a: Self::F32, b: Self::F32) -> Self::Mask;
+    /// `mask ? a : b`.
+    fn select(self, mask: Self::Mask, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// `mask ? a : b` of integers.
+    #[inline(always)]
+    fn select_i32(self, mask: Self::Mask, a: Self::I32, b: Self::I32) -> Self::I32 {
+        self.to_bits(self.select(mask, self.from_bits(a), self.from_bits(b)))
+    }
+    /// The lanes of `v` summed, always in the same order (halves folded together).
+    fn sum(self, v: Self::F32) -> f32;
+    /// The largest lane; unspecified where one is NaN.
+    fn max_lane(self, v: Self::F32) -> f32;
+    /// The smallest lane; unspecified where one is NaN.
+    fn min_lane(self, v: Self::F32) -> f32;
+
+    /// Every lane `x`.
+    fn splat_i32(self, x: i32) -> Self::I32;
+    /// Loads `LANES` integers.
+    unsafe fn load_i32(self, p: *const i32) -> Self::I32;
+    /// Loads `n` integers, zero after them.
+    #[inline(always)]
+    unsafe fn load_i32_part(self, p: *const i32, n: usize) -> Self::I32 {
+        // SAFETY: as the caller promises; the lanes are of the same size.
+        self.to_bits(unsafe { self.load_part(p.cast(), n) })
+    }
+    /// Stores `LANES` integers.
+    unsafe fn store_i32(self, p: *mut i32, v: Self::I32);
+    /// Stores the first `n` integers.
+    #[inline(always)]
+    unsafe fn store_i32_part(self, p: *mut i32, n: usize, v: Self::I32) {
+        // SAFETY: as the caller promises; the lanes are of the same size.
+        unsafe { self.store_part(p.cast(), n, self.from_bits(v)) }
+    }
+    /// `a + b`, wrapping.
+    fn add_i32(self, a: Self::I32, b: Self::I32) -> Self::I32;
+    /// `a - b`, wrapping.
+    fn sub_i32(self, a: Self::I32, b: Self::I32) -> Self::I32;
+    /// `a * b`, the low half.
+    fn mul_i32(self, a: Self::I32, b: Self::I32) -> Self::I32;
+    /// The smaller.
+    fn min_i32(self, a: Self::I32, b: Self::I32) -> Self::I32;
+    /// The larger.
+    fn max_i32(self, a: Self::I32, b: Self::I32) -> Self::I32;
+    /// Bitwise and.
+    fn and_i32(self, a: Self::I32, b: Self::I32) -> Self::I32;
+    /// Bitwise or.
+    fn or_i32(self, a: Self::I32, b: Self::I32) -> Self::I32;
+    /// Bitwise exclusive or.
+    fn xor_i32(self, a: Self::I32, b: Self::I32) -> Self::I32;
+    /// Shifted left by `n < 32` bits.
+    fn shl_i32(self, a: Self::I32, n: i32) -> Self::I32;
+    /// Shifted right by `n < 32` bits, the sign drawn in.
+    fn sar_i32(self, a: Self::I32, n: i32) -> Self::I32;
+    /// Shifted right by `n < 32` bits, zero drawn in.
+    fn shr_i32(self, a: Self::I32, n: i32) -> Self::I32;
+    /// `a > b`.
+    fn gt_i32(self, a: Self::I32, b: Self::I32) -> Self::Mask;
+    /// `a == b`.
+    fn eq_i32(self, a: Self::I32, b: Self::I32) -> Self::Mask;
+
+    /// The nearest integer, ties to even; `i32::MIN` for NaN and what does not fit.
+    fn to_i32(self, a: Self::F32) -> Self::I32;
+    /// The nearest float.
+    fn from_i32(self, a: Self::I32) -> Self::F32;
+    /// The same bits as integers.
+    fn to_bits(self, a: Self::F32) -> Self::I32;
+    /// The same bits as floats.
+    fn from_bits(self, a: Self::I32) -> Self::F32;
+
+    /// Loads `LANES` bytes, widened.
+    unsafe fn load_u8(self, p: *const u8) -> Self::I32;
+    /// Loads `LANES` signed bytes, widened.
+    unsafe fn load_i8(self, p: *const i8) -> Self::I32;
+    /// Stores `LANES` bytes, saturated to 0..=255.
+    unsafe fn store_u8(self, p: *mut u8, v: Self::I32);
+    /// Stores `LANES` signed bytes, saturated to -128..=127.
+    unsafe fn store_i8(self, p: *mut i8, v: Self::I32);
+    /// Loads `LANES` half-precision floats.
+    unsafe fn load_f16(self, p: *const u16) -> Self::F32;
+    /// Stores `LANES` half-precision floats, ties to even.
+    unsafe fn store_f16(self, p: *mut u16, v: Self::F32);
+
+    /// Loads `LANES` 16-bit words, widened with zeros.
+    unsafe fn load_u16(self, p: *const u16) -> Self::I32;
+    /// Stores the low 16 bits of every lane.
+    unsafe fn store_u16(self, p: *mut u16, v: Self::I32);
+    /// Loads `LANES` bfloat16.
+    #[inline(always)]
+    unsafe fn load_bf16(self, p: *const u16) -> Self::F32 {
+        // SAFETY: as the caller promises.
+        self.from_bits(self.shl_i32(unsafe { self.load_u16(p) }, 16))
+    }
+    /// Stores `LANES` bfloat16, ties to even; NaN stays NaN.
+    #[inline(always)]
+    unsafe fn store_bf16(self, p: *mut u16, v: Self::F32) {
+        let bits = self.to_bits(v);
+        let odd = self.and_i32(self.shr_i32(bits, 16), self.splat_i32(1));
+        let rounded = self.add_i32(bits, self.add_i32(odd, self.splat_i32(0x7fff)));
+        let quiet = self.or_i32(bits, self.splat_i32(0x0040_0000));
+        let kept = self.select_i32(self.eq(v, v), rounded, quiet);
+        // SAFETY: as the caller promises.
+        unsafe { self.store_u16(p, self.shr_i32(kept, 16)) }
+    }
+
+    /// [`Simd::load_u8`] of `n` elements.
+    #[inline(always)]
+    unsafe fn load_u8_part(self, p: *const u8, n: usize) -> Self::I32 {
+        let mut lanes = [0u8; 16];
+        // SAFETY: n <= LANES <= 16 elements are readable, as the caller promises.
+        unsafe {
+            copy_part(p, lanes.as_mut_ptr(), n);
+            self.load_u8(lanes.as_ptr())
+        }
+    }
+    /// [`Simd::load_i8`] of `n` elements.
+    #[inline(always)]
+    unsafe fn load_i8_part(self, p: *const i8, n: usize) -> Self::I32 {
+        let mut lanes = [0i8; 16];
+        // SAFETY: n <= LANES <= 16 elements are readable, as the caller promises.
+        unsafe {
+            copy_part(p, lanes.as_mut_ptr(), n);
+            self.load_i8(lanes.as_ptr())
+        }
+    }
+    /// [`Simd::store_u8`] of `n` elements.
+    #[inline(always)]
+    unsafe fn store_u8_part(self, p: *mut u8, n: usize, v: Self::I32) {
+        let mut lanes = [0u8; 16];
+        // SAFETY: n <= LANES <= 16 elements are writable, as the caller promises.
+        unsafe {
+            self.store_u8(lanes.as_mut_ptr(), v);
+            copy_part(lanes.as_ptr(), p, n);
+        }
+    }
+    /// [`Simd::store_i8`] of `n` elements.
+    #[inline(always)]
+    unsafe fn store_i8_part(self, p: *mut i8, n: usize, v: Self::I32) {
+        let mut lanes = [0i8; 16];
+        // SAFETY: n <= LANES <= 16 elements are writable, as the caller promises.
+        unsafe {
+            self.store_i8(lanes.as_mut_ptr(), v);
+            copy_part(lanes.as_ptr(), p, n);
+        }
+    }
+    /// [`Simd::load_f16`] of `n` elements.
+    #[inline(always)]
+    unsafe fn load_f16_part(self, p: *const u16, n: usize) -> Self::F32 {
+        let mut lanes = [0u16; 16];
+        // SAFETY: n <= LANES <= 16 elements are readable, as the caller promises.
+        unsafe {
+            copy_part(p, lanes.as_mut_ptr(), n);
+            self.load_f16(lanes.as_ptr())
+        }
+    }
+    /// [`Simd::store_f16`] of `n` elements.
+    #[inline(always)]
+    unsafe fn store_f16_part(self, p: *mut u16, n: usize, v: Self::F32) {
+        let mut lanes = [0u16; 16];
+        // SAFETY: n <= LANES <= 16 elements are writable, as the caller promises.
+        unsafe {
+            self.store_f16(lanes.as_mut_ptr(), v);
+            copy_part(lanes.as_ptr(), p, n);
+        }
+    }
+
+    /// No products yet.
+    fn dot_zero(self) -> Self::Dot;
+    /// Broadcasts four unsigned bytes of A to every lane.
+    unsafe fn dot_a(self, p: *const u8) -> Self::DotA;
+    /// Loads `LANES` groups of four signed bytes of B.
+    unsafe fn dot_b(self, p: *const i8) -> Self::DotB;
+    /// Adds to every lane the exact sum of its four byte products.
+    fn dot(self, acc: Self::Dot, a: Self::DotA, b: Self::DotB) -> Self::Dot;
+    /// The sums, one a lane.
+    fn dot_sum(self, acc: Self::Dot) -> Self::I32;
+
+    /// Adds to every lane the products of two bfloat16 pairs, the odd one first, rounding after each. `a` and `b`
+    /// hold the pairs' bits.
+    fn dot_bf16(self, acc: Self::F32, a: Self::I32, b: Self::I32) -> Self::F32;
+}
+
+/// Copies `n <= 16` elements; a loop, for a call of `memcpy` costs more.
+#[inline(always)]
+unsafe fn copy_part<T: Copy>(from: *const T, to: *mut T, n: usize) {
+    for i in 0..n {
+        // SAFETY: the caller promises n elements on both sides.
+        unsafe { *to.add(i) = *from.add(i) };
+    }
+}

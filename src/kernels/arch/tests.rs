@@ -1,0 +1,204 @@
+//! Every method of [`Simd`] on every available instruction set, against plain scalar forms.
+
+use super::*;
+
+/// Runs `lane` on every pair of `samples` through `vector`, and compares bits (any NaN equals any NaN).
+struct Binary<'a, L> {
+    samples: &'a [f32],
+    lane: L,
+    op: Op,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Op {
+    Add,
+    Div,
+    Min,
+    Max,
+    Round,
+    Floor,
+    Sqrt,
+    Abs,
+    Neg,
+    SelectLess,
+    ToInteger,
+    Half,
+    Brain,
+}
+
+impl<L: Fn(f32, f32) -> f32> Body for Binary<'_, L> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        for &a in self.samples {
+            for &b in self.samples {
+                let (x, y) = (s.splat(a), s.splat(b));
+                let result = match self.op {
+                    Op::Add => s.add(x, y),
+                    Op::Div => s.div(x, y),
+                    Op::Min => s.min(x, y),
+                    Op::Max => s.max(x, y),
+                    Op::Round => s.round(x),
+                    Op::Floor => s.floor(x),
+                    Op::Sqrt => s.sqrt(x),
+                    Op::Abs => s.abs(x),
+                    Op::Neg => s.neg(x),
+                    Op::SelectLess => s.select(s.lt(x, y), x, y),
+                    Op::ToInteger => s.from_i32(s.to_i32(x)),
+                    Op::Half => {
+                        let mut bits = [0u16; 16];
+                        // SAFETY: the array holds as many elements as the widest vector.
+                        unsafe {
+                            s.store_f16(bits.as_mut_ptr(), x);
+                            s.load_f16(bits.as_ptr())
+                        }
+                    }
+                    Op::Brain => {
+                        let mut bits = [0u16; 16];
+                        // SAFETY: the array holds as many elements as the widest vector.
+                        unsafe {
+                            s.store_bf16(bits.as_mut_ptr(), x);
+                            s.load_bf16(bits.as_ptr())
+                        }
+                    }
+                };
+                let mut lanes = [0f32; 16];
+                // SAFETY: the array holds as many elements as the widest vector.
+                unsafe { s.store(lanes.as_mut_ptr(), result) };
+                let expected = (self.lane)(a, b);
+                for lane in &lanes[..S::LANES] {
+                    let same = lane.to_bits() == expected.to_bits() || lane.is_nan() && expected.is_nan();
+                    assert!(same, "{:?}({a}, {b}) = {lane}, not {expected}, with {} lanes", self.op, S::LANES);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn float_lanes_do_as_scalars_do() {
+    let samples = [
+        0.0,
+        -0.0,
+        0.5,
+        1.5,
+        2.5,
+        -0.5,
+        -1.5,
+        3.7,
+        -3.7,
+        1e-40,
+        1e10,
+        -1e10,
+        4_194_303.5,
+        65504.0,
+        1e-7,
+        f32::INFINITY,
+        f32::NEG_INFINITY,
+        f32::NAN,
+        0.333,
+    ];
+    let scalar: [(Op, fn(f32, f32) -> f32); 13] = [
+        (Op::Add, |a, b| a + b),
+        (Op::Div, |a, b| a / b),
+        (Op::Min, |a, b| if a < b { a } else { b }),
+        (Op::Max, |a, b| if a > b { a } else { b }),
+        (Op::Round, |a, _| a.round_ties_even()),
+        (Op::Floor, |a, _| a.floor()),
+        (Op::Sqrt, |a, _| a.sqrt()),
+        (Op::Abs, |a, _| a.abs()),
+        (Op::Neg, |a, _| -a),
+        (Op::SelectLess, |a, b| if a < b { a } else { b }),
+        (Op::ToInteger, |a, _| if a.abs() < 2e9 { a.round_ties_even() as i32 as f32 } else { i32::MIN as f32 }),
+        (Op::Half, |a, _| half::f16::from_f32(a).to_f32()),
+        (Op::Brain, |a, _| half::bf16::from_f32(a).to_f32()),
+    ];
+    for isa in Isa::available() {
+        for (op, lane) in scalar {
+            isa.dispatch(Binary { samples: &samples, lane, op });
+        }
+    }
+}
+
+/// Loads and stores of parts touch nothing beyond them; the sums of lanes are right.
+struct Parts;
+
+impl Body for Parts {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        for n in 0..=S::LANES {
+            let from: Vec<f32> = (1..=n).map(|i| i as f32).collect();
+            let mut to = vec![-1f32; n + 1];
+            // SAFETY: both hold n elements.
+            let v = unsafe {
+                let v = s.load_part(from.as_ptr(), n);
+                s.store_part(to.as_mut_ptr(), n, v);
+                v
+            };
+            assert_eq!((&to[..n], to[n]), (&from[..], -1.0));
+            assert_eq!(s.sum(v), (n * (n + 1) / 2) as f32);
+            assert_eq!((s.max_lane(v), s.min_lane(v)), (n as f32, if n == S::LANES { 1.0 } else { 0.0 }));
+
+            let bytes: Vec<u8> = (0..n).map(|i| 250 - 13 * i as u8).collect();
+            let mut back = vec![7u8; n + 1];
+            // SAFETY: both hold n elements.
+            unsafe { s.store_u8_part(back.as_mut_ptr(), n, s.load_u8_part(bytes.as_ptr(), n)) };
+            assert_eq!((&back[..n], back[n]), (&bytes[..], 7));
+            // SAFETY: the same bytes, read as signed ones.
+            unsafe { s.store_i8_part(back.as_mut_ptr().cast(), n, s.load_i8_part(bytes.as_ptr().cast(), n)) };
+            assert_eq!((&back[..n], back[n]), (&bytes[..], 7));
+        }
+        let wide = [-400, 400, -129, 128];
+        let (mut unsigned, mut signed) = ([9u8; 16], [9i8; 16]);
+        for (i, &x) in wide.iter().enumerate() {
+            // SAFETY: the arrays hold as many elements as the widest vector.
+            unsafe {
+                s.store_u8(unsigned.as_mut_ptr(), s.splat_i32(x));
+                s.store_i8(signed.as_mut_ptr(), s.splat_i32(x));
+            }
+            assert_eq!((unsigned[0], signed[0]), ([0, 255, 0, 128][i], [-128, 127, -128, 127][i]));
+        }
+    }
+}
+
+#[test]
+fn parts_end_where_they_should() {
+    Isa::available().into_iter().for_each(|isa| isa.dispatch(Parts));
+}
+
+/// The extremes of u8 x s8 products, which saturating instructions get wrong.
+struct Dot;
+
+impl Body for Dot {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let a = [255u8, 255, 128, 1];
+        let b: Vec<i8> = (0..S::LANES).flat_map(|c| [127 - c as i8, 127, -128, -128 + c as i8]).collect();
+        let mut sums = [0i32; 16];
+        // SAFETY: four bytes of A, four a lane of B, and room for the widest vector.
+        unsafe {
+            let (a, b) = (s.dot_a(a.as_ptr()), s.dot_b(b.as_ptr()));
+            let acc = s.dot(s.dot(s.dot_zero(), a, b), a, b);
+            s.store_i32(sums.as_mut_ptr(), s.dot_sum(acc));
+        }
+        for (c, sum) in sums[..S::LANES].iter().enumerate() {
+            let c = c as i32;
+            assert_eq!(*sum, 2 * (255 * (127 - c) + 255 * 127 - 128 * 128 - 128 + c));
+        }
+        let pair = |odd: f32, even: f32| {
+            (i32::from(half::bf16::from_f32(odd).to_bits()) << 16) | i32::from(half::bf16::from_f32(even).to_bits())
+        };
+        let result = s.dot_bf16(s.splat(1.0), s.splat_i32(pair(2.0, -3.0)), s.splat_i32(pair(0.5, 0.25)));
+        assert_eq!(s.max_lane(result), 1.25);
+    }
+}
+
+#[test]
+fn dot_products_are_exact() {
+    Isa::available().into_iter().for_each(|isa| isa.dispatch(Dot));
+}
