@@ -15,6 +15,7 @@ pub mod index;
 pub mod layout;
 pub mod matrix;
 pub mod nn;
+pub(crate) mod numeric;
 pub mod quant;
 pub(crate) mod reader;
 pub mod recurrent;

@@ -1,5 +1,14 @@
-//! Matrix products and what belongs to them: matmul, gemm, einsum, determinant.
+//! Matrix products, Einstein sums, determinants.
+
+mod gemm;
+mod matmul;
+pub(crate) mod product;
+
+pub use gemm::Gemm;
+pub use matmul::MatMul;
+pub(crate) use matmul::infer_product;
 
 use super::OpDef;
 
-pub(super) const OPS: &[OpDef] = &[];
+pub(super) const OPS: &[OpDef] =
+    &[OpDef::new("MatMul", 13, 2..=2, MatMul::read), OpDef::new("Gemm", 13, 2..=3, Gemm::read)];
