@@ -55,7 +55,7 @@ impl Shape {
     pub fn strides(&self) -> SmallVec<[usize; 6]> {
         let mut strides = SmallVec::from_elem(1, self.rank());
         for axis in (1..self.rank()).rev() {
-            strides[axis - 1] = strides[axis] * self.0[axis].max(1);
+            strides[axis - 1] = usize::saturating_mul(strides[axis], self.0[axis].max(1));
         }
         strides
     }
@@ -122,10 +122,11 @@ pub(crate) fn broadcast_index(from: &[usize], out: &[usize]) -> impl Iterator<It
         if from[axis] != 1 {
             strides[offset + axis] = stride;
         }
-        stride *= from[axis];
+        // An empty shape may have axes whose product overflows; none of its strides is ever used.
+        stride = stride.wrapping_mul(from[axis]);
     }
     let out: Vec<usize> = out.to_vec();
-    let total = out.iter().product::<usize>();
+    let total = out.iter().fold(1usize, |n, &d| n.saturating_mul(d));
     let mut counter = vec![0usize; rank];
     let mut index = 0usize;
     (0..total).map(move |_| {

@@ -1,0 +1,101 @@
+//! Folding groups of elements: floats in `f64`, integers and `bool` in `i128`, one running value a group.
+
+use super::ReduceKind;
+use crate::error::Result;
+use crate::ops::elementwise::widen;
+use crate::tensor::{DType, Element, Shape, Tensor, broadcast_index, with_dtype};
+
+/// `kind` of the groups of `x`; `groups` is its shape with the reduced axes of length 1.
+pub(super) fn fold(kind: ReduceKind, x: &Tensor, groups: &Shape) -> Result<Tensor> {
+    let through_float =
+        x.dtype().is_float() || matches!(kind, ReduceKind::L2 | ReduceKind::LogSum | ReduceKind::LogSumExp);
+    with_dtype!(x.dtype(), T => {
+        let results: Vec<T> = if through_float {
+            floats::<T>(kind, x, groups)?.into_iter().map(T::from_f64).collect()
+        } else {
+            integers::<T>(kind, x, groups)?.into_iter().map(|v| T::from_i64(v as i64)).collect()
+        };
+        Tensor::new(groups.clone(), results)
+    })
+}
+
+fn floats<T: Element>(kind: ReduceKind, x: &Tensor, groups: &Shape) -> Result<Vec<f64>> {
+    let elements = x.as_slice::<T>()?;
+    let count = groups.checked_len()?;
+    let join = |start: f64, f: &dyn Fn(usize, f64, f64) -> f64| {
+        let mut results = vec![start; count];
+        for (group, v) in broadcast_index(groups, x.shape()).zip(elements) {
+            results[group] = f(group, results[group], v.to_f64());
+        }
+        results
+    };
+    let greatest = |_, a: f64, v: f64| if v > a || v.is_nan() { v } else { a };
+    let least = |_, a: f64, v: f64| if v < a || v.is_nan() { v } else { a };
+    let sum = |_, a: f64, v: f64| a + v;
+    let squares = |_, a: f64, v: f64| v.mul_add(v, a);
+    let finish = |mut results: Vec<f64>, f: &dyn Fn(f64) -> f64| {
+        results.iter_mut().for_each(|v| *v = f(*v));
+        results
+    };
+    Ok(match kind {
+        ReduceKind::Sum => join(0.0, &sum),
+        ReduceKind::Mean => {
+            let size = elements.len() as f64 / count as f64;
+            finish(join(0.0, &sum), &|v| v / size)
+        }
+        ReduceKind::Max => join(f64::NEG_INFINITY, &greatest),
+        ReduceKind::Min => join(f64::INFINITY, &least),
+        ReduceKind::Prod => join(1.0, &|_, a, v| a * v),
+        ReduceKind::L1 => join(0.0, &|_, a, v| a + v.abs()),
+        ReduceKind::L2 => finish(join(0.0, &squares), &f64::sqrt),
+        ReduceKind::SumSquare => join(0.0, &squares),
+        ReduceKind::LogSum => finish(join(0.0, &sum), &f64::ln),
+        ReduceKind::LogSumExp => {
+            // Taking the greatest out keeps the exponentials finite; an infinite one is the answer already.
+            let tops = join(f64::NEG_INFINITY, &greatest);
+            let mut results = join(0.0, &|group, a, v| a + (v - tops[group]).exp());
+            for (result, &top) in results.iter_mut().zip(&tops) {
+                *result = if top.is_finite() { top + result.ln() } else { top };
+            }
+            results
+        }
+    })
+}
+
+fn integers<T: Element>(kind: ReduceKind, x: &Tensor, groups: &Shape) -> Result<Vec<i128>> {
+    let elements = x.as_slice::<T>()?;
+    let count = groups.checked_len()?;
+    let (least, greatest) = range(T::DTYPE);
+    let start = match kind {
+        ReduceKind::Prod => 1,
+        ReduceKind::Max => least,
+        ReduceKind::Min => greatest,
+        _ => 0,
+    };
+    let mut results = vec![start; count];
+    for (group, &v) in broadcast_index(groups, x.shape()).zip(elements) {
+        let (a, v) = (results[group], widen(v));
+        results[group] = match kind {
+            ReduceKind::Max => a.max(v),
+            ReduceKind::Min => a.min(v),
+            ReduceKind::Prod => a.wrapping_mul(v),
+            ReduceKind::L1 => a.wrapping_add(v.abs()),
+            ReduceKind::SumSquare => a.wrapping_add(v.wrapping_mul(v)),
+            _ => a.wrapping_add(v),
+        };
+    }
+    if kind == ReduceKind::Mean {
+        let size = elements.len().checked_div(count).unwrap_or(0) as i128;
+        results.iter_mut().for_each(|v| *v = v.checked_div(size).unwrap_or(0));
+    }
+    Ok(results)
+}
+
+/// The least and the greatest value of an integer type or `bool`.
+fn range(dtype: DType) -> (i128, i128) {
+    if dtype == DType::Bool {
+        return (0, 1);
+    }
+    let bits = 8 * dtype.size() as u32;
+    if dtype.is_signed_integer() { (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) } else { (0, (1 << bits) - 1) }
+}
