@@ -137,8 +137,8 @@ macro_rules! elements {
 
 elements! {
     f32, F32, 0.0, |v| f64::from(v), v as f32, v as i64, v as f32;
-    f16, F16, f16::ZERO, |v| v.to_f64(), f16::from_f64(v), v.to_f64() as i64, f16::from_f64(v as f64);
-    bf16, BF16, bf16::ZERO, |v| v.to_f64(), bf16::from_f64(v), v.to_f64() as i64, bf16::from_f64(v as f64);
+    f16, F16, f16::ZERO, |v| v.to_f64(), f16::from_f32(round_to_odd(v)), v.to_f64() as i64, f16::from_f32(v as f32);
+    bf16, BF16, bf16::ZERO, |v| v.to_f64(), bf16::from_f32(round_to_odd(v)), v.to_f64() as i64, bf16::from_f32(round_to_odd(v as f64));
     f64, F64, 0.0, |v| v, v, v as i64, v as f64;
     i8, I8, 0, |v| f64::from(v), v as i8, i64::from(v), v as i8;
     u8, U8, 0, |v| f64::from(v), v as u8, i64::from(v), v as u8;
@@ -149,6 +149,18 @@ elements! {
     i64, I64, 0, |v| v as f64, v as i64, v, v;
     u64, U64, 0, |v| v as f64, v as u64, v as i64, v as u64;
     bool, Bool, false, |v| f64::from(u8::from(v)), v != 0.0, i64::from(v), v != 0;
+}
+
+/// `v` as `f32`, rounded so that rounding once more to 16 bits gives what rounding `v` at once would: an inexact
+/// result has an odd last bit and so is never taken for a tie. (`half` drops the low half of an `f64` instead.)
+fn round_to_odd(v: f64) -> f32 {
+    let nearest = v as f32;
+    let back = f64::from(nearest);
+    if back == v || !nearest.is_finite() || nearest == 0.0 {
+        return nearest;
+    }
+    let towards_zero = if back.abs() > v.abs() { nearest.to_bits() - 1 } else { nearest.to_bits() };
+    f32::from_bits(towards_zero | 1)
 }
 
 /// `with_dtype!(dtype, T => expr)`: evaluates `expr` with the type alias `T` bound to the Rust type of `dtype`.
@@ -272,3 +284,23 @@ macro_rules! with_bits {
 }
 
 pub(crate) use {with_bits, with_dtype, with_float, with_number};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_floats_round_once() {
+        let tie = 1.0 + f64::powi(2.0, -11);
+        let above = tie + f64::powi(2.0, -40);
+        assert_eq!(<f16 as Element>::from_f64(tie), f16::ONE);
+        assert_eq!(<f16 as Element>::from_f64(above).to_bits(), f16::ONE.to_bits() + 1);
+        assert_eq!(<f16 as Element>::from_f64(-above).to_bits(), f16::NEG_ONE.to_bits() + 1);
+        let above = 1.0 + f64::powi(2.0, -8) + f64::powi(2.0, -23);
+        assert_eq!(<bf16 as Element>::from_f64(above).to_bits(), bf16::ONE.to_bits() + 1);
+        assert_eq!(<f16 as Element>::from_f64(1e300), f16::INFINITY);
+        assert_eq!(<f16 as Element>::from_f64(1e-300), f16::ZERO);
+        assert!(<bf16 as Element>::from_f64(f64::NAN).is_nan());
+        assert_eq!(<bf16 as Element>::from_f64(3.4e38).to_bits(), bf16::from_f32(3.4e38).to_bits());
+    }
+}

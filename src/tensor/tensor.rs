@@ -204,9 +204,13 @@ impl Tensor {
         if dtype == self.dtype {
             return Ok(self.clone());
         }
-        let through_float = self.dtype.is_float() || dtype.is_float();
+        // Integers go to floats directly, to be rounded once; a `u64` does not fit in `i64`.
+        let unsigned = self.dtype == DType::U64 && dtype.is_float();
+        if unsigned && dtype == DType::F32 {
+            return Tensor::new(self.shape.clone(), self.as_slice::<u64>()?.iter().map(|&v| v as f32).collect());
+        }
         with_dtype!(dtype, T => {
-            let elements: Vec<T> = if through_float {
+            let elements: Vec<T> = if self.dtype.is_float() || unsigned {
                 self.to_f64_vec()?.into_iter().map(T::from_f64).collect()
             } else {
                 self.to_i64_vec()?.into_iter().map(T::from_i64).collect()
@@ -308,5 +312,17 @@ mod tests {
         assert_eq!(x.cast(DType::U8).unwrap().as_slice::<u8>().unwrap(), [255, 0]);
         let y = Tensor::vector(vec![300i64, -1]);
         assert_eq!(y.cast(DType::U8).unwrap().as_slice::<u8>().unwrap(), [44, 255]);
+        let z = Tensor::vector(vec![f32::NAN, -0.0, 0.5]);
+        assert_eq!(z.cast(DType::Bool).unwrap().as_slice::<bool>().unwrap(), [true, false, true]);
+    }
+
+    #[test]
+    fn integers_round_once_into_floats() {
+        let between = (1i64 << 54) + (1 << 30) + 1;
+        let x = Tensor::vector(vec![between]).cast(DType::F32).unwrap();
+        assert_eq!(x.as_slice::<f32>().unwrap(), [between as f32]);
+        let y = Tensor::vector(vec![u64::MAX]);
+        assert_eq!(y.cast(DType::F32).unwrap().as_slice::<f32>().unwrap(), [u64::MAX as f32]);
+        assert_eq!(y.cast(DType::F64).unwrap().as_slice::<f64>().unwrap(), [u64::MAX as f64]);
     }
 }
