@@ -3,3 +3,4 @@
 //! [`arch`] chooses the instruction set and holds the idiom by which one body runs on all of them.
 
 pub mod arch;
+pub mod vector;

@@ -70,6 +70,15 @@ pub trait Simd: Copy + Send + Sync + 'static {
     }
     /// The square root, correctly rounded.
     fn sqrt(self, a: Self::F32) -> Self::F32;
+    /// `a * 2^n` for integral `n` from -254 to 254, rounded once (so a denormal result is right).
+    #[inline(always)]
+    fn scale2(self, a: Self::F32, n: Self::F32) -> Self::F32 {
+        // In two factors, since 2^n itself may not be a normal number; the first product is exact.
+        let n = self.to_i32(n);
+        let half = self.sar_i32(n, 1);
+        let power = |n| self.from_bits(self.shl_i32(self.add_i32(n, self.splat_i32(127)), 23));
+        self.mul(self.mul(a, power(half)), power(self.sub_i32(n, half)))
+    }
     /// To the nearest integer, ties to even.
     fn round(self, a: Self::F32) -> Self::F32;
     /// To the next integer down.

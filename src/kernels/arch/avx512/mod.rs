@@ -80,6 +80,7 @@ impl Simd for Avx512 {
         max(a: __m512, b: __m512) -> __m512 = _mm512_max_ps(a, b);
         abs(a: __m512) -> __m512 = _mm512_abs_ps(a);
         sqrt(a: __m512) -> __m512 = _mm512_sqrt_ps(a);
+        scale2(a: __m512, n: __m512) -> __m512 = _mm512_scalef_ps(a, n);
         round(a: __m512) -> __m512 = _mm512_roundscale_ps::<8>(a);
         floor(a: __m512) -> __m512 = _mm512_roundscale_ps::<9>(a);
         lt(a: __m512, b: __m512) -> __mmask16 = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b);
