@@ -22,6 +22,8 @@ pub mod recurrent;
 pub mod reduce;
 pub mod registry;
 pub mod signal;
+#[cfg(test)]
+pub(crate) mod testing;
 
 pub use attrs::{Attr, Attrs};
 pub use eval::{Budget, Inputs};

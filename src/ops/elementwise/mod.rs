@@ -8,6 +8,8 @@ mod clip;
 mod contrib;
 mod real;
 mod select;
+#[cfg(test)]
+mod tests;
 mod unary;
 mod unary_eval;
 mod unary_math;

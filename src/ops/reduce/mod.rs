@@ -6,6 +6,8 @@ mod cumulative;
 mod fold;
 mod lines;
 mod reduction;
+#[cfg(test)]
+mod tests;
 mod top_k;
 
 pub use arg_extreme::ArgExtreme;
