@@ -3,6 +3,7 @@
 pub mod error;
 pub mod graph;
 pub mod kernels;
+pub mod onnx;
 pub mod ops;
 pub mod tensor;
 

@@ -4,7 +4,7 @@ use super::{Graph, ValueId};
 use crate::error::{At, Result, ensure};
 use crate::ops::control::has_bodies;
 use crate::ops::{Budget, Inputs, Op};
-use crate::tensor::{Fact, Tensor};
+use crate::tensor::{Dim, Fact, Tensor};
 
 /// Shape arithmetic up to this many elements is folded while inferring.
 const FOLDED_ELEMENTS: usize = 4096;
@@ -19,6 +19,20 @@ impl Graph {
     ) -> Result<Vec<Fact>> {
         let facts: Vec<Option<&Fact>> = inputs.iter().map(|v| v.map(|v| &self.values[v.index()].fact)).collect();
         infer_op(op, &facts, outputs, None).at(|| format!("node {name:?} ({})", op.name()))
+    }
+
+    /// Adds what a file declares of a value, where inference knows less.
+    pub(crate) fn refine(&mut self, id: ValueId, declared: &Fact) {
+        let fact = &mut self.values[id.index()].fact;
+        match (&mut fact.shape, &declared.shape) {
+            (Some(dims), Some(declared)) if dims.len() == declared.len() => {
+                for (dim, declared) in dims.iter_mut().zip(declared).filter(|(dim, _)| **dim == Dim::Unknown) {
+                    *dim = declared.clone();
+                }
+            }
+            (shape @ None, Some(declared)) => *shape = Some(declared.clone()),
+            _ => {}
+        }
     }
 
     /// The fact of every value, by index, for these facts of the inputs. Shape arithmetic is folded on the way.

@@ -7,6 +7,7 @@ mod buffer;
 mod dim;
 mod dtype;
 mod fact;
+pub(crate) mod mapping;
 mod ndarray;
 mod shape;
 #[allow(clippy::module_inception)]

@@ -1,0 +1,205 @@
+//! Bytes to graph: the file's own claims checked, then its graph built node by node.
+
+mod attributes;
+mod bodies;
+mod constants;
+mod functions;
+mod graph;
+mod nodes;
+mod opsets;
+mod order;
+mod survey;
+mod types;
+
+use super::external::Folder;
+use super::limits::{LoadLimits, LoadOptions};
+use super::proto::{FunctionProto, ModelProto};
+use super::scan;
+use super::tensors::TensorSource;
+use crate::error::{At, Result, bail, ensure, err};
+use crate::graph::{Graph, ValueId};
+use crate::tensor::mapping;
+use bytes::Bytes;
+use opsets::Opsets;
+use prost::Message;
+use std::cell::Cell;
+use std::collections::{HashMap, HashSet};
+use std::io::Read;
+use std::path::Path;
+
+/// The newest format of the file itself that is known; see `onnx/docs/IR.md`.
+const NEWEST_IR: i64 = 14;
+
+/// A model as it was read: the graph, and what the file says of itself.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Imported {
+    /// The graph, with functions inlined and initializers as constants.
+    pub graph: Graph,
+    /// Version of the file format.
+    pub ir_version: i64,
+    /// The tool that wrote the file.
+    pub producer_name: String,
+    /// The version of that tool.
+    pub producer_version: String,
+    /// The model's own version, as its author counts.
+    pub model_version: i64,
+    /// Reverse-DNS name of where the model comes from.
+    pub domain: String,
+    /// What the author says about the model.
+    pub doc_string: String,
+    /// Domains and the opset version of each; ONNX's own is the empty name.
+    pub opsets: Vec<(String, u32)>,
+    /// Key and value pairs.
+    pub metadata: Vec<(String, String)>,
+    /// Inputs that have a default, which the graph holds as a constant.
+    pub overridable: Vec<Overridable>,
+}
+
+/// An input that a caller may leave out; the graph holds its default as a constant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Overridable {
+    /// The name of the input.
+    pub name: String,
+    /// The constant.
+    pub value: ValueId,
+}
+
+/// Reads a model from bytes. Tensors share the bytes where their alignment allows.
+///
+/// # Errors
+/// [`Malformed`](crate::ErrorKind::Malformed) for bytes that are no ONNX model,
+/// [`InvalidModel`](crate::ErrorKind::InvalidModel) for one that breaks ONNX's rules,
+/// [`Unsupported`](crate::ErrorKind::Unsupported) for operators, opsets and types that are not known, all unknown
+/// operators in one error, [`Limit`](crate::ErrorKind::Limit) when `options.limits` are passed.
+pub fn import(bytes: Bytes, options: &LoadOptions) -> Result<Imported> {
+    import_from(bytes, None, options)
+}
+
+/// Reads a model from a file, which is mapped and not read; external data is looked up beside it.
+///
+/// Neither file may be truncated or changed while the model is in use: its weights stay where they are.
+///
+/// # Errors
+/// As [`import`], and [`Io`](crate::ErrorKind::Io).
+pub fn import_path(path: impl AsRef<Path>, options: &LoadOptions) -> Result<Imported> {
+    let path = path.as_ref();
+    let read = || -> Result<Imported> {
+        let file = std::fs::File::open(path)?;
+        let length = file.metadata()?.len();
+        check_length(length, &options.limits)?;
+        let folder = Folder::of(path)?;
+        import_from(mapping::map(&file)?, Some(&folder), options)
+    };
+    read().at(|| path.display().to_string())
+}
+
+/// Reads a model from a reader until its end.
+///
+/// # Errors
+/// As [`import`], and [`Io`](crate::ErrorKind::Io).
+pub fn import_reader(reader: impl Read, options: &LoadOptions) -> Result<Imported> {
+    let mut bytes = Vec::new();
+    let limit = options.limits.max_file_bytes as u64;
+    reader.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+    import(bytes.into(), options)
+}
+
+fn check_length(length: u64, limits: &LoadLimits) -> Result<()> {
+    let most = limits.max_file_bytes;
+    ensure!(length <= most as u64, Limit, "a file of {length} bytes; the limit is {most} (max_file_bytes)");
+    Ok(())
+}
+
+fn import_from(bytes: Bytes, folder: Option<&Folder>, options: &LoadOptions) -> Result<Imported> {
+    check_length(bytes.len() as u64, &options.limits)?;
+    ensure!(!bytes.is_empty(), Malformed, "the file is empty");
+    scan::scan(&bytes, &options.limits)?;
+    let model = ModelProto::decode(bytes).map_err(|e| err!(Malformed, "no ONNX model: {e}").with_source(e))?;
+    let Some(proto) = &model.graph else { bail!(Malformed, "no ONNX model: it has no graph") };
+    let newest = if options.allow_newer_opset { i64::MAX } else { NEWEST_IR };
+    ensure!(
+        (0..=newest).contains(&model.ir_version),
+        Unsupported,
+        "ir_version {} is not known; the newest known is {NEWEST_IR}",
+        model.ir_version
+    );
+    let opsets = Opsets::read(&model.opset_import, model.ir_version, options)?;
+    let context = Context::new(&model, &opsets, folder, options)?;
+    survey::refuse_unknown(&context, proto, &opsets)?;
+    let (mut graph, overridable) = graph::main_graph(&context, proto, &opsets)?;
+    let metadata: Vec<_> = model.metadata_props.iter().map(|p| (p.key.clone(), p.value.clone())).collect();
+    graph.set_metadata(metadata.clone());
+    graph.verify()?;
+    Ok(Imported {
+        graph,
+        ir_version: model.ir_version,
+        opsets: opsets.to_list(),
+        metadata,
+        overridable,
+        producer_name: model.producer_name,
+        producer_version: model.producer_version,
+        model_version: model.model_version,
+        domain: model.domain,
+        doc_string: model.doc_string,
+    })
+}
+
+/// What holds for the whole import: limits, functions, the source of tensors.
+struct Context<'m> {
+    options: &'m LoadOptions,
+    functions: HashMap<FunctionKey<'m>, Function<'m>>,
+    tensors: TensorSource<'m>,
+    nodes: Cell<usize>,
+    /// The dimensions that the inputs of the model name; other names in bodies say nothing.
+    symbols: HashSet<&'m str>,
+}
+
+/// Domain, name and overload.
+type FunctionKey<'m> = (&'m str, &'m str, &'m str);
+
+struct Function<'m> {
+    proto: &'m FunctionProto,
+    opsets: Opsets,
+}
+
+impl<'m> Context<'m> {
+    fn new(
+        model: &'m ModelProto,
+        opsets: &Opsets,
+        folder: Option<&'m Folder>,
+        options: &'m LoadOptions,
+    ) -> Result<Self> {
+        let mut functions = HashMap::new();
+        for proto in &model.functions {
+            let place = || format!("function {:?}", proto.name);
+            let key = (opsets::canonical_domain(&proto.domain), proto.name.as_str(), proto.overload.as_str());
+            let own = Opsets::read(&proto.opset_import, i64::MAX, options).at(place)?;
+            let previous = functions.insert(key, Function { proto, opsets: own.or(opsets) });
+            ensure!(previous.is_none(), InvalidModel, "function {:?} is defined twice", proto.name);
+        }
+        let inputs = model.graph.iter().flat_map(|g| &g.input);
+        Ok(Context {
+            options,
+            functions,
+            tensors: TensorSource::new(options.limits.max_tensor_bytes, folder),
+            nodes: Cell::new(0),
+            symbols: inputs.flat_map(types::named_dims).collect(),
+        })
+    }
+
+    /// Counts a node, wherever it stands.
+    fn count_node(&self) -> Result<()> {
+        let most = self.options.limits.max_nodes;
+        self.nodes.set(self.nodes.get() + 1);
+        ensure!(self.nodes.get() <= most, Limit, "more than {most} nodes once functions are inlined (max_nodes)");
+        Ok(())
+    }
+
+    fn check_depth(&self, depth: usize) -> Result<()> {
+        let most = self.options.limits.max_depth;
+        ensure!(depth <= most, Limit, "bodies and functions nest deeper than {most} (max_depth)");
+        Ok(())
+    }
+}

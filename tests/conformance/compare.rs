@@ -1,0 +1,52 @@
+//! When an answer counts as right: dtype and shape exactly, numbers within the tolerance of their dtype.
+
+use onrush::{DType, Tensor};
+
+/// Cases whose reference rounds half to even *after* adding an odd zero point, where the text of the specification
+/// rounds before: a tie may differ by one.
+const TIES: &[&str] = &[];
+
+/// Absolute or relative difference that is allowed; zero where only equality counts.
+fn tolerance(dtype: DType) -> (f64, f64) {
+    match dtype {
+        DType::F32 | DType::F64 => (1e-5, 1e-4),
+        DType::F16 => (2.5e-3, 1e-3),
+        DType::BF16 => (1e-2, 8e-3),
+        _ => (0.0, 0.0),
+    }
+}
+
+/// Every output against the expected one; says where the first difference is.
+pub(crate) fn all(case: &str, computed: &[Tensor], expected: &[Tensor]) -> Result<(), String> {
+    if computed.len() != expected.len() {
+        return Err(format!("{} outputs, not {}", computed.len(), expected.len()));
+    }
+    for (index, (computed, expected)) in computed.iter().zip(expected).enumerate() {
+        one(case, computed, expected).map_err(|e| format!("output {index}: {e}"))?;
+    }
+    Ok(())
+}
+
+fn one(case: &str, computed: &Tensor, expected: &Tensor) -> Result<(), String> {
+    let kind = |t: &Tensor| format!("{}{}", t.dtype(), t.shape());
+    if computed.dtype() != expected.dtype() || computed.shape() != expected.shape() {
+        return Err(format!("{}, not {}", kind(computed), kind(expected)));
+    }
+    if computed.dtype().is_integer() && !TIES.contains(&case) {
+        let (computed, expected) = (computed.to_i64_vec(), expected.to_i64_vec());
+        let (computed, expected) = (computed.expect("integers"), expected.expect("integers"));
+        return match computed.iter().zip(&expected).position(|(a, b)| a != b) {
+            Some(i) => Err(format!("element {i} is {}, not {}", computed[i], expected[i])),
+            None => Ok(()),
+        };
+    }
+    let (absolute, relative) = if computed.dtype().is_integer() { (1.0, 0.0) } else { tolerance(computed.dtype()) };
+    let pairs = computed.to_f64_vec().expect("numbers").into_iter().zip(expected.to_f64_vec().expect("numbers"));
+    for (i, (a, b)) in pairs.enumerate() {
+        let close = a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= absolute.max(relative * b.abs());
+        if !close || a.is_infinite() != b.is_infinite() {
+            return Err(format!("element {i} is {a}, not {b}"));
+        }
+    }
+    Ok(())
+}
