@@ -60,7 +60,7 @@ fn unpack(shared: &Path, target: &Path) -> PathBuf {
 impl Suite {
     /// Every case of every tier; one that is missing is a failure, not a skip.
     pub(crate) fn cases(&self) -> impl Iterator<Item = Case> {
-        TIERS.iter().enumerate().flat_map(|(tier_index, (tier, count))| {
+        TIERS.iter().enumerate().flat_map(move |(tier_index, (tier, count))| {
             let names = self.tiers[tier].as_array().expect("tiers.json lists the cases of each tier");
             assert!(names.len() >= *count, "{} cases in {tier}, not {count}", names.len());
             names.iter().map(move |name| {
