@@ -47,7 +47,7 @@ fn split(dims: &[Dim], left: bool) -> (&[Dim], Option<&Dim>, &Dim) {
 }
 
 /// The product of concrete operands: its shape, and the sums.
-pub(crate) fn product<T: Wide + Default>(
+pub(crate) fn batched_product<T: Wide + Default>(
     a: &[T],
     a_shape: &[usize],
     b: &[T],
@@ -83,10 +83,10 @@ pub(crate) fn product<T: Wide + Default>(
 /// The product of two tensors of one dtype.
 pub(crate) fn multiply(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     if a.dtype().is_float() {
-        let (shape, sums) = product(&a.to_f64_vec()?, a.shape(), &b.to_f64_vec()?, b.shape())?;
+        let (shape, sums) = batched_product(&a.to_f64_vec()?, a.shape(), &b.to_f64_vec()?, b.shape())?;
         from_f64(a.dtype(), shape, sums)
     } else {
-        let (shape, sums) = product(&a.to_i64_vec()?, a.shape(), &b.to_i64_vec()?, b.shape())?;
+        let (shape, sums) = batched_product(&a.to_i64_vec()?, a.shape(), &b.to_i64_vec()?, b.shape())?;
         from_i64(a.dtype(), shape, sums)
     }
 }

@@ -6,7 +6,7 @@ pub(crate) mod product;
 
 pub use gemm::Gemm;
 pub use matmul::MatMul;
-pub(crate) use matmul::infer_product;
+pub(crate) use matmul::{batched_product, infer_product};
 
 use super::OpDef;
 

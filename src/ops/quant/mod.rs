@@ -1,5 +1,24 @@
-//! Quantized forms: quantize, dequantize, and products on integers.
+//! Quantized tensors: to and from real numbers, and products of them.
+
+mod convolution;
+mod dynamic;
+mod linear;
+mod product;
+mod scale;
+
+pub use convolution::{ConvInteger, QLinearConv};
+pub use dynamic::DynamicQuantizeLinear;
+pub use linear::{DequantizeLinear, QuantizeLinear};
+pub use product::{MatMulInteger, QLinearMatMul};
 
 use super::OpDef;
 
-pub(super) const OPS: &[OpDef] = &[];
+pub(super) const OPS: &[OpDef] = &[
+    OpDef::new("QuantizeLinear", 21, 2..=3, QuantizeLinear::read),
+    OpDef::new("DequantizeLinear", 23, 2..=3, DequantizeLinear::read),
+    OpDef::new("DynamicQuantizeLinear", 11, 1..=1, DynamicQuantizeLinear::read).outputs(3..=3),
+    OpDef::new("QLinearConv", 10, 8..=9, QLinearConv::read),
+    OpDef::new("QLinearMatMul", 21, 8..=8, QLinearMatMul::read),
+    OpDef::new("ConvInteger", 10, 2..=4, ConvInteger::read),
+    OpDef::new("MatMulInteger", 10, 2..=4, MatMulInteger::read),
+];
