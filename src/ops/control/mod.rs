@@ -6,6 +6,8 @@ mod loops;
 mod scan;
 mod scan_batched;
 mod stack;
+#[cfg(test)]
+mod tests;
 
 pub use conditional::If;
 pub use loops::Loop;

@@ -53,7 +53,8 @@ impl Op for Lstm {
                     let c = f * c + i * weights.activate(1, gate(3 * n + k));
                     let o = weights.activate(0, gate(n + k) + peep(1, k, c));
                     state.c[k] = c;
-                    o * weights.activate(2, c)
+                    // The state is not clipped on its way out; ONNX Runtime reads the text so, and models rely on it.
+                    o * weights.activations[2].apply(c)
                 })
                 .collect();
         };

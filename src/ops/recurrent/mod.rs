@@ -4,6 +4,8 @@ mod activation;
 mod gru;
 mod lstm;
 mod rnn;
+#[cfg(test)]
+mod tests;
 mod unroll;
 
 pub use activation::Activation;
