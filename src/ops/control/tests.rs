@@ -13,7 +13,11 @@ fn scalar(dtype: DType) -> Fact {
 }
 
 fn eval(op: &dyn Op, inputs: &[Option<&Tensor>], budget: &Budget) -> Result<Vec<Tensor>> {
-    crate::graph::evaluate(op, inputs, budget)
+    let facts: Vec<Option<Fact>> = inputs.iter().map(|v| v.map(|v| Fact::constant(v.clone()))).collect();
+    for fact in op.infer(Inputs::new(&facts.iter().map(Option::as_ref).collect::<Vec<_>>()))? {
+        budget.admit(&fact)?;
+    }
+    op.eval(Inputs::new(inputs), budget)
 }
 
 /// `|iteration, condition, sum, addend| (sum + addend < limit, sum + addend, sum)`.
@@ -166,7 +170,10 @@ fn nested_branches_and_loops_infer_and_run_in_linear_time() {
         body = Arc::new(outer);
     }
     let x = Tensor::vector(vec![1.0f32]);
-    assert_eq!(body.eval(std::slice::from_ref(&x), &Budget::new(1 << 20, 1000)).unwrap()[0].to_f64_vec().unwrap(), [-1.0]);
+    assert_eq!(
+        body.eval(std::slice::from_ref(&x), &Budget::new(1 << 20, 1000)).unwrap()[0].to_f64_vec().unwrap(),
+        [-1.0]
+    );
 
     let mut body = growing();
     for _ in 0..8 {
@@ -224,12 +231,8 @@ fn a_scan_goes_either_way_along_any_axis() {
 
 #[test]
 fn a_batched_scan_ends_each_row_at_its_length() {
-    let row = Scan {
-        body: scanned(&[]),
-        inputs: vec![ScanAxis::default()],
-        outputs: vec![ScanAxis::default()],
-        captures: 1,
-    };
+    let row =
+        Scan { body: scanned(&[]), inputs: vec![ScanAxis::default()], outputs: vec![ScanAxis::default()], captures: 1 };
     let op = BatchScan { row };
     let lengths = Tensor::vector(vec![3i64, 1]);
     let start = Tensor::vector(vec![1i32, 2]);
