@@ -35,6 +35,10 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// Vector registers; bodies size their accumulator blocks by it.
     const REGISTERS: usize;
 
+    /// Runs `body` as a function of its own, compiled for this instruction set: where a body is large, or called from
+    /// several places, or would take registers from what surrounds it.
+    fn call<B: Body>(self, body: B) -> B::Output;
+
     /// Every lane `x`.
     fn splat(self, x: f32) -> Self::F32;
     /// Loads `LANES` floats.
@@ -253,8 +257,8 @@ pub trait Simd: Copy + Send + Sync + 'static {
         }
     }
 
-    /// No products yet.
-    fn dot_zero(self) -> Self::Dot;
+    /// The sums to start from, one a lane.
+    fn dot_start(self, sums: Self::I32) -> Self::Dot;
     /// Broadcasts four unsigned bytes of A to every lane.
     unsafe fn dot_a(self, p: *const u8) -> Self::DotA;
     /// Loads `LANES` groups of four signed bytes of B.

@@ -179,16 +179,17 @@ impl Body for Dot {
     fn run<S: Simd>(self, s: S) {
         let a = [255u8, 255, 128, 1];
         let b: Vec<i8> = (0..S::LANES).flat_map(|c| [127 - c as i8, 127, -128, -128 + c as i8]).collect();
+        let start: [i32; 16] = std::array::from_fn(|c| -100 * c as i32);
         let mut sums = [0i32; 16];
         // SAFETY: four bytes of A, four a lane of B, and room for the widest vector.
         unsafe {
             let (a, b) = (s.dot_a(a.as_ptr()), s.dot_b(b.as_ptr()));
-            let acc = s.dot(s.dot(s.dot_zero(), a, b), a, b);
+            let acc = s.dot(s.dot(s.dot_start(s.load_i32(start.as_ptr())), a, b), a, b);
             s.store_i32(sums.as_mut_ptr(), s.dot_sum(acc));
         }
         for (c, sum) in sums[..S::LANES].iter().enumerate() {
             let c = c as i32;
-            assert_eq!(*sum, 2 * (255 * (127 - c) + 255 * 127 - 128 * 128 - 128 + c));
+            assert_eq!(*sum, 2 * (255 * (127 - c) + 255 * 127 - 128 * 128 - 128 + c) - 100 * c);
         }
         let pair = |odd: f32, even: f32| {
             (i32::from(half::bf16::from_f32(odd).to_bits()) << 16) | i32::from(half::bf16::from_f32(even).to_bits())

@@ -20,6 +20,7 @@ impl Avx2 {
     #[inline]
     pub(super) fn enter<B: Body>(self, body: B) -> B::Output {
         #[target_feature(enable = "avx2,fma,f16c")]
+        #[inline(never)]
         fn entry<B: Body>(token: Avx2, body: B) -> B::Output {
             body.run(token)
         }
@@ -63,6 +64,11 @@ impl Simd for Avx2 {
 
     const LANES: usize = 8;
     const REGISTERS: usize = 16;
+
+    #[inline(always)]
+    fn call<B: Body>(self, body: B) -> B::Output {
+        self.enter(body)
+    }
 
     ops! {
         splat(x: f32) -> __m256 = _mm256_set1_ps(x);
@@ -115,7 +121,10 @@ impl Simd for Avx2 {
             let two = _mm_min_ps(four, _mm_movehl_ps(four, four));
             _mm_cvtss_f32(_mm_min_ss(two, _mm_movehdup_ps(two)))
         };
-        dot_zero() -> [__m256i; 2] = [_mm256_setzero_si256(); 2];
+        dot_start(sums: __m256i) -> [__m256i; 2] = [
+            _mm256_cvtepu32_epi64(_mm256_castsi256_si128(sums)),
+            _mm256_cvtepu32_epi64(_mm256_extracti128_si256::<1>(sums)),
+        ];
         dot(acc: [__m256i; 2], a: __m256i, b: [__m256i; 2]) -> [__m256i; 2] = [
             _mm256_add_epi32(acc[0], _mm256_madd_epi16(a, b[0])),
             _mm256_add_epi32(acc[1], _mm256_madd_epi16(a, b[1])),

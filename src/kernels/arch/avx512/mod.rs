@@ -27,6 +27,7 @@ impl Avx512 {
     #[inline]
     pub(super) fn enter<B: Body>(self, body: B) -> B::Output {
         #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16,avx2,fma,f16c,bmi1,bmi2")]
+        #[inline(never)]
         fn entry<B: Body>(token: Avx512, body: B) -> B::Output {
             body.run(token)
         }
@@ -67,6 +68,11 @@ impl Simd for Avx512 {
 
     const LANES: usize = 16;
     const REGISTERS: usize = 32;
+
+    #[inline(always)]
+    fn call<B: Body>(self, body: B) -> B::Output {
+        self.enter(body)
+    }
 
     ops! {
         splat(x: f32) -> __m512 = _mm512_set1_ps(x);
@@ -109,10 +115,14 @@ impl Simd for Avx512 {
         from_i32(a: __m512i) -> __m512 = _mm512_cvtepi32_ps(a);
         to_bits(a: __m512) -> __m512i = _mm512_castps_si512(a);
         from_bits(a: __m512i) -> __m512 = _mm512_castsi512_ps(a);
-        dot_zero() -> __m512i = _mm512_setzero_si512();
         dot(acc: __m512i, a: __m512i, b: __m512i) -> __m512i = _mm512_dpbusd_epi32(acc, a, b);
         dot_bf16(acc: __m512, a: __m512i, b: __m512i) -> __m512 =
             _mm512_dpbf16_ps(acc, std::mem::transmute::<__m512i, __m512bh>(a), std::mem::transmute::<__m512i, __m512bh>(b));
+    }
+
+    #[inline(always)]
+    fn dot_start(self, sums: __m512i) -> __m512i {
+        sums
     }
 
     #[inline(always)]

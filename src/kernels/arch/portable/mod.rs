@@ -1,6 +1,6 @@
 //! Plain Rust over arrays of four lanes, which every compiler turns into the vectors that its target always has.
 
-use super::simd::Simd;
+use super::simd::{Body, Simd};
 
 /// The instruction set that every machine has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -61,6 +61,14 @@ impl Simd for Portable {
     const LANES: usize = 4;
     const REGISTERS: usize = 16;
 
+    fn call<B: Body>(self, body: B) -> B::Output {
+        #[inline(never)]
+        fn entry<B: Body>(token: Portable, body: B) -> B::Output {
+            body.run(token)
+        }
+        entry(self, body)
+    }
+
     lane_ops! {
         splat(x: f32) -> F = Lanes([x; 4]);
         add(a: F, b: F) -> F = a.zip(b, |a, b| a + b);
@@ -100,7 +108,7 @@ impl Simd for Portable {
         from_i32(a: I) -> F = a.map(|a| a as f32);
         to_bits(a: F) -> I = a.map(|a| a.to_bits() as i32);
         from_bits(a: I) -> F = a.map(|a| f32::from_bits(a as u32));
-        dot_zero() -> I = Lanes([0; 4]);
+        dot_start(sums: I) -> I = sums;
         dot(acc: I, a: Lanes<u8>, b: Lanes<[i8; 4]>) -> I = acc.zip(b, |acc, b| {
             let product = |i: usize| i32::from(a.0[i]) * i32::from(b[i]);
             acc.wrapping_add(product(0) + product(1) + product(2) + product(3))

@@ -1,0 +1,110 @@
+//! The loops round the tile: blocks of B's panels outside, strips of rows inside.
+//!
+//! ```text
+//! for each block of panels that fits in half of the second cache:
+//!     for each strip of at most MR rows, all of nearly the same height:
+//!         for each panel of the block: one tile
+//! ```
+//! A strip's rows of A stay in the first cache while it walks over a block's panels, and the block stays in the second
+//! while the strips walk over it.
+
+use super::super::arch::{Body, Simd};
+use super::product::{Element, Product};
+use super::tile::{Shared, Strip};
+use std::cell::RefCell;
+use std::marker::PhantomData;
+use std::ops::Range;
+
+/// Bytes of B that are kept in the second cache while rows pass by.
+const BLOCK_BYTES: usize = 512 * 1024;
+
+/// Where rows begin: fills `[segments][count]` pointers for the rows `first..first + count`.
+pub(super) trait RowPointers {
+    /// Segments of K of every row.
+    fn segments(&self) -> usize;
+    /// Writes the pointers.
+    fn fill(&self, first: usize, count: usize, pointers: &mut [*const u8]);
+}
+
+/// A product of rows and panels.
+pub(super) struct Drive<'a, E, R> {
+    pub(super) shared: &'a Shared<'a>,
+    pub(super) rows: &'a R,
+    /// The rows of A; the output's first row is the first of them.
+    pub(super) range: Range<usize>,
+    /// Columns to compute, from the first panel on.
+    pub(super) columns: usize,
+    pub(super) element: PhantomData<E>,
+}
+
+thread_local! {
+    /// Row pointers of a strip: kept, so that a warm call allocates nothing.
+    static POINTERS: RefCell<Vec<*const u8>> = const { RefCell::new(Vec::new()) };
+}
+
+impl<E: Element, R: RowPointers> Body for Drive<'_, E, R> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let (height, width) = const { (tallest::<S, E::On<S>>(), E::On::<S>::PANEL * S::LANES) };
+        let rows = self.range.len();
+        let strips = rows.div_ceil(height);
+        if strips == 0 {
+            return;
+        }
+        let panels = self.columns.div_ceil(width);
+        let in_block = if strips == 1 { panels } else { (BLOCK_BYTES / self.shared.panel_bytes.max(1)).max(1) };
+        // Whole blocks of nearly the same size, in even numbers of panels, as short strips take panels in pairs.
+        let blocks = panels.div_ceil(in_block).max(1);
+        let in_block = panels.div_ceil(blocks).next_multiple_of(2);
+        let segments = self.rows.segments();
+        POINTERS.with_borrow_mut(|pointers| {
+            pointers.resize(segments * height, std::ptr::null());
+            let mut column = 0;
+            while column < self.columns {
+                let end = self.columns.min(column + in_block * width);
+                let mut done = 0;
+                for strip in 0..strips {
+                    let count = rows / strips + usize::from(strip < rows % strips);
+                    self.rows.fill(self.range.start + done, count, pointers);
+                    strip_of::<S, E>(s, self.shared, pointers, count, done, column..end);
+                    done += count;
+                }
+                column = end;
+            }
+        });
+    }
+}
+
+/// Rows of the tallest tile.
+const fn tallest<S: Simd, P: Product<S>>() -> usize {
+    let fit = P::ACCUMULATORS / P::PANEL;
+    if fit > 12 { 12 } else { fit }
+}
+
+/// Calls the strip of `count` rows.
+#[inline(always)]
+fn strip_of<S: Simd, E: Element>(
+    s: S,
+    shared: &Shared<'_>,
+    pointers: &[*const u8],
+    count: usize,
+    row: usize,
+    columns: Range<usize>,
+) {
+    macro_rules! heights {
+        ($($height:literal)*) => {
+            match count {
+                $($height => {
+                    if const { $height <= tallest::<S, E::On<S>>() } {
+                        let rows = pointers.as_ptr();
+                        s.call(Strip::<E, $height> { shared, rows, row, columns, element: PhantomData })
+                    }
+                })*
+                _ => unreachable!("a strip of {count} rows"),
+            }
+        };
+    }
+    heights!(1 2 3 4 5 6 7 8 9 10 11 12);
+}

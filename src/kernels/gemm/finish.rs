@@ -1,0 +1,108 @@
+//! The epilogue of a tile, out of its accumulators: the general form, through a small buffer in the first cache.
+//!
+//! Bounds and an f32 residual are applied by the tile itself while the sums are in registers ([`Direct`]); all else
+//! comes here, where code size and registers are not the tile's.
+
+use super::super::arch::{Body, Simd};
+use super::activation;
+use super::epilogue::Activation;
+use std::marker::PhantomData;
+use std::ops::Range;
+
+/// Words of the largest tile: 12 rows by 2 vectors, or 6 by 4, or 3 by 8, of 16 lanes.
+pub(super) const TILE_WORDS: usize = 24 * 16;
+
+/// The epilogue with its pointers, in the coordinates of the output: row 0 and column 0 are its first.
+pub(super) struct Finish<'a> {
+    /// One word a column that the sums start from: bits of the bias, or of the integer correction.
+    pub(super) start: Option<*const i32>,
+    /// Where the tile can do all of it.
+    pub(super) direct: Option<Direct>,
+    /// Sums are integers.
+    pub(super) integer: bool,
+    pub(super) column_scale: Option<*const f32>,
+    pub(super) row_scale: Option<*const f32>,
+    /// Added after the scales.
+    pub(super) shift: Option<*const f32>,
+    pub(super) residual: Option<*const f32>,
+    pub(super) residual_stride: usize,
+    pub(super) residual_after: bool,
+    pub(super) activation: Activation,
+    pub(super) store: Store,
+    pub(super) out: *mut u8,
+    /// Elements from row to row of the output.
+    pub(super) stride: usize,
+    pub(super) lifetime: PhantomData<&'a [f32]>,
+}
+
+/// An epilogue that consists of an f32 residual and bounds at most.
+#[derive(Clone, Copy)]
+pub(super) struct Direct {
+    pub(super) residual: Option<*const f32>,
+    pub(super) residual_stride: usize,
+    pub(super) bounded: bool,
+    pub(super) lo: f32,
+    pub(super) hi: f32,
+}
+
+/// What is stored.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Store {
+    /// The f32 itself.
+    F32,
+}
+
+/// The epilogue of one tile.
+pub(super) struct FinishTile<'a> {
+    pub(super) finish: &'a Finish<'a>,
+    /// The sums, row by row.
+    pub(super) words: *const i32,
+    /// Words from row to row of the sums.
+    pub(super) pitch: usize,
+    pub(super) rows: Range<usize>,
+    pub(super) columns: Range<usize>,
+}
+
+impl Body for FinishTile<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let f = self.finish;
+        for (i, row) in self.rows.enumerate() {
+            // SAFETY: the tile's maker saw to it that its rows and columns lie in the output and the operands.
+            unsafe {
+                let row_scale = s.splat(f.row_scale.map_or(1.0, |scale| *scale.add(row)));
+                let mut column = self.columns.start;
+                while column < self.columns.end {
+                    let n = S::LANES.min(self.columns.end - column);
+                    let at = self.words.add(i * self.pitch + column - self.columns.start);
+                    let sums = s.load_i32(at);
+                    let mut v = if f.integer { s.from_i32(sums) } else { s.from_bits(sums) };
+                    if let Some(scale) = f.column_scale {
+                        v = s.mul(v, s.load_part(scale.add(column), n));
+                    }
+                    if f.row_scale.is_some() {
+                        v = s.mul(v, row_scale);
+                    }
+                    if let Some(shift) = f.shift {
+                        v = s.add(v, s.load_part(shift.add(column), n));
+                    }
+                    let residual = f.residual.map(|r| s.load_part(r.add(row * f.residual_stride + column), n));
+                    if let (Some(residual), false) = (residual, f.residual_after) {
+                        v = s.add(v, residual);
+                    }
+                    v = activation::apply(s, f.activation, v);
+                    if let (Some(residual), true) = (residual, f.residual_after) {
+                        v = s.add(v, residual);
+                    }
+                    let to = row * f.stride + column;
+                    match f.store {
+                        Store::F32 => s.store_part(f.out.cast::<f32>().add(to), n, v),
+                    }
+                    column += S::LANES;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! Matrix products over a packed B, with their epilogue fused.
+//!
+//! One tile ([`tile`](self)) serves every element type, every kind of row and every instruction set. What surrounds it:
+//! [`PackedB`] lays B out once at load, [`Epilogue`] says as data what happens to a sum before it is stored, and
+//! [`gemm`] and [`gemm_region`] run the product; batches, and what goes to which thread, are the caller's loop.
+
+mod activation;
+mod driver;
+mod epilogue;
+mod finish;
+mod float;
+mod pack;
+mod product;
+#[cfg(test)]
+mod tests;
+mod tile;
+
+pub use epilogue::{Activation, Epilogue, Residual};
+pub use float::{gemm, gemm_region};
+pub use pack::{Layout, PackedB, PackedView};

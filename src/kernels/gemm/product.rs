@@ -1,0 +1,89 @@
+//! The element types that the one tile multiplies: all of them "broadcast a 32-bit word of A, load a vector of words of
+//! B, multiply and accumulate".
+
+use super::super::arch::Simd;
+
+/// A pair of element types that can be multiplied.
+pub(super) trait Element {
+    /// How, on each instruction set.
+    type On<S: Simd>: Product<S>;
+}
+
+/// How words of A and B are multiplied on an instruction set.
+pub(super) trait Product<S: Simd> {
+    /// Vectors of a panel of B.
+    const PANEL: usize;
+    /// Accumulators that fit in the registers beside the operands.
+    const ACCUMULATORS: usize;
+    /// The sums of `LANES` columns.
+    type Acc: Copy;
+    /// A word of A for every lane.
+    type A: Copy;
+    /// `LANES` words of B.
+    type B: Copy;
+
+    /// Sums that start from one word a lane (a bias, a zero-point correction).
+    fn start(s: S, words: S::I32) -> Self::Acc;
+    /// Broadcasts a word of A.
+    ///
+    /// # Safety
+    /// Four bytes are readable.
+    unsafe fn a(s: S, p: *const u8) -> Self::A;
+    /// Loads `LANES` words of B.
+    ///
+    /// # Safety
+    /// `4 * LANES` bytes are readable.
+    unsafe fn b(s: S, p: *const u8) -> Self::B;
+    /// Adds the products.
+    fn mac(s: S, acc: Self::Acc, a: Self::A, b: Self::B) -> Self::Acc;
+    /// The sums as words.
+    fn words(s: S, acc: Self::Acc) -> S::I32;
+}
+
+/// f32 times f32.
+pub(super) struct Float;
+
+impl Element for Float {
+    type On<S: Simd> = Float;
+}
+
+impl<S: Simd> Product<S> for Float {
+    const PANEL: usize = 2;
+    const ACCUMULATORS: usize = if S::REGISTERS == 32 {
+        24
+    } else if S::LANES == 8 {
+        12
+    } else {
+        8
+    };
+    type Acc = S::F32;
+    type A = S::F32;
+    type B = S::F32;
+
+    #[inline(always)]
+    fn start(s: S, words: S::I32) -> S::F32 {
+        s.from_bits(words)
+    }
+
+    #[inline(always)]
+    unsafe fn a(s: S, p: *const u8) -> S::F32 {
+        // SAFETY: as the caller promises.
+        s.splat(unsafe { p.cast::<f32>().read_unaligned() })
+    }
+
+    #[inline(always)]
+    unsafe fn b(s: S, p: *const u8) -> S::F32 {
+        // SAFETY: as the caller promises.
+        unsafe { s.load(p.cast()) }
+    }
+
+    #[inline(always)]
+    fn mac(s: S, acc: S::F32, a: S::F32, b: S::F32) -> S::F32 {
+        s.fma(a, b, acc)
+    }
+
+    #[inline(always)]
+    fn words(s: S, acc: S::F32) -> S::I32 {
+        s.to_bits(acc)
+    }
+}

@@ -1,0 +1,236 @@
+//! The one tile, generic over the element type, the rows and the columns.
+//!
+//! # What it computes
+//! ```text
+//! for each segment of K (one, or a convolution's taps):
+//!     for each 32-bit word w of the segment:
+//!         b[j] = load LANES words of B          (NV vectors)
+//!         for each row i of MR:
+//!             a = broadcast word w of row i
+//!             acc[i][j] += a * b[j]             (NV times)
+//! ```
+//! 1. The whole of K is accumulated in registers, in ascending order and in one chain an element, so that an element's
+//!    bits depend on its row and column alone, never on the tile that it fell into; and so that the epilogue sees
+//!    the finished sum while it is still in a register.
+//! 2. Rows are pointers, one per row and segment: strided, gathered and convolution rows are one code path. The pointers
+//!    of a wide tile do not fit in the integer registers; four words a turn pay for reading them back.
+//! 3. Few rows take more vectors of columns, so that there are enough independent chains to hide the latency of a
+//!    multiply-add, and so that a single row reads B at the speed of memory.
+//! 4. A tile of fewer columns than its vectors hold computes with the zeros that fill its panel, and stores a part.
+
+use super::super::arch::{Body, Simd};
+use super::finish::{Finish, FinishTile, TILE_WORDS};
+use super::product::{Element, Product};
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+use std::ops::Range;
+
+/// Words of a row that one turn of the inner loop takes.
+const UNROLL: usize = 4;
+
+/// What all strips of one product have in common.
+pub(super) struct Shared<'a> {
+    /// Segments of K.
+    pub(super) segments: usize,
+    /// Whole words of a segment.
+    pub(super) words: usize,
+    /// Bytes after the last whole word of a segment.
+    pub(super) tail: usize,
+    /// The first panel.
+    pub(super) b: *const u8,
+    /// Bytes of a panel.
+    pub(super) panel_bytes: usize,
+    pub(super) finish: &'a Finish<'a>,
+}
+
+/// `MR` rows times a run of panels of B.
+pub(super) struct Strip<'a, E, const MR: usize> {
+    pub(super) shared: &'a Shared<'a>,
+    /// `[segments][MR]` pointers to the rows.
+    pub(super) rows: *const *const u8,
+    /// The first row, in the output's coordinates.
+    pub(super) row: usize,
+    /// The columns, in the output's coordinates; the first is the first of a panel.
+    pub(super) columns: Range<usize>,
+    pub(super) element: PhantomData<E>,
+}
+
+/// The largest power of two, up to 8, of vectors of columns that `rows` rows leave accumulators for.
+const fn widest(accumulators: usize, rows: usize) -> usize {
+    match accumulators / rows {
+        8.. => 8,
+        4..8 => 4,
+        2..4 => 2,
+        _ => 1,
+    }
+}
+
+impl<E: Element, const MR: usize> Body for Strip<'_, E, MR> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let mut column = self.columns.start;
+        // SAFETY: whoever made the strip saw to it that the rows, B and the output are as long as it says.
+        unsafe {
+            if const { widest(E::On::<S>::ACCUMULATORS, MR) >= 8 } {
+                while column + 7 * S::LANES < self.columns.end {
+                    tile::<S, E::On<S>, MR, 8>(s, self.shared, self.rows, self.row, column, self.columns.end);
+                    column += 8 * S::LANES;
+                }
+            }
+            if const { widest(E::On::<S>::ACCUMULATORS, MR) >= 4 } {
+                while column + 3 * S::LANES < self.columns.end {
+                    tile::<S, E::On<S>, MR, 4>(s, self.shared, self.rows, self.row, column, self.columns.end);
+                    column += 4 * S::LANES;
+                }
+            }
+            if const { widest(E::On::<S>::ACCUMULATORS, MR) >= 2 } {
+                while column + S::LANES < self.columns.end {
+                    tile::<S, E::On<S>, MR, 2>(s, self.shared, self.rows, self.row, column, self.columns.end);
+                    column += 2 * S::LANES;
+                }
+            }
+            while column < self.columns.end {
+                tile::<S, E::On<S>, MR, 1>(s, self.shared, self.rows, self.row, column, self.columns.end);
+                column += S::LANES;
+            }
+        }
+    }
+}
+
+/// One tile: `MR` rows, `NV` vectors of columns from `column` on, of which those before `end` are stored.
+///
+/// # Safety
+/// - `rows` holds `segments * MR` pointers, each to `words * 4 + tail` readable bytes.
+/// - The panels from `shared.b` on reach to `end`, each `(words + (tail > 0)) * segments` words high.
+/// - `column` is the first of a panel, or `NV` is 1 and it is the first of a panel's vector.
+/// - The rows `row..row + MR` and the columns `column..end` lie in what `shared.finish` describes.
+#[inline(always)]
+unsafe fn tile<S: Simd, P: Product<S>, const MR: usize, const NV: usize>(
+    s: S,
+    shared: &Shared<'_>,
+    rows: *const *const u8,
+    row: usize,
+    column: usize,
+    end: usize,
+) {
+    // SAFETY: each access below stays within what the caller promises; B's rows are read in sequence.
+    unsafe {
+        let line = P::PANEL * S::LANES * 4;
+        let vector = column / S::LANES;
+        let mut b = shared.b.add(vector / P::PANEL * shared.panel_bytes + vector % P::PANEL * S::LANES * 4);
+
+        let mut acc = [[P::start(s, s.splat_i32(0)); NV]; MR];
+        if let Some(start) = shared.finish.start {
+            for j in 0..NV {
+                let at = column + j * S::LANES;
+                let left = end.saturating_sub(at);
+                let words = if left >= S::LANES {
+                    s.load_i32(start.add(at))
+                } else {
+                    s.load_i32_part(start.add(at.min(end)), left)
+                };
+                for acc in &mut acc {
+                    acc[j] = P::start(s, words);
+                }
+            }
+        }
+
+        let mut rows = rows;
+        for _ in 0..shared.segments {
+            let mut a = [std::ptr::null::<u8>(); MR];
+            for (i, a) in a.iter_mut().enumerate() {
+                *a = *rows.add(i);
+            }
+            rows = rows.add(MR);
+            let mut word = 0;
+            while word + UNROLL <= shared.words {
+                for u in 0..UNROLL {
+                    step::<S, P, MR, NV>(s, &mut acc, &a, (word + u) * 4, b.add(u * line), shared.panel_bytes);
+                }
+                word += UNROLL;
+                b = b.add(UNROLL * line);
+            }
+            while word < shared.words {
+                step::<S, P, MR, NV>(s, &mut acc, &a, word * 4, b, shared.panel_bytes);
+                word += 1;
+                b = b.add(line);
+            }
+            if shared.tail > 0 {
+                let mut last = [[0u8; 4]; MR];
+                for (last, a) in last.iter_mut().zip(&a) {
+                    for (t, byte) in last.iter_mut().enumerate().take(shared.tail) {
+                        *byte = *a.add(word * 4 + t);
+                    }
+                }
+                let last = last.each_ref().map(|word| word.as_ptr());
+                step::<S, P, MR, NV>(s, &mut acc, &last, 0, b, shared.panel_bytes);
+                b = b.add(line);
+            }
+        }
+
+        let finish = shared.finish;
+        if let Some(direct) = &finish.direct {
+            if column + NV * S::LANES <= end {
+                for (i, acc) in acc.iter().enumerate() {
+                    let out = finish.out.cast::<f32>().add((row + i) * finish.stride + column);
+                    for (j, acc) in acc.iter().enumerate() {
+                        let mut v = s.from_bits(P::words(s, *acc));
+                        if let Some(residual) = direct.residual {
+                            let at = (row + i) * direct.residual_stride + column + j * S::LANES;
+                            v = s.add(v, s.load(residual.add(at)));
+                        }
+                        if direct.bounded {
+                            v = s.min(s.splat(direct.hi), s.max(s.splat(direct.lo), v));
+                        }
+                        s.store(out.add(j * S::LANES), v);
+                    }
+                }
+                return;
+            }
+        }
+        let mut words = MaybeUninit::<[i32; TILE_WORDS]>::uninit();
+        let at = words.as_mut_ptr().cast::<i32>();
+        for (i, acc) in acc.iter().enumerate() {
+            for (j, acc) in acc.iter().enumerate() {
+                s.store_i32(at.add((i * NV + j) * S::LANES), P::words(s, *acc));
+            }
+        }
+        s.call(FinishTile {
+            finish,
+            words: at,
+            pitch: NV * S::LANES,
+            rows: row..row + MR,
+            columns: column..end.min(column + NV * S::LANES),
+        });
+    }
+}
+
+/// One word of K.
+///
+/// # Safety
+/// As of [`tile`].
+#[inline(always)]
+unsafe fn step<S: Simd, P: Product<S>, const MR: usize, const NV: usize>(
+    s: S,
+    acc: &mut [[P::Acc; NV]; MR],
+    a: &[*const u8; MR],
+    at: usize,
+    b: *const u8,
+    panel_bytes: usize,
+) {
+    // SAFETY: as the caller promises.
+    unsafe {
+        let mut columns = [P::b(s, b); NV];
+        for (j, column) in columns.iter_mut().enumerate().skip(1) {
+            *column = P::b(s, b.add(j / P::PANEL * panel_bytes + j % P::PANEL * S::LANES * 4));
+        }
+        for (acc, a) in acc.iter_mut().zip(a) {
+            let a = P::a(s, a.add(at));
+            for (acc, column) in acc.iter_mut().zip(&columns) {
+                *acc = P::mac(s, *acc, a, *column);
+            }
+        }
+    }
+}
