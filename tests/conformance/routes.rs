@@ -10,9 +10,17 @@ pub(crate) struct Route {
     pub(crate) run: fn(Bytes, &[Tensor]) -> Result<Vec<Tensor>>,
 }
 
-pub(crate) const ROUTES: &[Route] = &[Route { name: "interpreted", run: interpreted }];
+pub(crate) const ROUTES: &[Route] =
+    &[Route { name: "interpreted", run: interpreted }, Route { name: "exported", run: exported }];
 
 /// As imported, by reference evaluation.
 fn interpreted(model: Bytes, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
     onnx::import(model, &LoadOptions::default())?.graph.interpret(inputs)
+}
+
+/// Written to a file and read back.
+fn exported(model: Bytes, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+    let options = LoadOptions::default();
+    let written = onnx::export(&onnx::import(model, &options)?.graph)?;
+    onnx::import(written.into(), &options)?.graph.interpret(inputs)
 }

@@ -1,0 +1,214 @@
+//! Graph to bytes: every operator in its newest form, at the oldest opset that has all of these forms.
+//!
+//! What was a capture of a body becomes an outer name again, and a constant that a body shares with the graph around
+//! it is written once.
+
+mod attributes;
+mod names;
+
+use super::proto::{
+    DimensionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto, TensorShapeProto,
+    TensorTypeProto, TypeProto, ValueInfoProto,
+};
+use super::tensors::to_proto;
+use crate::error::{At, Result, bail, ensure, err};
+use crate::graph::{Graph, Node, ValueId};
+use crate::ops::reader::dtype_to_onnx;
+use crate::ops::registry;
+use crate::tensor::{Dim, Fact, Tensor};
+use names::{Memory, Names, Scope};
+use prost::Message;
+use std::collections::{BTreeMap, HashMap};
+
+/// The oldest opset that is written; what is older reads differently in too many places.
+const OLDEST: u32 = 17;
+
+/// The file format that came with each opset: (opset, format) from that opset on.
+const IR_VERSIONS: &[(u32, i64)] = &[(17, 8), (19, 9), (21, 10), (23, 11), (24, 12), (25, 13)];
+
+/// Protobuf's own limit, which readers in other languages hold.
+const MAX_FILE_BYTES: usize = i32::MAX as usize;
+
+/// The bytes of an ONNX model that computes what `graph` does, with its metadata. Constants lie within.
+///
+/// Operators of this crate's own domain, which fusing passes make, are written as such: only this crate reads them.
+///
+/// # Errors
+/// [`Unsupported`](crate::ErrorKind::Unsupported) for an operator that ONNX does not name,
+/// [`Limit`](crate::ErrorKind::Limit) when the file would pass 2 GiB.
+pub fn export(graph: &Graph) -> Result<Vec<u8>> {
+    let mut exporter = Exporter { names: Names::default(), opsets: BTreeMap::new() };
+    let proto = exporter.graph(graph, &mut Scope::default(), 0)?;
+    let opset = exporter.opsets.entry("").or_default();
+    *opset = OLDEST.max(*opset);
+    let ir_version = IR_VERSIONS.iter().rev().find(|(from, _)| from <= opset).map_or(8, |(_, version)| *version);
+    let model = ModelProto {
+        ir_version,
+        producer_name: env!("CARGO_PKG_NAME").to_owned(),
+        producer_version: env!("CARGO_PKG_VERSION").to_owned(),
+        graph: Some(proto),
+        opset_import: exporter
+            .opsets
+            .iter()
+            .map(|(domain, version)| OperatorSetIdProto { domain: (*domain).to_owned(), version: i64::from(*version) })
+            .collect(),
+        metadata_props: graph
+            .metadata()
+            .iter()
+            .map(|(key, value)| StringStringEntryProto { key: key.clone(), value: value.clone() })
+            .collect(),
+        ..ModelProto::default()
+    };
+    let length = model.encoded_len();
+    ensure!(length <= MAX_FILE_BYTES, Limit, "a file of {length} bytes; protobuf allows {MAX_FILE_BYTES}");
+    Ok(model.encode_to_vec())
+}
+
+struct Exporter {
+    names: Names,
+    /// The newest form used of each domain.
+    opsets: BTreeMap<&'static str, u32>,
+}
+
+impl Exporter {
+    /// A graph, whose last `captures` inputs `scope` has named already and which are not listed.
+    fn graph(&mut self, graph: &Graph, scope: &mut Scope, captures: usize) -> Result<GraphProto> {
+        let is_body = scope.is_body();
+        let formal = graph.inputs().len().saturating_sub(captures);
+        let mut values: HashMap<ValueId, String> = HashMap::new();
+        for (id, name) in graph.inputs()[formal..].iter().zip(scope.take_captures()) {
+            values.insert(*id, name);
+        }
+        let outer: Vec<ValueId> = values.keys().copied().collect();
+        for id in graph.inputs()[..formal].iter().chain(graph.outputs()) {
+            values.entry(*id).or_insert_with(|| self.names.fresh(graph.value(*id).name()));
+        }
+        let mut proto = GraphProto { name: self.names.graph(graph.name()), ..GraphProto::default() };
+        proto.input = graph.inputs()[..formal].iter().map(|id| value_info(&values[id], graph.fact(*id))).collect();
+
+        let mut shared: Vec<ValueId> = Vec::new();
+        for (id, tensor) in constants(graph)? {
+            if let Some(name) = scope.constant(tensor).filter(|_| is_body) {
+                values.insert(id, name);
+                shared.push(id);
+                continue;
+            }
+            let name = values.entry(id).or_insert_with(|| self.names.fresh(graph.value(id).name())).clone();
+            proto.initializer.push(to_proto(&name, tensor));
+            scope.add_constant(Memory::of(tensor), name);
+        }
+        for (_, node) in graph.nodes()? {
+            let node_proto = self.node(graph, node, &mut values, scope).at(|| node.to_string())?;
+            proto.node.push(node_proto);
+        }
+        let mut listed = Vec::new();
+        for id in graph.outputs() {
+            let mut name = named(&values, *id)?;
+            // A body may not yield a value of the graph around it, and no graph the same value twice.
+            if outer.contains(id) || shared.contains(id) || listed.contains(id) {
+                let copy = self.names.fresh(graph.value(*id).name());
+                proto.node.push(self.identity(&name, &copy)?);
+                name = copy;
+            }
+            listed.push(*id);
+            proto.output.push(value_info(&name, graph.fact(*id)));
+        }
+        Ok(proto)
+    }
+
+    fn node(
+        &mut self,
+        graph: &Graph,
+        node: &Node,
+        values: &mut HashMap<ValueId, String>,
+        scope: &mut Scope,
+    ) -> Result<NodeProto> {
+        let op = node.op().as_ref();
+        let Some(def) = registry::find(op.domain(), op.name()) else {
+            bail!(Unsupported, "the operator has no name in a model file");
+        };
+        self.use_opset(def.domain, def.opset);
+        let captures = op.captures();
+        let own = node.inputs().len().saturating_sub(captures);
+        let mut input = Vec::with_capacity(own);
+        for id in &node.inputs()[..own] {
+            input.push(match id {
+                Some(id) => named(values, *id)?,
+                None => String::new(),
+            });
+        }
+        let captured: Result<Vec<String>> = node.inputs()[own..]
+            .iter()
+            .map(|id| named(values, id.ok_or_else(|| err!(Internal, "a capture is absent"))?))
+            .collect();
+        let attribute = self.attributes(op, &captured?, scope)?;
+        let mut output = Vec::with_capacity(node.outputs().len());
+        for id in node.outputs() {
+            output.push(match id {
+                Some(id) => values.entry(*id).or_insert_with(|| self.names.fresh(graph.value(*id).name())).clone(),
+                None => String::new(),
+            });
+        }
+        trim(&mut input);
+        trim(&mut output);
+        Ok(NodeProto {
+            input,
+            output,
+            name: node.name().to_owned(),
+            op_type: def.name.to_owned(),
+            domain: def.domain.to_owned(),
+            attribute,
+            ..NodeProto::default()
+        })
+    }
+
+    fn identity(&mut self, from: &str, to: &str) -> Result<NodeProto> {
+        let Some(def) = registry::find("", "Identity") else { bail!(Unsupported, "Identity is not known") };
+        self.use_opset(def.domain, def.opset);
+        Ok(NodeProto {
+            input: vec![from.to_owned()],
+            output: vec![to.to_owned()],
+            op_type: def.name.to_owned(),
+            ..NodeProto::default()
+        })
+    }
+
+    fn use_opset(&mut self, domain: &'static str, opset: u32) {
+        let newest = self.opsets.entry(domain).or_default();
+        *newest = opset.max(*newest);
+    }
+}
+
+/// The constants that something takes, in the order of their ids.
+fn constants(graph: &Graph) -> Result<Vec<(ValueId, &Tensor)>> {
+    let mut ids: Vec<ValueId> = graph.outputs().to_vec();
+    for (_, node) in graph.nodes()? {
+        ids.extend(node.inputs().iter().flatten());
+    }
+    ids.sort();
+    ids.dedup();
+    let made = |id: &ValueId| graph.value(*id).producer().is_some() || graph.inputs().contains(id);
+    Ok(ids.into_iter().filter(|id| !made(id)).filter_map(|id| Some((id, graph.constant_of(id)?))).collect())
+}
+
+fn named(values: &HashMap<ValueId, String>, id: ValueId) -> Result<String> {
+    values.get(&id).cloned().ok_or_else(|| err!(Internal, "a value is used before it is made"))
+}
+
+fn trim(names: &mut Vec<String>) {
+    while names.last().is_some_and(String::is_empty) {
+        names.pop();
+    }
+}
+
+fn value_info(name: &str, fact: &Fact) -> ValueInfoProto {
+    let dim = |dim: &Dim| match dim {
+        Dim::Known(n) => DimensionProto { dim_value: Some(*n as i64), dim_param: None },
+        Dim::Symbol(symbol) => DimensionProto { dim_value: None, dim_param: Some(symbol.name().to_owned()) },
+        Dim::Unknown => DimensionProto::default(),
+    };
+    let shape = fact.dims().map(|dims| TensorShapeProto { dim: dims.iter().map(dim).collect() });
+    let elem_type = dtype_to_onnx(fact.dtype) as i32;
+    let tensor_type = Some(TensorTypeProto { elem_type, shape });
+    ValueInfoProto { name: name.to_owned(), r#type: Some(TypeProto { tensor_type, ..TypeProto::default() }) }
+}
