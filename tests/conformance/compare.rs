@@ -6,6 +6,9 @@ use onrush::{DType, Tensor};
 /// rounds before: a tie may differ by one.
 const TIES: &[&str] = &[];
 
+/// Cases whose expected values were typed in with four digits: the suite's own tolerance holds.
+const TYPED_IN: &[&str] = &["test_averagepool_2d_ceil_last_window_starts_on_pad"];
+
 /// Absolute or relative difference that is allowed; zero where only equality counts.
 fn tolerance(dtype: DType) -> (f64, f64) {
     match dtype {
@@ -40,7 +43,11 @@ fn one(case: &str, computed: &Tensor, expected: &Tensor) -> Result<(), String> {
             None => Ok(()),
         };
     }
-    let (absolute, relative) = if computed.dtype().is_integer() { (1.0, 0.0) } else { tolerance(computed.dtype()) };
+    let (absolute, relative) = match computed.dtype() {
+        dtype if dtype.is_integer() => (1.0, 0.0),
+        _ if TYPED_IN.contains(&case) => (1e-7, 1e-3),
+        dtype => tolerance(dtype),
+    };
     let pairs = computed.to_f64_vec().expect("numbers").into_iter().zip(expected.to_f64_vec().expect("numbers"));
     for (i, (a, b)) in pairs.enumerate() {
         let close = a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= absolute.max(relative * b.abs());
