@@ -3,7 +3,8 @@
 //! How they run over tensors stands in [`binary_eval`](super::binary_eval).
 
 use super::binary_eval;
-use super::broadcast::{broadcast_dims, tracked_lengths, zip_lengths};
+use super::broadcast::broadcast_dims;
+use super::lengths;
 use super::real::Real;
 use crate::error::{Result, bail, ensure};
 use crate::ops::{Attrs, Budget, Inputs, Op};
@@ -50,7 +51,7 @@ pub enum BinaryKind {
     BitwiseOr,
     /// Bits set in exactly one, of integers.
     BitwiseXor,
-    /// `a` shifted by `b` bits, of unsigned integers; a shift by the width or more yields 0.
+    /// `a` shifted by `b` bits, of integers; every bit is gone after a shift by the width or more.
     BitShift {
         /// Towards the high bits.
         left: bool,
@@ -128,25 +129,25 @@ impl BinaryKind {
     /// The function in double precision; `bool` counts as 0 and 1. Bit operations take integral arguments.
     #[must_use]
     pub fn apply(self, a: f64, b: f64) -> f64 {
-        apply(self, a, b).unwrap_or_else(|| bits(self, a as i64, b as i64) as f64)
+        apply(self, a, b).unwrap_or_else(|| bits(self, a as i128, b as i128) as f64)
     }
 
     /// The function in single precision throughout.
     #[must_use]
     pub fn apply_f32(self, a: f32, b: f32) -> f32 {
-        apply(self, a, b).unwrap_or_else(|| bits(self, a as i64, b as i64) as f32)
+        apply(self, a, b).unwrap_or_else(|| bits(self, a as i128, b as i128) as f32)
     }
 }
 
-/// The bit operations; 0 for any other kind.
-pub(super) fn bits(kind: BinaryKind, a: i64, b: i64) -> i64 {
-    let shift = u32::try_from(b).ok();
-    match kind {
-        BinaryKind::BitwiseAnd => a & b,
-        BinaryKind::BitwiseOr => a | b,
-        BinaryKind::BitwiseXor => a ^ b,
-        BinaryKind::BitShift { left: true } => shift.and_then(|s| a.checked_shl(s)).unwrap_or(0),
-        BinaryKind::BitShift { left: false } => shift.and_then(|s| (a as u64).checked_shr(s)).unwrap_or(0) as i64,
+/// The bit operations; 0 for any other kind. An `i128` holds a `u64` shifted by less than 64, and shifts a negative
+/// number as its own width would.
+pub(super) fn bits(kind: BinaryKind, a: i128, b: i128) -> i128 {
+    match (kind, u32::try_from(b)) {
+        (BinaryKind::BitwiseAnd, _) => a & b,
+        (BinaryKind::BitwiseOr, _) => a | b,
+        (BinaryKind::BitwiseXor, _) => a ^ b,
+        (BinaryKind::BitShift { left: true }, Ok(shift @ 0..64)) => a << shift,
+        (BinaryKind::BitShift { left: false }, Ok(shift)) => a >> shift.min(127),
         _ => 0,
     }
 }
@@ -207,7 +208,19 @@ impl Op for Binary {
             BinaryKind::PRelu => unidirectional(a, b)?,
             _ => broadcast_dims(&[a, b])?,
         };
-        Ok(vec![Fact { dtype: self.0.output_dtype(a.dtype), shape, value: None, content: content(self.0, a, b) }])
+        if self.0 == BinaryKind::Equal
+            && let Some(answers) = lengths::equal(a, b)
+        {
+            let rank = shape.as_ref().map_or(0, Vec::len);
+            let lengths = vec![answers.len(); rank];
+            return Ok(vec![Fact::constant(Tensor::new(lengths, answers)?)]);
+        }
+        Ok(vec![Fact {
+            dtype: self.0.output_dtype(a.dtype),
+            shape,
+            value: None,
+            content: lengths::arithmetic(self.0, a, b),
+        }])
     }
 
     fn eval(&self, inputs: Inputs<'_, Tensor>, _budget: &Budget) -> Result<Vec<Tensor>> {
@@ -233,21 +246,4 @@ fn unidirectional(a: &Fact, b: &Fact) -> Result<Option<Vec<Dim>>> {
         }
     }
     Ok(a.shape.clone())
-}
-
-/// What arithmetic makes of lengths.
-fn content(kind: BinaryKind, a: &Fact, b: &Fact) -> Option<Vec<Dim>> {
-    let length = |x: &Dim, y: &Dim| match (kind, x, y) {
-        (BinaryKind::Add, x, y) => x.plus(y),
-        (BinaryKind::Mul, x, y) => x.times(y),
-        (BinaryKind::Sub, x, Dim::Known(0)) | (BinaryKind::Div, x, Dim::Known(1)) => x.clone(),
-        (BinaryKind::Sub, Dim::Known(x), Dim::Known(y)) => x.checked_sub(*y).map_or(Dim::Unknown, Dim::Known),
-        (BinaryKind::Sub, Dim::Symbol(x), Dim::Symbol(y)) if x == y => Dim::Known(0),
-        (BinaryKind::Div, Dim::Known(x), Dim::Known(y)) => x.checked_div(*y).map_or(Dim::Unknown, Dim::Known),
-        _ => Dim::Unknown,
-    };
-    if !matches!(kind, BinaryKind::Add | BinaryKind::Sub | BinaryKind::Mul | BinaryKind::Div) {
-        return None;
-    }
-    zip_lengths(&tracked_lengths(a)?, &tracked_lengths(b)?, a.dtype, length)
 }

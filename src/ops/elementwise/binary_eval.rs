@@ -85,7 +85,7 @@ fn integer(kind: BinaryKind, a: i128, b: i128) -> Result<i128> {
         },
         BinaryKind::PRelu if a < 0 => a.wrapping_mul(b),
         BinaryKind::PRelu => a,
-        _ => i128::from(bits(kind, a as i64, b as i64)),
+        _ => bits(kind, a, b),
     })
 }
 

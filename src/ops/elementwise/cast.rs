@@ -1,6 +1,6 @@
 //! Cast, CastLike and BitCast: the same elements in another dtype, by value or by bits.
 
-use super::broadcast::{held, tracked_lengths};
+use super::lengths::{held, tracked};
 use crate::error::{Result, bail, ensure};
 use crate::ops::reader::dtype_to_onnx;
 use crate::ops::{Attrs, Budget, Inputs, NodeReader, Op, Reading};
@@ -67,7 +67,7 @@ fn cast_fact(x: &Fact, to: DType) -> Result<Fact> {
         return Ok(Fact::constant(value.cast(to)?));
     }
     let content = match to {
-        DType::I32 | DType::I64 => tracked_lengths(x).map(|c| c.into_iter().map(|d| held(d, to)).collect()),
+        DType::I32 | DType::I64 => tracked(x).map(|c| c.into_iter().map(|d| held(d, to)).collect()),
         _ => None,
     };
     Ok(Fact { dtype: to, shape: x.shape.clone(), value: None, content })

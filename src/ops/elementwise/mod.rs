@@ -6,6 +6,7 @@ mod broadcast;
 mod cast;
 mod clip;
 mod contrib;
+mod lengths;
 mod real;
 mod select;
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Where: elements chosen from two inputs by a condition.
 
-use super::broadcast::{broadcast_dims, held, tracked_lengths};
+use super::broadcast::broadcast_dims;
+use super::lengths::{held, tracked};
 use crate::error::{Result, ensure};
 use crate::ops::{Budget, Inputs, Op};
 use crate::tensor::{DType, Dim, Fact, Tensor, broadcast_index, broadcast_shapes, with_bits};
@@ -40,7 +41,7 @@ impl Op for Where {
 
 /// The chosen lengths, where the choice is known.
 fn content(condition: &Fact, x: &Fact, y: &Fact) -> Option<Vec<Dim>> {
-    let (x_lengths, y_lengths) = (tracked_lengths(x)?, tracked_lengths(y)?);
+    let (x_lengths, y_lengths) = (tracked(x)?, tracked(y)?);
     let value = condition.value.as_ref().filter(|v| v.rank() <= 1)?;
     let chosen = value.as_slice::<bool>().ok()?;
     let lists = [chosen.len(), x_lengths.len(), y_lengths.len()];
