@@ -7,7 +7,7 @@ use crate::tensor::{Dim, Fact};
 ///
 /// # Errors
 /// [`Shape`](crate::ErrorKind::Shape) when two known axes differ and neither is 1.
-pub(crate) fn broadcast_dims(facts: &[&Fact]) -> Result<Option<Vec<Dim>>> {
+pub(super) fn broadcast_dims(facts: &[&Fact]) -> Result<Option<Vec<Dim>>> {
     let Some(shapes) = facts.iter().map(|f| f.dims()).collect::<Option<Vec<_>>>() else { return Ok(None) };
     let rank = shapes.iter().map(|s| s.len()).max().unwrap_or(0);
     let mut out = vec![Dim::Known(1); rank];

@@ -32,3 +32,24 @@ fn with_bias(node: &NodeReader, kind: UnaryKind) -> Reading {
         (Arc::new(Unary(kind)), vec![Operand::Output { node: 0, output: 0 }]),
     ])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn the_bias_is_optional_only_where_it_may_be() {
+        for (def, inputs, nodes) in [(&FAST_GELU, 1, 1), (&FAST_GELU, 2, 2), (&BIAS_GELU, 2, 2)] {
+            let mut reader = NodeReader::new(def.name, 1, BTreeMap::new(), vec![true; inputs], 1, 0);
+            let read = match (def.read)(&mut reader).unwrap() {
+                Reading::Op(op) => {
+                    assert!(op.is::<Unary>());
+                    1
+                }
+                Reading::Nodes(list) => list.len(),
+            };
+            assert_eq!(read, nodes, "{} of {inputs}", def.name);
+        }
+    }
+}

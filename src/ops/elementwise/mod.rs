@@ -24,7 +24,6 @@ pub use unary::{Unary, UnaryKind};
 pub use variadic::{Variadic, VariadicKind};
 
 pub(in crate::ops) use binary_eval::widen;
-pub(crate) use broadcast::broadcast_dims;
 
 use super::OpDef;
 use crate::error::bail;

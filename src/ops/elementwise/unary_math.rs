@@ -221,4 +221,39 @@ mod tests {
         assert_eq!(negative.apply(f64::INFINITY), 0.0);
         assert_eq!(IsNaN.apply(f64::NAN), 1.0);
     }
+
+    #[test]
+    fn single_precision_follows_double() {
+        let smooth = [
+            Exp,
+            Erf,
+            Sin,
+            Cos,
+            Atan,
+            Sinh,
+            Tanh,
+            Asinh,
+            Sigmoid,
+            Softplus,
+            Softsign,
+            HardSwish,
+            Mish,
+            Elu { alpha: 0.7 },
+            Selu { alpha: 1.6, gamma: 1.05 },
+            Celu { alpha: 0.5 },
+            Gelu { tanh: true },
+            Gelu { tanh: false },
+            Swish { alpha: 1.7 },
+            HardSigmoid { alpha: 0.2, beta: 0.5 },
+            LeakyRelu { alpha: 0.1 },
+        ];
+        for kind in smooth {
+            for step in -400..=400 {
+                let x = step as f32 / 50.0;
+                let (single, double) = (f64::from(kind.apply_f32(x)), kind.apply(f64::from(x)));
+                let error = (single - double).abs();
+                assert!(error <= 2e-6 * double.abs().max(0.2), "{kind:?} at {x}: {single} is not {double}");
+            }
+        }
+    }
 }
