@@ -81,6 +81,7 @@ fn integer(kind: BinaryKind, a: i128, b: i128) -> Result<i128> {
         }
         BinaryKind::Pow => match u64::try_from(b) {
             Ok(exponent) => wrapping_pow(a, exponent),
+            Err(_) if a == 0 => return Err(zero()),
             Err(_) => (a as f64).powf(b as f64) as i128,
         },
         BinaryKind::PRelu if a < 0 => a.wrapping_mul(b),

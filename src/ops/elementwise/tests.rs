@@ -74,6 +74,7 @@ fn integers_divide_towards_zero_and_never_by_it() {
         let error = binary::<i32, i32>(op_type, &[1], &[0]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
     }
+    assert_eq!(binary::<i64, i64>("Pow", &[0], &[-1]).unwrap_err().kind(), ErrorKind::InvalidInput);
     assert_eq!(binary::<f32, f32>("Div", &[1.0], &[0.0]).unwrap(), [f32::INFINITY]);
 }
 
