@@ -158,6 +158,17 @@ impl Window {
         index
     }
 
+    /// Where a tap reads at a place, of a window over two axes: row and column, which may lie outside.
+    pub(crate) fn coordinates(&self, place: usize, tap: usize) -> (f64, f64) {
+        match self.axes.as_slice() {
+            [rows, columns] => (
+                rows.coordinate(place / columns.output, tap / columns.kernel) as f64,
+                columns.coordinate(place % columns.output, tap % columns.kernel) as f64,
+            ),
+            _ => (f64::NAN, f64::NAN),
+        }
+    }
+
     /// The index of an element of a channel when the first spatial axis runs fastest.
     pub(crate) fn column_major(&self, index: usize) -> usize {
         let mut at = vec![0usize; self.axes.len()];
