@@ -1,6 +1,7 @@
 //! How a CPU computes: slices in, slices out. No graph, no plan, no allocation in a warm call.
 //!
 //! - [`arch`] chooses the instruction set and holds the idiom by which one body runs on all of them.
+//! - [`conv`] convolves channels-last images, on the same tile.
 //! - [`gemm`] multiplies by a packed matrix, with an epilogue.
 //! - [`vector`] holds the functions of one vector of elements.
 //!
@@ -19,6 +20,7 @@
 //! ```
 
 pub mod arch;
+pub mod conv;
 pub mod gemm;
 pub mod vector;
 mod view;

@@ -18,12 +18,19 @@ use std::ops::Range;
 /// Bytes of B that are kept in the second cache while rows pass by.
 const BLOCK_BYTES: usize = 512 * 1024;
 
-/// Where rows begin: fills `[segments][count]` pointers for the rows `first..first + count`.
-pub(super) trait RowPointers {
+/// Where rows begin.
+pub(in crate::kernels) trait RowPointers {
     /// Segments of K of every row.
     fn segments(&self) -> usize;
-    /// Writes the pointers.
-    fn fill(&self, first: usize, count: usize, pointers: &mut [*const u8]);
+
+    /// Bytes that a row needs where it must be put together first.
+    fn copy_bytes(&self) -> usize {
+        0
+    }
+
+    /// Writes `[segments][count]` pointers for the rows `first..first + count`. `copies` holds
+    /// [`copy_bytes`](RowPointers::copy_bytes) for each of them, which stay until the next call.
+    fn fill(&self, first: usize, count: usize, pointers: &mut [*const u8], copies: &mut [u8]);
 }
 
 /// A product of rows and panels.
@@ -37,9 +44,15 @@ pub(super) struct Drive<'a, E, R> {
     pub(super) element: PhantomData<E>,
 }
 
+/// What a strip needs beside registers: kept by each thread, so that a warm call allocates nothing.
+#[derive(Default)]
+struct Workspace {
+    pointers: Vec<*const u8>,
+    copies: Vec<u8>,
+}
+
 thread_local! {
-    /// Row pointers of a strip: kept, so that a warm call allocates nothing.
-    static POINTERS: RefCell<Vec<*const u8>> = const { RefCell::new(Vec::new()) };
+    static WORKSPACE: RefCell<Workspace> = RefCell::default();
 }
 
 impl<E: Element, R: RowPointers> Body for Drive<'_, E, R> {
@@ -59,15 +72,21 @@ impl<E: Element, R: RowPointers> Body for Drive<'_, E, R> {
         let blocks = panels.div_ceil(in_block).max(1);
         let in_block = panels.div_ceil(blocks).next_multiple_of(2);
         let segments = self.rows.segments();
-        POINTERS.with_borrow_mut(|pointers| {
-            pointers.resize(segments * height, std::ptr::null());
+        let copy_bytes = self.rows.copy_bytes();
+        WORKSPACE.with_borrow_mut(|Workspace { pointers, copies }| {
+            if pointers.len() < segments * height {
+                pointers.resize(segments * height, std::ptr::null());
+            }
+            if copies.len() < copy_bytes * height {
+                copies.resize(copy_bytes * height, 0);
+            }
             let mut column = 0;
             while column < self.columns {
                 let end = self.columns.min(column + in_block * width);
                 let mut done = 0;
                 for strip in 0..strips {
                     let count = rows / strips + usize::from(strip < rows % strips);
-                    self.rows.fill(self.range.start + done, count, pointers);
+                    self.rows.fill(self.range.start + done, count, pointers, copies);
                     strip_of::<S, E>(s, self.shared, pointers, count, done, column..end);
                     done += count;
                 }

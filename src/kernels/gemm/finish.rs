@@ -10,57 +10,57 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 /// Words of the largest tile: 12 rows by 2 vectors, or 6 by 4, or 3 by 8, of 16 lanes.
-pub(super) const TILE_WORDS: usize = 24 * 16;
+pub(in crate::kernels) const TILE_WORDS: usize = 24 * 16;
 
 /// The epilogue with its pointers, in the coordinates of the output: row 0 and column 0 are its first.
-pub(super) struct Finish<'a> {
+pub(in crate::kernels) struct Finish<'a> {
     /// One word a column that the sums start from: bits of the bias, or of the integer correction.
-    pub(super) start: Option<*const i32>,
+    pub(in crate::kernels) start: Option<*const i32>,
     /// Where the tile can do all of it.
-    pub(super) direct: Option<Direct>,
+    pub(in crate::kernels) direct: Option<Direct>,
     /// Sums are integers.
-    pub(super) integer: bool,
-    pub(super) column_scale: Option<*const f32>,
-    pub(super) row_scale: Option<*const f32>,
+    pub(in crate::kernels) integer: bool,
+    pub(in crate::kernels) column_scale: Option<*const f32>,
+    pub(in crate::kernels) row_scale: Option<*const f32>,
     /// Added after the scales.
-    pub(super) shift: Option<*const f32>,
-    pub(super) residual: Option<*const f32>,
-    pub(super) residual_stride: usize,
-    pub(super) residual_after: bool,
-    pub(super) activation: Activation,
-    pub(super) store: Store,
-    pub(super) out: *mut u8,
+    pub(in crate::kernels) shift: Option<*const f32>,
+    pub(in crate::kernels) residual: Option<*const f32>,
+    pub(in crate::kernels) residual_stride: usize,
+    pub(in crate::kernels) residual_after: bool,
+    pub(in crate::kernels) activation: Activation,
+    pub(in crate::kernels) store: Store,
+    pub(in crate::kernels) out: *mut u8,
     /// Elements from row to row of the output.
-    pub(super) stride: usize,
-    pub(super) lifetime: PhantomData<&'a [f32]>,
+    pub(in crate::kernels) stride: usize,
+    pub(in crate::kernels) lifetime: PhantomData<&'a [f32]>,
 }
 
 /// An epilogue that consists of an f32 residual and bounds at most.
 #[derive(Clone, Copy)]
-pub(super) struct Direct {
-    pub(super) residual: Option<*const f32>,
-    pub(super) residual_stride: usize,
-    pub(super) bounded: bool,
-    pub(super) lo: f32,
-    pub(super) hi: f32,
+pub(in crate::kernels) struct Direct {
+    pub(in crate::kernels) residual: Option<*const f32>,
+    pub(in crate::kernels) residual_stride: usize,
+    pub(in crate::kernels) bounded: bool,
+    pub(in crate::kernels) lo: f32,
+    pub(in crate::kernels) hi: f32,
 }
 
 /// What is stored.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Store {
+pub(in crate::kernels) enum Store {
     /// The f32 itself.
     F32,
 }
 
 /// The epilogue of one tile.
-pub(super) struct FinishTile<'a> {
-    pub(super) finish: &'a Finish<'a>,
+pub(in crate::kernels) struct FinishTile<'a> {
+    pub(in crate::kernels) finish: &'a Finish<'a>,
     /// The sums, row by row.
-    pub(super) words: *const i32,
+    pub(in crate::kernels) words: *const i32,
     /// Words from row to row of the sums.
-    pub(super) pitch: usize,
-    pub(super) rows: Range<usize>,
-    pub(super) columns: Range<usize>,
+    pub(in crate::kernels) pitch: usize,
+    pub(in crate::kernels) rows: Range<usize>,
+    pub(in crate::kernels) columns: Range<usize>,
 }
 
 impl Body for FinishTile<'_> {

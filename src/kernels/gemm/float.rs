@@ -50,18 +50,18 @@ pub fn gemm_region<'b>(
     let b = b.into();
     assert!(a.cols() == b.k, "A has {} columns, B {} rows", a.cols(), b.k);
     assert!(rows.start <= rows.end && rows.end <= a.rows(), "rows {rows:?} of {}", a.rows());
-    let whole = (a.rows(), b.n);
+    let part = Part { whole: (a.rows(), b.n), rows, columns, first_column: 0 };
     // SAFETY: the rows of A are in its slice, and each of them is k elements long.
     unsafe {
         let strided = Strided { data: a.as_ptr().cast(), stride_bytes: a.stride() * 4 };
-        product(isa, &strided, b, b.k, whole, rows, columns, &mut out, epilogue);
+        product(isa, &strided, b, b.k, part, &mut out, epilogue);
     }
 }
 
 /// Rows that lie a stride apart.
-struct Strided {
-    data: *const u8,
-    stride_bytes: usize,
+pub(in crate::kernels) struct Strided {
+    pub(in crate::kernels) data: *const u8,
+    pub(in crate::kernels) stride_bytes: usize,
 }
 
 impl RowPointers for Strided {
@@ -70,33 +70,75 @@ impl RowPointers for Strided {
     }
 
     #[inline(always)]
-    fn fill(&self, first: usize, count: usize, pointers: &mut [*const u8]) {
+    fn fill(&self, first: usize, count: usize, pointers: &mut [*const u8], _: &mut [u8]) {
         for (row, pointer) in (first..).zip(&mut pointers[..count]) {
             *pointer = self.data.wrapping_add(row * self.stride_bytes);
         }
     }
 }
 
+/// Which part of an output is computed.
+pub(in crate::kernels) struct Part {
+    /// Rows and columns of the whole output, which the epilogue's operands have.
+    pub(in crate::kernels) whole: (usize, usize),
+    /// The rows of the part.
+    pub(in crate::kernels) rows: Range<usize>,
+    /// The columns of the part.
+    pub(in crate::kernels) columns: Range<usize>,
+    /// The column of the output that is B's first.
+    pub(in crate::kernels) first_column: usize,
+}
+
 /// A product of rows from anywhere, each of segments of `segment` elements.
 ///
 /// # Safety
-/// The rows' pointers are good for `segment` elements each.
+/// The pointers that `a` yields for the part's rows are good for `segment` elements each, and B is
+/// `a.segments() * segment` rows high.
 #[track_caller]
-#[allow(clippy::too_many_arguments)]
 pub(in crate::kernels) unsafe fn product<R: RowPointers>(
     isa: Isa,
     a: &R,
     b: PackedView<'_>,
     segment: usize,
-    (m, n): (usize, usize),
-    rows: Range<usize>,
-    columns: Range<usize>,
+    part: Part,
     out: &mut MatrixMut<'_, f32>,
     epilogue: &Epilogue<'_>,
 ) {
+    let Part { rows, columns, first_column, .. } = &part;
+    let in_b = columns.start - first_column..columns.end - first_column;
     assert!(b.panel == panel_width(isa), "B is packed in panels of {}, not for {}", b.panel, isa.name());
-    assert!(columns.start <= columns.end && columns.end <= b.n, "columns {columns:?} of {}", b.n);
-    assert!(columns.start.is_multiple_of(b.panel), "column {} starts no panel of {}", columns.start, b.panel);
+    assert!(in_b.start <= in_b.end && in_b.end <= b.n, "columns {in_b:?} of {}", b.n);
+    assert!(in_b.start.is_multiple_of(b.panel), "column {} starts no panel of {}", in_b.start, b.panel);
+    if rows.is_empty() || columns.is_empty() {
+        return;
+    }
+    let panel_bytes = b.k * b.panel * 4;
+    let finish = finish(epilogue, &part, out);
+    let shared = Shared {
+        segments: a.segments(),
+        words: segment,
+        tail: 0,
+        b: b.data.as_ptr().cast::<u8>().wrapping_add(in_b.start / b.panel * panel_bytes),
+        panel_bytes,
+        finish: &finish,
+    };
+    isa.dispatch(Drive {
+        shared: &shared,
+        rows: a,
+        range: rows.clone(),
+        columns: columns.len(),
+        element: PhantomData::<Float>,
+    });
+}
+
+/// The epilogue in the coordinates of a part of the output, its operands checked.
+///
+/// # Panics
+/// If an operand's size is not the output's.
+#[track_caller]
+pub(in crate::kernels) fn finish<'a>(epilogue: &Epilogue<'a>, part: &Part, out: &mut MatrixMut<'_, f32>) -> Finish<'a> {
+    let Part { whole: (m, n), rows, columns, .. } = part;
+    let (m, n) = (*m, *n);
     assert!(
         out.rows() == rows.len() && out.cols() == columns.len(),
         "the output is {} x {}, the product {} x {}",
@@ -105,37 +147,6 @@ pub(in crate::kernels) unsafe fn product<R: RowPointers>(
         rows.len(),
         columns.len()
     );
-    if rows.is_empty() || columns.is_empty() {
-        return;
-    }
-    let panel_bytes = b.k * b.panel * 4;
-    let finish = finish(epilogue, (m, n), &rows, &columns, out);
-    let shared = Shared {
-        segments: a.segments(),
-        words: segment,
-        tail: 0,
-        b: b.data.as_ptr().cast::<u8>().wrapping_add(columns.start / b.panel * panel_bytes),
-        panel_bytes,
-        finish: &finish,
-    };
-    isa.dispatch(Drive {
-        shared: &shared,
-        rows: a,
-        range: rows,
-        columns: columns.len(),
-        element: PhantomData::<Float>,
-    });
-}
-
-/// The epilogue in the coordinates of a part of the output, its operands checked.
-#[track_caller]
-fn finish<'a>(
-    epilogue: &Epilogue<'a>,
-    (m, n): (usize, usize),
-    rows: &Range<usize>,
-    columns: &Range<usize>,
-    out: &mut MatrixMut<'_, f32>,
-) -> Finish<'a> {
     let per_column = |operand: Option<&'a [f32]>| {
         operand.map(|operand| {
             assert!(operand.len() == n, "{} elements for {n} columns", operand.len());

@@ -15,6 +15,9 @@ mod product;
 mod tests;
 mod tile;
 
+pub(in crate::kernels) use driver::RowPointers;
 pub use epilogue::{Activation, Epilogue, Residual};
+pub(in crate::kernels) use finish::{Finish, FinishTile};
+pub(in crate::kernels) use float::{Part, Strided, finish, product};
 pub use float::{gemm, gemm_region};
 pub use pack::{Layout, PackedB, PackedView};

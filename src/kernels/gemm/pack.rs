@@ -47,17 +47,30 @@ impl PackedB {
         PackedB { data, k, n, panel }
     }
 
-    /// Packs the columns that `column(n)` yields, each `k` elements long: for weights in an order of their own.
+    /// Packs a convolution's filters, `[n, channels, taps]`, as a B of `[taps * channels, n]`.
+    ///
+    /// # Panics
+    /// If there are not `n * channels * taps` weights.
     #[must_use]
-    pub fn from_fn(isa: Isa, k: usize, n: usize, element: impl Fn(usize, usize) -> f32) -> Self {
+    #[track_caller]
+    pub fn from_filters(isa: Isa, weights: &[f32], n: usize, channels: usize, taps: usize) -> Self {
+        let k = taps * channels;
+        assert!(weights.len() == n * k, "{} weights for {n} filters of {k}", weights.len());
         let panel = panel_width(isa);
         let mut data = Buffer::zeroed(n.div_ceil(panel) * panel * k * 4);
         let words: &mut [f32] = data.as_mut_slice().map(bytemuck::cast_slice_mut).unwrap_or_default();
         if k > 0 {
-            for (p, block) in words.chunks_exact_mut(panel * k).enumerate() {
-                for (row, line) in block.chunks_exact_mut(panel).enumerate() {
-                    for (column, word) in (p * panel..n).zip(line) {
-                        *word = element(row, column);
+            let blocks = words.chunks_exact_mut(panel * k).zip(weights.chunks(panel * k));
+            for (block, filters) in blocks {
+                // Sixteen channels at a time, so that the lines that are written stay in the first cache.
+                for first in (0..channels).step_by(16) {
+                    let some = first * taps..channels.min(first + 16) * taps;
+                    for (column, filter) in filters.chunks_exact(k).enumerate() {
+                        for (c, weights) in filter[some.clone()].chunks_exact(taps).enumerate() {
+                            for (tap, &weight) in weights.iter().enumerate() {
+                                block[(tap * channels + first + c) * panel + column] = weight;
+                            }
+                        }
                     }
                 }
             }
@@ -203,7 +216,7 @@ mod tests {
                 let transposed: Vec<f32> = (0..k * n).map(|i| b[(i % k.max(1)) * n + i / k.max(1)]).collect();
                 let rows = PackedB::pack(isa, &b, k, n, Layout::RowMajor { stride: n });
                 let columns = PackedB::pack(isa, &transposed, k, n, Layout::Transposed { stride: k });
-                let made = PackedB::from_fn(isa, k, n, |row, column| b[row * n + column]);
+                let made = PackedB::from_filters(isa, &transposed, n, k, 1);
                 assert_eq!(rows.view().data, columns.view().data);
                 assert_eq!(rows.view().data, made.view().data);
                 let mut scratch = vec![f32::NAN; PackedView::scratch_len(isa, k, n)];

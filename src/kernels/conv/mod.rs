@@ -1,0 +1,141 @@
+//! Convolution of channels-last images (`[batch, height, width, channels]`) on the tile of the matrix product.
+//!
+//! | case | algorithm |
+//! | --- | --- |
+//! | 1x1, stride 1, no padding | the matrix product itself, pixels as rows |
+//! | all else | an indirect product: a segment of K per tap, its rows found through a table |
+//! | fewer than 16 channels (stems) | the same with a segment per kernel row |
+//! | depthwise | a kernel of its own over vectors of channels |
+//!
+//! Weights are packed once ([`ConvWeights`]); a [`Conv2d`] joins them with the tables of one size of image. A
+//! one-dimensional convolution is one of height 1.
+
+mod depthwise;
+mod geometry;
+mod taps;
+#[cfg(test)]
+mod tests;
+mod weights;
+
+pub use geometry::Geometry;
+pub use weights::ConvWeights;
+
+use super::gemm::{Epilogue, Part, Strided, finish, product};
+use super::view::{Matrix, MatrixMut};
+use crate::error::{Result, ensure};
+use depthwise::Depthwise;
+use std::ops::Range;
+use std::sync::Arc;
+use taps::TapTable;
+use weights::Form;
+
+/// A convolution of f32 images of one size, to be run on any number of them.
+#[derive(Debug, Clone)]
+pub struct Conv2d {
+    geometry: Geometry,
+    weights: Arc<ConvWeights>,
+    /// Absent where rows need no table.
+    taps: Option<TapTable>,
+}
+
+impl Conv2d {
+    /// Joins weights with a size of image.
+    ///
+    /// # Errors
+    /// `Shape` where the weights are not those of the geometry, or the geometry contradicts itself; `Limit` where its
+    /// sizes overflow.
+    pub fn new(geometry: Geometry, weights: Arc<ConvWeights>) -> Result<Self> {
+        geometry.validate()?;
+        let fits = weights.filters == geometry.filters
+            && weights.channels_per_group == geometry.channels_per_group()
+            && weights.groups == geometry.groups
+            && weights.kernel == geometry.kernel;
+        ensure!(fits, Shape, "the weights are of another convolution than {geometry:?}");
+        let taps = match weights.form {
+            Form::Groups(_) if !geometry.is_pointwise() => Some(TapTable::new(&geometry, 4, 0)),
+            _ => None,
+        };
+        Ok(Conv2d { geometry, weights, taps })
+    }
+
+    /// The sizes.
+    #[must_use]
+    pub fn geometry(&self) -> &Geometry {
+        &self.geometry
+    }
+
+    /// Convolves `input`, a matrix of `[batch * height * width, channels]`, to `output`, `[batch * output height *
+    /// output width, filters]`. The epilogue's operands have the output's sizes.
+    ///
+    /// # Panics
+    /// If sizes do not fit together.
+    #[track_caller]
+    pub fn run(&self, input: Matrix<'_, f32>, output: MatrixMut<'_, f32>, epilogue: &Epilogue<'_>) {
+        let rows = output.rows();
+        self.run_rows(input, 0..rows, rows, output, epilogue);
+    }
+
+    /// The part of [`run`](Conv2d::run) that lies in `rows` of all `total` output pixels (of all images): how a
+    /// convolution is divided over threads. `output` holds those rows only; the epilogue's operands are those of the
+    /// whole output.
+    ///
+    /// # Panics
+    /// If sizes do not fit together.
+    #[track_caller]
+    pub fn run_rows(
+        &self,
+        input: Matrix<'_, f32>,
+        rows: Range<usize>,
+        total: usize,
+        mut output: MatrixMut<'_, f32>,
+        epilogue: &Epilogue<'_>,
+    ) {
+        let g = &self.geometry;
+        let pixels = g.output_pixels();
+        if pixels == 0 || g.filters == 0 {
+            return;
+        }
+        let batch = total / pixels;
+        assert!(
+            batch * pixels == total && input.rows() == batch * g.input_pixels() && input.cols() == g.channels,
+            "{} x {} input, {total} output pixels, for {g:?}",
+            input.rows(),
+            input.cols()
+        );
+        assert!(rows.start <= rows.end && rows.end <= total, "rows {rows:?} of {total}");
+        let isa = self.weights.isa;
+        let whole = (total, g.filters);
+        match &self.weights.form {
+            Form::Depthwise(weights) => {
+                let part = Part { whole, rows, columns: 0..g.filters, first_column: 0 };
+                let finish = finish(epilogue, &part, &mut output);
+                let (input, pixel) = (input.as_ptr(), input.stride());
+                isa.dispatch(Depthwise { geometry: g, weights, input, pixel, rows: part.rows, finish: &finish });
+            }
+            Form::Groups(groups) => {
+                let (channels, filters) = (g.channels_per_group(), g.filters_per_group());
+                for (group, b) in groups.iter().enumerate() {
+                    let columns = group * filters..(group + 1) * filters;
+                    let mut output = output.reborrow().columns(columns.clone());
+                    let part = Part { whole, rows: rows.clone(), first_column: columns.start, columns };
+                    let data = input.as_ptr().wrapping_add(group * channels).cast();
+                    let stride_bytes = input.stride() * 4;
+                    // SAFETY: the rows are those of the input, whose size was compared with the geometry that the
+                    // tables were made for.
+                    unsafe {
+                        match &self.taps {
+                            None => {
+                                let a = Strided { data, stride_bytes };
+                                product(isa, &a, b.view(), channels, part, &mut output, epilogue);
+                            }
+                            Some(taps) => {
+                                let a = taps.rows(data, stride_bytes, 4);
+                                product(isa, &a, b.view(), a.segment(), part, &mut output, epilogue);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! Where the rows of an indirect product begin: each output pixel is a row, each tap of the kernel a segment of it.
+//!
+//! ```text
+//! pointer(tap (y, x), output pixel (oy, ox)) = input + down[oy][y] + across[ox][x]   or zeros in the padding
+//! ```
+//! 1. The table is kept as two short ones, down and across: a table of every tap of every pixel would be larger than
+//!    many an image.
+//! 2. With few channels (a stem's three), a segment of one tap would be shorter than a turn of the inner loop. The
+//!    taps of one kernel row lie side by side in a channels-last image, so they are one segment; only where such a
+//!    segment reaches into the padding is it put together in a buffer.
+
+use super::super::gemm::RowPointers;
+use super::geometry::Geometry;
+use crate::tensor::Buffer;
+
+/// Marks a position in the padding.
+const PADDING: isize = -1;
+
+/// Below this many channels, taps of a kernel row are taken together.
+const FEW_CHANNELS: usize = 16;
+
+/// The tables of a geometry, in pixels.
+#[derive(Debug, Clone)]
+pub(super) struct TapTable {
+    /// `[output height][kernel height]`: the row's first pixel, or [`PADDING`].
+    down: Vec<isize>,
+    /// `[output width][kernel width]`: the pixel in its row, or [`PADDING`].
+    across: Vec<isize>,
+    kernel: [usize; 2],
+    output: [usize; 2],
+    input: [usize; 2],
+    /// What padding reads: as long as a segment.
+    padding: Buffer,
+    /// First column of the leftmost tap at output column 0, as a step back; and columns from output to output.
+    left: usize,
+    step: usize,
+    channels: usize,
+    merged: bool,
+}
+
+impl TapTable {
+    /// The tables of `geometry`; padding reads elements of `element_bytes` that are all `padding`.
+    pub(super) fn new(geometry: &Geometry, element_bytes: usize, padding: u8) -> Self {
+        let index = |position: Option<usize>, scale: usize| position.map_or(PADDING, |p| (p * scale) as isize);
+        let channels = geometry.channels_per_group();
+        let merged =
+            geometry.groups == 1 && channels < FEW_CHANNELS && geometry.dilations[1] == 1 && geometry.kernel[1] > 1;
+        let segment = if merged { channels * geometry.kernel[1] } else { channels };
+        let mut zeros = Buffer::zeroed(segment * element_bytes);
+        if let Some(bytes) = zeros.as_mut_slice() {
+            bytes.fill(padding);
+        }
+        TapTable {
+            down: geometry.positions(0).map(|p| index(p, geometry.input[1])).collect(),
+            across: geometry.positions(1).map(|p| index(p, 1)).collect(),
+            kernel: geometry.kernel,
+            output: geometry.output(),
+            input: geometry.input,
+            padding: zeros,
+            left: geometry.pad_begin[1],
+            step: geometry.strides[1],
+            channels,
+            merged,
+        }
+    }
+
+    /// The rows over an input whose pixels lie `pixel_bytes` apart.
+    ///
+    /// `input` points to the first channel of a group in the first pixel.
+    pub(super) fn rows(&self, input: *const u8, pixel_bytes: usize, element_bytes: usize) -> TapRows<'_> {
+        let merged = self.merged && pixel_bytes == self.channels * element_bytes;
+        TapRows { table: self, input, pixel_bytes, element_bytes, merged }
+    }
+}
+
+/// The rows of one group of one input.
+pub(super) struct TapRows<'a> {
+    table: &'a TapTable,
+    input: *const u8,
+    pixel_bytes: usize,
+    element_bytes: usize,
+    merged: bool,
+}
+
+impl TapRows<'_> {
+    /// Elements of a segment.
+    pub(super) fn segment(&self) -> usize {
+        if self.merged { self.table.channels * self.table.kernel[1] } else { self.table.channels }
+    }
+}
+
+impl RowPointers for TapRows<'_> {
+    fn segments(&self) -> usize {
+        let [height, width] = self.table.kernel;
+        if self.merged { height } else { height * width }
+    }
+
+    fn copy_bytes(&self) -> usize {
+        if self.merged { self.segments() * self.segment() * self.element_bytes } else { 0 }
+    }
+
+    fn fill(&self, first: usize, count: usize, pointers: &mut [*const u8], copies: &mut [u8]) {
+        let t = self.table;
+        let [kernel_height, kernel_width] = t.kernel;
+        let [height, width] = t.output;
+        let image_bytes = t.input[0] * t.input[1] * self.pixel_bytes;
+        let (pixel, mut x) = (first / width, first % width);
+        let (mut image, mut y) = (pixel / height, pixel % height);
+        let zeros = t.padding.as_slice().as_ptr();
+        for row in 0..count {
+            let input = self.input.wrapping_add(image * image_bytes);
+            let down = &t.down[y * kernel_height..][..kernel_height];
+            if self.merged {
+                let copies = &mut copies[row * self.copy_bytes()..][..self.copy_bytes()];
+                self.fill_merged(input, down, x, row, count, pointers, copies);
+            } else {
+                let across = &t.across[x * kernel_width..][..kernel_width];
+                let mut slots = pointers[row..].iter_mut().step_by(count);
+                for &down in down {
+                    for (&across, slot) in across.iter().zip(&mut slots) {
+                        let inside = down | across >= 0;
+                        let pixel = input.wrapping_offset((down + across) * self.pixel_bytes as isize);
+                        *slot = if inside { pixel } else { zeros };
+                    }
+                }
+            }
+            x += 1;
+            if x == width {
+                (x, y) = (0, y + 1);
+                if y == height {
+                    (y, image) = (0, image + 1);
+                }
+            }
+        }
+    }
+}
+
+impl TapRows<'_> {
+    /// The pointers of one output pixel with a segment for each kernel row.
+    #[allow(clippy::too_many_arguments)]
+    fn fill_merged(
+        &self,
+        input: *const u8,
+        down: &[isize],
+        x: usize,
+        row: usize,
+        count: usize,
+        pointers: &mut [*const u8],
+        copies: &mut [u8],
+    ) {
+        let t = self.table;
+        let kernel_width = t.kernel[1];
+        let across = &t.across[x * kernel_width..][..kernel_width];
+        let inside = across.iter().all(|&across| across >= 0);
+        let segment_bytes = kernel_width * self.pixel_bytes;
+        let zeros = t.padding.as_slice();
+        // In pixels, where the leftmost tap lies; before the image in the padding.
+        let start = (x * t.step) as isize - t.left as isize;
+        let slots = pointers[row..].iter_mut().step_by(count);
+        for ((&down, slot), copy) in down.iter().zip(slots).zip(copies.chunks_exact_mut(segment_bytes)) {
+            *slot = if down < 0 {
+                zeros.as_ptr()
+            } else if inside {
+                input.wrapping_offset((down + start) * self.pixel_bytes as isize)
+            } else {
+                for (&across, pixel) in across.iter().zip(copy.chunks_exact_mut(self.pixel_bytes)) {
+                    if across < 0 {
+                        pixel.copy_from_slice(&zeros[..self.pixel_bytes]);
+                    } else {
+                        let from = input.wrapping_offset((down + across) * self.pixel_bytes as isize);
+                        // SAFETY: the pixel lies in the image, as the table was made for its size, and `copies` is
+                        // not part of it.
+                        unsafe { std::ptr::copy_nonoverlapping(from, pixel.as_mut_ptr(), self.pixel_bytes) };
+                    }
+                }
+                copy.as_ptr()
+            };
+        }
+    }
+}
