@@ -202,10 +202,16 @@ impl NodeReader {
         self.take(name, "a tensor", |a| if let Attr::Tensor(v) = a { Some(v) } else { None })
     }
 
+    /// The subgraph `name`.
+    #[allow(clippy::missing_errors_doc)]
+    pub fn body_opt(&mut self, name: &str) -> Result<Option<Arc<dyn Body>>> {
+        self.take(name, "a graph", |a| if let Attr::Body(v) = a { Some(v) } else { None })
+    }
+
     /// The subgraph `name`, which must be there.
     #[allow(clippy::missing_errors_doc)]
     pub fn body(&mut self, name: &str) -> Result<Arc<dyn Body>> {
-        match self.take(name, "a graph", |a| if let Attr::Body(v) = a { Some(v) } else { None })? {
+        match self.body_opt(name)? {
             Some(body) => Ok(body),
             None => bail!(InvalidModel, "attribute {name} is missing"),
         }

@@ -1,10 +1,16 @@
 //! Attention and what comes with it: scaled dot products, rotary positions.
 
+mod flex;
 mod heads;
+mod linear;
 mod mask;
 mod rotary;
 mod scaled_dot;
+#[cfg(test)]
+mod tests;
 
+pub use flex::FlexAttention;
+pub use linear::{LinearAttention, UpdateRule};
 pub use rotary::RotaryEmbedding;
 pub use scaled_dot::{Attention, QkOutput};
 
@@ -12,5 +18,7 @@ use super::OpDef;
 
 pub(super) const OPS: &[OpDef] = &[
     OpDef::new("Attention", 25, 3..=7, scaled_dot::read).since(23).outputs(1..=4),
+    OpDef::new("LinearAttention", 27, 3..=6, linear::read).since(27).outputs(1..=2),
+    OpDef::new("FlexAttention", 1, 3..=3, flex::read).domain(flex::PREVIEW),
     OpDef::new("RotaryEmbedding", 23, 3..=4, rotary::read).since(23),
 ];

@@ -31,7 +31,8 @@ pub(super) const OPS: &[OpDef] = &[
 /// True for the operators that run bodies. Folding them while inferring would run every body once for each level of
 /// nesting around it, so a few nested branches would take for ever.
 pub(crate) fn has_bodies(op: &dyn Op) -> bool {
-    op.is::<If>() || op.is::<Loop>() || op.is::<Scan>() || op.is::<BatchScan>()
+    let flex = op.is::<super::attention::FlexAttention>();
+    flex || op.is::<If>() || op.is::<Loop>() || op.is::<Scan>() || op.is::<BatchScan>()
 }
 
 /// The captured values: the last `captures` inputs.
