@@ -27,12 +27,6 @@ pub enum ErrorKind {
     Limit,
     /// The work was cancelled or the engine is shut down.
     Cancelled,
-    /// The engine has no room: try again later.
-    Overloaded,
-    /// The deadline has passed, or could not be met.
-    Deadline,
-    /// The code that ran the request panicked.
-    Panicked,
     /// A fault of this crate: a bug worth reporting.
     Internal,
 }
@@ -48,9 +42,6 @@ impl ErrorKind {
             ErrorKind::InvalidInput => "invalid input",
             ErrorKind::Limit => "limit exceeded",
             ErrorKind::Cancelled => "cancelled",
-            ErrorKind::Overloaded => "overloaded",
-            ErrorKind::Deadline => "deadline exceeded",
-            ErrorKind::Panicked => "panicked",
             ErrorKind::Internal => "internal error",
         }
     }

@@ -1,15 +1,10 @@
 //! Onrush: an ONNX model answers a crowd of callers, inside your process.
 
-pub mod clock;
 pub mod error;
-pub mod exec;
 pub mod graph;
 pub mod kernels;
-pub mod monitor;
 pub mod onnx;
 pub mod ops;
-pub mod sched;
-mod sync;
 pub mod tensor;
 
 pub use error::{Error, ErrorKind, Result};

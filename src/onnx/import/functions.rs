@@ -67,7 +67,7 @@ impl<'c, 'm> Builder<'c, 'm> {
             inner.bind(name, value)?;
         }
         let own = self.name_outputs(frame, &mut inner, proto, node);
-        for index in order::sorted(&proto.node)? {
+        for index in order::sorted(&proto.node, |name| inner.values.contains_key(name))? {
             self.node(&mut inner, &proto.node[index])?;
         }
         for ((inner_name, outer), own) in proto.output.iter().zip(&node.output).zip(own) {

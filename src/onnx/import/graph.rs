@@ -145,7 +145,7 @@ impl<'c, 'm> Builder<'c, 'm> {
     }
 
     fn nodes_and_outputs(&mut self, frame: &mut Frame<'c, 'm>, proto: &'m GraphProto) -> Result<()> {
-        for index in order::sorted(&proto.node)? {
+        for index in order::sorted(&proto.node, |name| frame.values.contains_key(name))? {
             self.node(frame, &proto.node[index])?;
         }
         for info in &proto.output {

@@ -1,7 +1,7 @@
 //! Nodes in an order in which each comes after those whose outputs it takes, whatever order the file has.
 
 use super::bodies;
-use crate::error::{Result, bail};
+use crate::error::{Result, bail, ensure};
 use crate::onnx::proto::NodeProto;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -13,10 +13,12 @@ pub(super) fn describe(node: &NodeProto) -> String {
 }
 
 /// The positions of `nodes`, sorted; a file that is sorted already keeps its order.
-pub(super) fn sorted(nodes: &[NodeProto]) -> Result<Vec<usize>> {
+/// None may make a value that `exists` already.
+pub(super) fn sorted(nodes: &[NodeProto], exists: impl Fn(&str) -> bool) -> Result<Vec<usize>> {
     let mut producer: HashMap<&str, usize> = HashMap::new();
     for (index, node) in nodes.iter().enumerate() {
         for output in node.output.iter().filter(|o| !o.is_empty()) {
+            ensure!(!exists(output), InvalidModel, "{}: value {output:?} is made twice", describe(node));
             if let Some(other) = producer.insert(output, index) {
                 bail!(InvalidModel, "{output:?} is an output of {} and of {}", describe(&nodes[other]), describe(node));
             }

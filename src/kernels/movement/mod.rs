@@ -1,1 +1,0 @@
-//! Elements moved and not changed: transposes, copies, gathers, padding, resizing.

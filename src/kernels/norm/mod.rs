@@ -1,1 +1,0 @@
-//! Layer, root-mean-square, instance, group and batch normalization.

@@ -1,1 +1,0 @@
-//! Maxima and averages over windows and planes.

@@ -1,1 +1,0 @@
-//! Between f32 and bytes with scale and zero point.

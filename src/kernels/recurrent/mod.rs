@@ -1,1 +1,0 @@
-//! The gates of LSTM and GRU steps.

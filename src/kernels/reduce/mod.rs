@@ -1,1 +1,0 @@
-//! Sums, extremes and norms along an axis, and their places.

@@ -1,1 +1,0 @@
-//! Softmax and its logarithm over rows, with scale and mask.

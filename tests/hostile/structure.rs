@@ -1,0 +1,201 @@
+//! Graphs that break the rules of ONNX, or nest without end.
+
+use super::support::*;
+use super::{refused, refused_with};
+use onrush::ErrorKind::{self, InvalidModel, Limit, Malformed, Shape, Unsupported};
+use onrush::onnx::{LoadLimits, LoadOptions, import};
+
+#[track_caller]
+fn refused_nodes(nodes: Vec<Message>, kind: ErrorKind, says: &[&str]) {
+    refused(&between(nodes, vec![]).model(17).0, kind, says);
+}
+
+#[test]
+fn cycles() {
+    let nodes = vec![node("Add", &["x", "b"], &["a"], &[]), node("Relu", &["a"], &["b"], &[])];
+    refused_nodes([nodes, vec![node("Relu", &["b"], &["y"], &[])]].concat(), InvalidModel, &["cycle", "(Add)"]);
+    refused_nodes(vec![node("Relu", &["y"], &["y"], &[])], InvalidModel, &["cycle", "y_node"]);
+    // Through a body.
+    let branch = |name: &str| {
+        let graph = Graph {
+            nodes: vec![node("Relu", &["y"], &["t"], &[])],
+            outputs: vec![unshaped("t", F32)],
+            ..Graph::default()
+        };
+        body(name, &graph.message())
+    };
+    let mut graph = between(vec![node("If", &["c"], &["y"], &[branch("then_branch"), branch("else_branch")])], vec![]);
+    graph.inputs.push(value("c", BOOL, &[]));
+    refused(&graph.model(17).0, InvalidModel, &["cycle", "y_node"]);
+}
+
+#[test]
+fn names_that_are_made_twice_or_never() {
+    let twice = vec![node("Relu", &["x"], &["y"], &[]), node("Neg", &["x"], &["y"], &[])];
+    refused_nodes(twice, InvalidModel, &["\"y\"", "(Relu)", "(Neg)"]);
+    refused_nodes(vec![node("Relu", &["x"], &["x"], &[])], InvalidModel, &["\"x\""]);
+    refused_nodes(vec![node("Split", &["x"], &["y", "y"], &[])], InvalidModel, &["\"y\""]);
+    refused_nodes(vec![node("Relu", &["nowhere"], &["y"], &[])], InvalidModel, &["y_node", "\"nowhere\""]);
+    refused_nodes(vec![node("Relu", &["x"], &["z"], &[])], InvalidModel, &["output \"y\"", "made by nothing"]);
+    let relu = || vec![node("Relu", &["x"], &["y"], &[])];
+    let w = floats("w", &[1], &[1.0]);
+    refused(&between(relu(), vec![w.clone(), w]).model(17).0, InvalidModel, &["initializer", "\"w\""]);
+    refused(&between(relu(), vec![floats("", &[1], &[1.0])]).model(17).0, InvalidModel, &["initializer", "no name"]);
+    refused(&between(relu(), vec![floats("y", &[1], &[1.0])]).model(17).0, InvalidModel, &["\"y\""]);
+    let mut graph = between(relu(), vec![]);
+    graph.inputs.push(value("x", F32, &[2]));
+    refused(&graph.model(17).0, InvalidModel, &["input \"x\"", "twice"]);
+    graph.inputs = vec![Message::new().text(1, "x")];
+    refused(&graph.model(17).0, InvalidModel, &["input \"x\"", "no type"]);
+    graph.outputs.clear();
+    refused(&graph.model(17).0, InvalidModel, &["no outputs"]);
+}
+
+#[test]
+fn missing_inputs_and_wrong_arity() {
+    refused_nodes(vec![node("Add", &["x"], &["y"], &[])], InvalidModel, &["y_node", "1 inputs", "has 2"]);
+    refused_nodes(vec![node("Add", &["x", ""], &["y"], &[])], InvalidModel, &["y_node", "input 1 is missing"]);
+    refused_nodes(vec![node("Relu", &["x", "x"], &["y"], &[])], InvalidModel, &["y_node", "2 inputs"]);
+    refused_nodes(vec![node("Relu", &["x"], &["y", "z"], &[])], InvalidModel, &["y_node", "2 outputs"]);
+    refused_nodes(vec![node("Relu", &["x"], &[], &[])], InvalidModel, &["(Relu)", "0 outputs"]);
+}
+
+#[test]
+fn attributes_of_the_wrong_kind() {
+    let softmax = |attribute: Message| vec![node("Softmax", &["x"], &["y"], &[attribute])];
+    let place = |says: &'static str| ["node \"y_node\" (Softmax)", "axis", says];
+    refused_nodes(softmax(text("axis", "1")), InvalidModel, &place("not an integer"));
+    refused_nodes(softmax(Message::new().text(1, "axis").int(20, 1).int(3, 1)), InvalidModel, &place("holds a value"));
+    refused_nodes(softmax(Message::new().text(1, "axis").int(20, 99)), InvalidModel, &place("no type"));
+    refused_nodes(softmax(int("axis", 1).float(2, 1.0)), InvalidModel, &place("several values"));
+    refused_nodes(softmax(Message::new().text(1, "axis").int(20, 4)), InvalidModel, &place("no value"));
+    refused_nodes(softmax(int("axes", 1)), InvalidModel, &["y_node", "unknown attribute axes"]);
+    let twice = vec![node("Softmax", &["x"], &["y"], &[int("axis", 0), int("axis", 0)])];
+    refused_nodes(twice, InvalidModel, &["y_node", "twice"]);
+    refused_nodes(softmax(int("axis", 7)), Shape, &["y_node", "axis 7"]);
+    refused_nodes(softmax(Message::new().text(1, "axis").text(21, "outer")), InvalidModel, &["outside of a function"]);
+}
+
+#[test]
+fn unknown_operators_in_one_error() {
+    let graph =
+        Graph { nodes: vec![node("Bar", &["x"], &["t"], &[])], outputs: vec![unshaped("t", F32)], ..Graph::default() };
+    let branches = [body("then_branch", &graph.message()), body("else_branch", &graph.message())];
+    let nodes = vec![
+        node("Foo", &["x"], &["a"], &[]),
+        node("Foo", &["a"], &["b"], &[]).text(7, "com.example"),
+        node("Relu", &["b"], &["c"], &[]),
+        node("If", &["c"], &["y"], &branches),
+    ];
+    let says = ["3 operators", "ai.onnx:Foo@17 in node \"a_node\"", "com.example:Foo@?", "ai.onnx:Bar@17", "t_node"];
+    refused_nodes(nodes, Unsupported, &says);
+    let many = (0..1_000).map(|i| node(&format!("Foo{i}"), &["x"], &["y"], &[])).collect();
+    refused_nodes(many, Unsupported, &["1000 operators", "and 980 more"]);
+}
+
+#[test]
+fn opsets() {
+    let relu = between(vec![node("Relu", &["x"], &["y"], &[])], vec![]);
+    refused(&relu.model(28).0, Unsupported, &["opset_import", "28", "allow_newer_opset"]);
+    assert!(import(relu.model(28).0.into(), &LoadOptions::default().allow_newer_opset(true)).is_ok());
+    refused(&relu.model(0).0, InvalidModel, &["opset_import", "version 0"]);
+    refused(&relu.model(-1).0, InvalidModel, &["opset_import", "-1"]);
+    refused(&relu.model(i64::MAX).0, InvalidModel, &["opset_import"]);
+    refused(&relu.model(5).0, Unsupported, &["y_node", "Relu at opset 5"]);
+    assert!(import(relu.model(6).0.into(), &LoadOptions::default()).is_ok());
+    let none = Message::new().int(1, 8).message(7, &relu.message());
+    refused(&none.0, InvalidModel, &["y_node", "opset_import"]);
+    let two = relu.model(17).message(8, &Message::new().text(1, "ai.onnx").int(2, 16));
+    refused(&two.0, InvalidModel, &["opset_import", "17 and 16"]);
+    refused(&Message::new().int(1, 99).message(7, &relu.message()).0, Unsupported, &["ir_version 99"]);
+}
+
+#[test]
+fn declared_types() {
+    let relu = |input: Message, output: Message| Graph {
+        nodes: vec![node("Relu", &["x"], &["y"], &[])],
+        inputs: vec![input],
+        outputs: vec![output],
+        initializers: vec![],
+    };
+    let says = ["output \"y\"", "declared as i64, computed as f32"];
+    refused(&relu(value("x", F32, &[2]), value("y", I64, &[2])).model(17).0, InvalidModel, &says);
+    refused(&relu(value("x", F32, &[-3]), unshaped("y", F32)).model(17).0, Malformed, &["input \"x\"", "dim 0", "-3"]);
+    refused(&relu(value("x", 8, &[1]), unshaped("y", F32)).model(17).0, Unsupported, &["input \"x\"", "strings"]);
+    refused(&relu(value("x", 42, &[1]), unshaped("y", F32)).model(17).0, InvalidModel, &["input \"x\"", "elem_type"]);
+    let mut graph = relu(value("x", F32, &[2]), unshaped("y", F32));
+    graph.initializers.push(floats("x", &[3], &[0.0; 3]));
+    refused(&graph.model(17).0, InvalidModel, &["input \"x\"", "default does not fit"]);
+}
+
+/// `levels` of `If`, each in both branches of the one around it.
+fn nested_ifs(levels: usize, both: bool) -> Message {
+    let leaf = |out: &str| Graph {
+        nodes: vec![node("Relu", &["x"], &[out], &[])],
+        outputs: vec![unshaped(out, F32)],
+        ..Graph::default()
+    };
+    let mut inner = leaf("t0").message();
+    for level in 1..=levels {
+        let name = format!("t{level}");
+        let shallow = if both { inner.clone() } else { leaf("s").message() };
+        let branches = [body("then_branch", &inner), body("else_branch", &shallow)];
+        let nodes = vec![node("If", &["c"], &[&name], &branches)];
+        inner = Graph { nodes, outputs: vec![unshaped(&name, F32)], ..Graph::default() }.message();
+    }
+    let mut graph = Graph { inputs: vec![value("x", F32, &[2]), value("c", BOOL, &[])], ..Graph::default() };
+    let branches = [body("then_branch", &inner), body("else_branch", &leaf("s").message())];
+    graph.nodes = vec![node("If", &["c"], &["y"], &branches)];
+    graph.outputs = vec![unshaped("y", F32)];
+    graph.model(17)
+}
+
+#[test]
+fn bodies_within_bodies() {
+    refused(&nested_ifs(5_000, false).0, Limit, &["max_depth", "node[0].attribute[0].g[0]"]);
+    let error = refused(&nested_ifs(24, false).0, Limit, &["max_depth"]);
+    assert!(error.place().unwrap().len() < 2_000);
+    super::bounded(|| assert!(import(nested_ifs(23, false).0.into(), &LoadOptions::default()).is_ok()));
+    // Both branches: the file doubles with each level.
+    let limits = LoadOptions::default().limits(LoadLimits::default().max_nodes(5_000));
+    refused_with(&nested_ifs(14, true).0, &limits, Limit, &["max_nodes"]);
+}
+
+/// A function of one input that runs these nodes on `a` to yield `b`.
+fn function(name: &str, nodes: Vec<Message>) -> Message {
+    let imports = [("", 17), ("f", 1)].map(|(d, v)| Message::new().text(1, d).int(2, v));
+    Message::new().text(1, name).text(4, "a").text(5, "b").messages(7, nodes).messages(9, imports).text(10, "f")
+}
+
+fn with_functions(call: &str, functions: Vec<Message>) -> Vec<u8> {
+    let graph = between(vec![node(call, &["x"], &["y"], &[]).text(7, "f")], vec![]);
+    graph.model(17).message(8, &Message::new().text(1, "f").int(2, 1)).messages(25, functions).0
+}
+
+fn call(name: &str, input: &str, output: &str) -> Message {
+    node(name, &[input], &[output], &[]).text(7, "f")
+}
+
+#[test]
+fn functions_within_functions() {
+    let chain = |depth: usize| {
+        let inner = |i: usize| {
+            if i == depth { node("Relu", &["a"], &["b"], &[]) } else { call(&format!("f{}", i + 1), "a", "b") }
+        };
+        with_functions("f0", (0..=depth).map(|i| function(&format!("f{i}"), vec![inner(i)])).collect())
+    };
+    assert!(import(chain(20).into(), &LoadOptions::default()).is_ok());
+    refused(&chain(3_000), Limit, &["max_depth", "node \"y_node\" (f0)"]);
+    refused(&with_functions("f0", vec![function("f0", vec![call("f0", "a", "b")])]), InvalidModel, &["calls itself"]);
+    let mutual = vec![function("f0", vec![call("f1", "a", "b")]), function("f1", vec![call("f0", "a", "b")])];
+    refused(&with_functions("f0", mutual), InvalidModel, &["calls itself", "y_node"]);
+    let limits = LoadOptions::default().limits(LoadLimits::default().max_nodes(5_000));
+    let twice = |i: usize| match i {
+        20 => vec![node("Relu", &["a"], &["b"], &[])],
+        i => vec![call(&format!("f{}", i + 1), "a", "m"), call(&format!("f{}", i + 1), "m", "b")],
+    };
+    let doubling = (0..=20).map(|i| function(&format!("f{i}"), twice(i))).collect();
+    refused_with(&with_functions("f0", doubling), &limits, Limit, &["max_nodes"]);
+    let same = vec![function("f0", vec![node("Relu", &["a"], &["b"], &[])]); 2];
+    refused(&with_functions("f0", same), InvalidModel, &["\"f0\"", "defined twice"]);
+}
