@@ -107,6 +107,28 @@ fn map_axis<T: Copy>(
     Some(())
 }
 
+/// For each index `[i, j, ..]` of `shape`, row-major, the sum `i * strides[0] + j * strides[1] + ..`.
+pub(in crate::ops) fn offsets(shape: &[usize], strides: &[usize]) -> impl Iterator<Item = usize> + use<> {
+    let total = shape.iter().fold(1usize, |n, &d| n.saturating_mul(d));
+    let total = if shape.contains(&0) { 0 } else { total };
+    let axes: Vec<(usize, usize)> = shape.iter().copied().zip(strides.iter().copied()).collect();
+    let mut counter = vec![0usize; axes.len()];
+    let mut offset = 0usize;
+    (0..total).map(move |_| {
+        let here = offset;
+        for (count, &(length, stride)) in counter.iter_mut().zip(&axes).rev() {
+            *count += 1;
+            offset += stride;
+            if *count < length {
+                break;
+            }
+            offset -= stride * length;
+            *count = 0;
+        }
+        here
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -124,6 +146,13 @@ mod tests {
             assert_eq!(moved.as_slice::<u8>().unwrap(), expected);
         }
         assert!(strided(&x, Shape::from([2]), 5, &[1]).is_err());
+    }
+
+    #[test]
+    fn offsets_count_row_major() {
+        assert_eq!(offsets(&[2, 2], &[10, 1]).collect::<Vec<_>>(), [0, 1, 10, 11]);
+        assert_eq!(offsets(&[], &[]).collect::<Vec<_>>(), [0]);
+        assert_eq!(offsets(&[usize::MAX, 9, 0], &[1, 1, 1]).count(), 0);
     }
 
     #[test]
