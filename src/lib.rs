@@ -1,11 +1,26 @@
 //! Onrush: an ONNX model answers a crowd of callers, inside your process.
 
+pub mod backend;
+pub mod clock;
 pub mod error;
+pub mod exec;
+mod feeds;
 pub mod graph;
 pub mod kernels;
+mod model;
+pub mod monitor;
 pub mod onnx;
 pub mod ops;
+pub mod passes;
+pub mod plan;
+pub mod sched;
+mod summary;
+mod sync;
 pub mod tensor;
 
 pub use error::{Error, ErrorKind, Result};
+pub use feeds::{Feeds, Outputs};
+pub use model::{CompileOptions, CompiledModel, Model, ValueInfo};
+pub use plan::{Plan, Scratch};
+pub use summary::{Layer, Summary};
 pub use tensor::{DType, Dim, Element, Fact, Shape, Symbol, Tensor};

@@ -247,6 +247,18 @@ impl Graph {
         Ok(())
     }
 
+    /// Makes input `index` a constant: the graph then has one input less.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) when the tensor does not fit the input.
+    pub fn bind_input(&mut self, index: usize, value: Tensor) -> Result<()> {
+        let Some(&id) = self.inputs.get(index) else { bail!(InvalidInput, "there is no input {index}") };
+        let fact = self.fact(id).unify(&Fact::constant(value))?;
+        self.values[id.index()].fact = fact;
+        self.inputs.remove(index);
+        Ok(())
+    }
+
     fn add_value(&mut self, name: &str, fact: Fact, producer: Option<(NodeId, usize)>) -> Result<ValueId> {
         let Ok(id) = u32::try_from(self.values.len()) else { bail!(Limit, "too many values in one graph") };
         self.values.push(Value { name: name.to_owned(), fact, producer, users: Vec::new() });

@@ -80,8 +80,9 @@ pub trait Op: Any + Debug + Send + Sync {
         0
     }
 
-    /// The same operator with other bodies, in the order in which [`attrs`](Op::attrs) lists them.
-    fn with_bodies(&self, _bodies: Vec<Arc<dyn Body>>) -> Option<Arc<dyn Op>> {
+    /// The same operator with other bodies, in the order in which [`attrs`](Op::attrs) lists them, and another number
+    /// of captures.
+    fn with_bodies(&self, _bodies: Vec<Arc<dyn Body>>, _captures: usize) -> Option<Arc<dyn Op>> {
         None
     }
 }

@@ -155,13 +155,13 @@ impl Op for FlexAttention {
         self.captures
     }
 
-    fn with_bodies(&self, bodies: Vec<Arc<dyn Body>>) -> Option<Arc<dyn Op>> {
+    fn with_bodies(&self, bodies: Vec<Arc<dyn Body>>, captures: usize) -> Option<Arc<dyn Op>> {
         let mut bodies = bodies.into_iter();
         let mut next = |old: &Option<Arc<dyn Body>>| match old {
             None => Some(None),
             Some(_) => bodies.next().map(Some),
         };
         let (score_mod, prob_mod) = (next(&self.score_mod)?, next(&self.prob_mod)?);
-        Some(Arc::new(FlexAttention { score_mod, prob_mod, ..self.clone() }))
+        Some(Arc::new(FlexAttention { score_mod, prob_mod, captures, ..self.clone() }))
     }
 }

@@ -73,8 +73,8 @@ impl Op for If {
         self.captures
     }
 
-    fn with_bodies(&self, bodies: Vec<Arc<dyn Body>>) -> Option<Arc<dyn Op>> {
+    fn with_bodies(&self, bodies: Vec<Arc<dyn Body>>, captures: usize) -> Option<Arc<dyn Op>> {
         let [then_branch, else_branch] = <[_; 2]>::try_from(bodies).ok()?;
-        Some(Arc::new(If { then_branch, else_branch, captures: self.captures }))
+        Some(Arc::new(If { then_branch, else_branch, captures }))
     }
 }

@@ -156,8 +156,8 @@ impl Op for Loop {
         self.captures
     }
 
-    fn with_bodies(&self, bodies: Vec<Arc<dyn Body>>) -> Option<Arc<dyn Op>> {
+    fn with_bodies(&self, bodies: Vec<Arc<dyn Body>>, captures: usize) -> Option<Arc<dyn Op>> {
         let [body] = <[_; 1]>::try_from(bodies).ok()?;
-        Some(Arc::new(Loop { body, captures: self.captures }))
+        Some(Arc::new(Loop { body, captures }))
     }
 }

@@ -190,8 +190,8 @@ impl Op for Scan {
         self.captures
     }
 
-    fn with_bodies(&self, bodies: Vec<Arc<dyn Body>>) -> Option<Arc<dyn Op>> {
+    fn with_bodies(&self, bodies: Vec<Arc<dyn Body>>, captures: usize) -> Option<Arc<dyn Op>> {
         let [body] = <[_; 1]>::try_from(bodies).ok()?;
-        Some(Arc::new(Scan { body, ..self.clone() }))
+        Some(Arc::new(Scan { body, captures, ..self.clone() }))
     }
 }

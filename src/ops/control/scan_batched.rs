@@ -145,9 +145,9 @@ impl Op for BatchScan {
         self.row.captures
     }
 
-    fn with_bodies(&self, bodies: Vec<Arc<dyn Body>>) -> Option<Arc<dyn Op>> {
+    fn with_bodies(&self, bodies: Vec<Arc<dyn Body>>, captures: usize) -> Option<Arc<dyn Op>> {
         let [body] = <[_; 1]>::try_from(bodies).ok()?;
-        Some(Arc::new(BatchScan { row: Scan { body, ..self.row.clone() } }))
+        Some(Arc::new(BatchScan { row: Scan { body, captures, ..self.row.clone() } }))
     }
 }
 

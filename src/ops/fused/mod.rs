@@ -1,5 +1,14 @@
 //! Operators of this crate alone, which passes make out of several of ONNX.
+//!
+//! They wrap an operator of ONNX and take their meaning from it, so there is no second definition of convolution here.
+//! They are not written to files: export the graph as it was imported.
+
+mod channels_last;
+mod epilogue;
 
 use super::OpDef;
+
+pub use channels_last::{ChannelsLast, to_first, to_last};
+pub use epilogue::{Activation, Epilogue};
 
 pub(super) const OPS: &[OpDef] = &[];

@@ -1,0 +1,112 @@
+//! Times one model at one shape, and prints one line of JSON or a sentence.
+
+mod support;
+
+use clap::Parser;
+use onrush::{CompileOptions, Model, Result, Shape};
+use serde::Serialize;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+use support::Made;
+
+#[derive(Parser)]
+#[command(about = "Times a model: median and 99th percentile of repeated runs")]
+struct Arguments {
+    /// The ONNX file
+    model: PathBuf,
+    /// Length of a symbolic first axis
+    #[arg(long, default_value_t = 1)]
+    batch: usize,
+    /// Length of any other symbolic axis
+    #[arg(long, default_value_t = 32)]
+    seq: usize,
+    /// Threads that one call may use
+    #[arg(long, default_value_t = 1)]
+    threads: usize,
+    /// How long to measure
+    #[arg(long, default_value_t = 1.0)]
+    seconds: f64,
+    /// NAME=VALUE: every element of this input; may repeat
+    #[arg(long)]
+    fill: Vec<String>,
+    /// NAME=D,D,...: the shape of this input, empty for a scalar; may repeat
+    #[arg(long)]
+    shape: Vec<String>,
+    /// Print one line of JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Record {
+    median_ms: f64,
+    p99_ms: f64,
+    runs: usize,
+    load_ms: f64,
+    compile_ms: f64,
+    peak_rss_mb: f64,
+    fallbacks: usize,
+    threads: usize,
+    batch: usize,
+}
+
+fn main() {
+    if let Err(error) = bench(&Arguments::parse()) {
+        eprintln!("{error}");
+        std::process::exit(1);
+    }
+}
+
+fn bench(arguments: &Arguments) -> Result<()> {
+    let start = Instant::now();
+    let model = Model::load(&arguments.model)?;
+    let load = start.elapsed();
+    let Arguments { batch, seq, fill, shape, .. } = arguments;
+    let inputs = Made { batch: *batch, seq: *seq, fill, shape }.inputs(model.inputs())?;
+    let shapes: Vec<Shape> = inputs.iter().map(|t| t.shape().clone()).collect();
+    let start = Instant::now();
+    let compiled = model.compile(&CompileOptions::new().threads(arguments.threads))?;
+    let plan = compiled.plan(&shapes)?;
+    let compile = start.elapsed();
+    let mut scratch = plan.scratch();
+    plan.run(&mut scratch, &inputs)?;
+    let mut times = Vec::new();
+    let end = Instant::now() + Duration::from_secs_f64(arguments.seconds);
+    while times.len() < 3 || Instant::now() < end {
+        let start = Instant::now();
+        plan.run(&mut scratch, &inputs)?;
+        times.push(start.elapsed());
+    }
+    times.sort_unstable();
+    let record = Record {
+        median_ms: milliseconds(times[times.len() / 2]),
+        p99_ms: milliseconds(times[times.len() * 99 / 100]),
+        runs: times.len(),
+        load_ms: milliseconds(load),
+        compile_ms: milliseconds(compile),
+        peak_rss_mb: peak_rss_mb(),
+        fallbacks: plan.fallbacks().len(),
+        threads: arguments.threads,
+        batch: arguments.batch,
+    };
+    if arguments.json {
+        println!("{}", serde_json::to_string(&record).expect("a record of numbers is JSON"));
+    } else {
+        let Record { median_ms, p99_ms, runs, load_ms, compile_ms, peak_rss_mb, fallbacks, .. } = record;
+        println!("median {median_ms:.3} ms, p99 {p99_ms:.3} ms over {runs} runs");
+        println!("load {load_ms:.1} ms, compile {compile_ms:.1} ms, {peak_rss_mb:.0} MB, {fallbacks} fallbacks");
+    }
+    Ok(())
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}
+
+/// The largest resident set of this process so far, where the system tells; 0 elsewhere.
+fn peak_rss_mb() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"));
+    let kilobytes = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<f64>().ok());
+    kilobytes.unwrap_or(0.0) / 1024.0
+}

@@ -1,0 +1,113 @@
+//! Runs a model on its recorded inputs and compares the outputs: exit code 1 on a mismatch.
+//!
+//! `DIR` holds `model.onnx` and `test_data_set_*` with `input_N.pb` and `output_N.pb`, as the ONNX backend suite lays
+//! out its cases.
+
+mod support;
+
+use clap::Parser;
+use onrush::{CompileOptions, CompiledModel, Model, Result, Tensor, onnx};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use support::numbered;
+
+#[derive(Parser)]
+#[command(about = "Runs DIR/model.onnx on each DIR/test_data_set_* and compares the outputs")]
+struct Arguments {
+    /// The folder with model.onnx
+    dir: PathBuf,
+    /// Relative tolerance: an element passes within it, or within the absolute one
+    #[arg(long, default_value_t = 1e-3)]
+    rtol: f64,
+    /// Absolute tolerance
+    #[arg(long, default_value_t = 1e-4)]
+    atol: f64,
+    /// Run the graph as the file has it, without the passes
+    #[arg(long)]
+    unoptimized: bool,
+}
+
+fn main() -> ExitCode {
+    match check(&Arguments::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn check(arguments: &Arguments) -> Result<bool> {
+    let model = Model::load(arguments.dir.join("model.onnx"))?;
+    let model = model.compile(&CompileOptions::new().optimize(!arguments.unoptimized))?;
+    let sets = numbered(&arguments.dir, "test_data_set_")?;
+    if sets.is_empty() {
+        eprintln!("{} has no test_data_set_*", arguments.dir.display());
+        return Ok(false);
+    }
+    let mut good = true;
+    for set in sets {
+        good &= check_set(arguments, &model, &set)?;
+    }
+    Ok(good)
+}
+
+fn check_set(arguments: &Arguments, model: &CompiledModel, set: &Path) -> Result<bool> {
+    let inputs = tensors(set, "input_")?;
+    let expected = tensors(set, "output_")?;
+    let outputs = model.run(inputs)?;
+    let place = set.file_name().unwrap_or_default().to_string_lossy();
+    let mut good = outputs.len() == expected.len();
+    if !good {
+        println!("FAIL {place}: {} outputs, {} expected", outputs.len(), expected.len());
+    }
+    for ((name, found), wanted) in outputs.iter().zip(&expected) {
+        match compare(found, wanted, arguments.rtol, arguments.atol)? {
+            Verdict::Match { absolute, relative } => {
+                println!("ok   {place} {name}: largest absolute error {absolute:.3e}, relative {relative:.3e}");
+            }
+            Verdict::Differs(why) => {
+                println!("FAIL {place} {name}: {why}");
+                good = false;
+            }
+        }
+    }
+    Ok(good)
+}
+
+enum Verdict {
+    Match { absolute: f64, relative: f64 },
+    Differs(String),
+}
+
+fn compare(found: &Tensor, wanted: &Tensor, rtol: f64, atol: f64) -> Result<Verdict> {
+    if found.dtype() != wanted.dtype() || found.shape() != wanted.shape() {
+        let (a, b) = (found.dtype(), wanted.dtype());
+        return Ok(Verdict::Differs(format!("{a}{} instead of {b}{}", found.shape(), wanted.shape())));
+    }
+    let (mut absolute, mut relative, mut first) = (0f64, 0f64, None);
+    for (index, (a, b)) in found.to_f64_vec()?.into_iter().zip(wanted.to_f64_vec()?).enumerate() {
+        if a == b || (a.is_nan() && b.is_nan()) {
+            continue;
+        }
+        let difference = (a - b).abs();
+        absolute = absolute.max(difference);
+        relative = relative.max(difference / b.abs());
+        let close = difference <= atol || difference <= rtol * b.abs();
+        if !close && first.is_none() {
+            first = Some(format!("element {index} is {a}, not {b}"));
+        }
+    }
+    Ok(match first {
+        None => Verdict::Match { absolute, relative },
+        Some(first) => {
+            Verdict::Differs(format!("{first}; largest absolute error {absolute:.3e}, relative {relative:.3e}"))
+        }
+    })
+}
+
+fn tensors(set: &Path, prefix: &str) -> Result<Vec<Tensor>> {
+    let files = numbered(set, prefix)?;
+    files.iter().map(|file| onnx::read_tensor(&std::fs::read(file)?).map(|(_, tensor)| tensor)).collect()
+}

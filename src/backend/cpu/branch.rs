@@ -1,0 +1,82 @@
+//! `If` whose branches are programs of static shapes: the condition picks which one runs.
+
+use super::CpuExecutable;
+use super::arena::Io;
+use super::kernel::{Context, Kernel, Spec};
+use crate::backend::{Buffers, Executable, State};
+use crate::error::{Result, bail, err};
+use crate::kernels::arch::Isa;
+use crate::ops::control::If;
+use smallvec::SmallVec;
+
+#[derive(Debug)]
+pub(super) struct Branch {
+    branches: Vec<CpuExecutable>,
+    /// Element sizes of the captures and of the outputs.
+    captures: Vec<usize>,
+    outputs: Vec<usize>,
+}
+
+impl Branch {
+    pub(super) fn new(spec: &Spec<'_>, isa: Isa) -> Result<Option<Self>> {
+        if spec.op::<If>().is_none() || spec.instruction.bodies.len() != 2 {
+            return Ok(None);
+        }
+        let branches = spec.instruction.bodies.iter().map(|body| CpuExecutable::new(body.clone(), spec.weights, isa));
+        let branches = branches.collect::<Result<Vec<_>>>()?;
+        let captures: Option<Vec<usize>> =
+            (1..spec.instruction.inputs.len()).map(|i| Some(spec.input(i)?.dtype.size())).collect();
+        let outputs: Option<Vec<usize>> =
+            (0..spec.instruction.outputs.len()).map(|i| Some(spec.output(i)?.dtype.size())).collect();
+        match (captures, outputs) {
+            (Some(captures), Some(outputs)) => Ok(Some(Branch { branches, captures, outputs })),
+            _ => Ok(None),
+        }
+    }
+}
+
+fn input_bytes<'a>(io: &Io<'a>, index: usize, size: usize) -> Result<&'a [u8]> {
+    Ok(match size {
+        1 => io.input::<u8>(index)?,
+        2 => bytemuck::cast_slice(io.input::<u16>(index)?),
+        4 => bytemuck::cast_slice(io.input::<u32>(index)?),
+        _ => bytemuck::cast_slice(io.input::<u64>(index)?),
+    })
+}
+
+fn output_bytes<'a>(io: &Io<'a>, index: usize, size: usize) -> Result<&'a mut [u8]> {
+    Ok(match size {
+        1 => io.output::<u8>(index)?,
+        2 => bytemuck::cast_slice_mut(io.output::<u16>(index)?),
+        4 => bytemuck::cast_slice_mut(io.output::<u32>(index)?),
+        _ => bytemuck::cast_slice_mut(io.output::<u64>(index)?),
+    })
+}
+
+impl Kernel for Branch {
+    fn name(&self) -> String {
+        "branch".to_owned()
+    }
+
+    fn state(&self) -> Option<State> {
+        let states: Vec<State> = self.branches.iter().map(|branch| branch.scratch()).collect();
+        Some(Box::new(states))
+    }
+
+    fn fallbacks(&self, _name: &str, _operator: &str) -> Vec<String> {
+        self.branches.iter().flat_map(|branch| branch.fallbacks()).collect()
+    }
+
+    fn run(&self, io: &Io<'_>, context: &mut Context<'_>) -> Result<()> {
+        let Some(&condition) = io.input::<u8>(0)?.first() else { bail!(InvalidInput, "the condition is empty") };
+        let which = usize::from(condition == 0);
+        let states = context.state.as_mut().and_then(|s| s.downcast_mut::<Vec<State>>());
+        let states = states.ok_or_else(|| err!(Internal, "the branches have no state"))?;
+        let inputs = self.captures.iter().enumerate().map(|(i, size)| input_bytes(io, i + 1, *size));
+        let inputs = inputs.collect::<Result<SmallVec<[&[u8]; 16]>>>()?;
+        let outputs = self.outputs.iter().enumerate().map(|(i, size)| output_bytes(io, i, *size));
+        let mut outputs = outputs.collect::<Result<SmallVec<[&mut [u8]; 8]>>>()?;
+        let buffers = Buffers { inputs: &inputs, outputs: &mut outputs };
+        self.branches[which].run(&mut states[which], buffers, context.budget)
+    }
+}

@@ -1,0 +1,175 @@
+//! `MatMul` in f32, alone or with its epilogue: the constant side packed once, the other packed as it comes.
+
+use super::arena::Io;
+use super::kernel::{Context, Kernel, Spec};
+use crate::error::Result;
+use crate::kernels::arch::Isa;
+use crate::kernels::gemm::{self, Layout, PackedB, PackedView, gemm};
+use crate::kernels::{Matrix, MatrixMut};
+use crate::ops::fused::{self, Epilogue};
+use crate::ops::matrix::MatMul;
+use crate::tensor::{DType, Shape, Tensor, broadcast_index, broadcast_shapes};
+use std::sync::Arc;
+
+/// The right-hand side.
+#[derive(Debug)]
+enum Right {
+    /// One constant matrix for the whole batch.
+    Packed(Arc<PackedB>),
+    /// A matrix for each product of the batch, at these multiples of `k * n`.
+    Computed(Vec<usize>),
+}
+
+/// `batch` products of `[m, k]` by `[k, n]`.
+#[derive(Debug)]
+pub(super) struct Product {
+    isa: Isa,
+    m: usize,
+    k: usize,
+    n: usize,
+    /// The left-hand matrix of each product, in multiples of `m * k`.
+    left: Vec<usize>,
+    right: Right,
+    bias: Option<usize>,
+    residual: Option<usize>,
+    activation: gemm::Activation,
+}
+
+impl Product {
+    pub(super) fn new(spec: &Spec<'_>, isa: Isa) -> Result<Option<Self>> {
+        let epilogue = spec.op::<Epilogue>();
+        let op = epilogue.map_or(&spec.instruction.op, |e| &e.op);
+        if !op.is::<MatMul>() || !spec.all(DType::F32) {
+            return Ok(None);
+        }
+        let (Some(a), Some(b), Some(out)) = (spec.shape(0), spec.shape(1), spec.output_shape(0)) else {
+            return Ok(None);
+        };
+        let Some(activation) = activation(epilogue.and_then(|e| e.activation)) else { return Ok(None) };
+        let Some(Geometry { m, k, n, left, right }) = geometry(a, b, out) else { return Ok(None) };
+        let shared = right.iter().all(|&r| r == 0);
+        let in_order = left.iter().enumerate().all(|(i, &l)| i == l);
+        let (m, left, right) = if shared && in_order { (m * left.len(), vec![0], vec![0]) } else { (m, left, right) };
+        let right = match spec.constant(1) {
+            Some(weight) if shared => {
+                let pack = |w: &Tensor| Ok(PackedB::pack(isa, w.as_slice()?, k, n, Layout::RowMajor { stride: n }));
+                Right::Packed(spec.weights.get_or_pack(weight, 0, pack)?)
+            }
+            _ => Right::Computed(right),
+        };
+        Ok(Some(Product {
+            isa,
+            m,
+            k,
+            n,
+            left,
+            right,
+            bias: epilogue.and_then(Epilogue::bias_index),
+            residual: epilogue.and_then(Epilogue::residual_index),
+            activation,
+        }))
+    }
+}
+
+struct Geometry {
+    m: usize,
+    k: usize,
+    n: usize,
+    left: Vec<usize>,
+    right: Vec<usize>,
+}
+
+/// numpy's rule: vectors become matrices, leading axes broadcast.
+fn geometry(a: &Shape, b: &Shape, out: &Shape) -> Option<Geometry> {
+    let (m, k) = match a.len() {
+        0 => return None,
+        1 => (1, a[0]),
+        r => (a[r - 2], a[r - 1]),
+    };
+    let n = match b.len() {
+        0 => return None,
+        1 => 1,
+        r => b[r - 1],
+    };
+    let lead = |s: &Shape| Shape::from(&s[..s.len().saturating_sub(2)]);
+    let (la, lb) = (lead(a), lead(b));
+    let batch = broadcast_shapes(&[&la, &lb]).ok()?;
+    if out.len() != batch.len() * m * n {
+        return None;
+    }
+    let left = broadcast_index(&la, &batch).collect();
+    let right = broadcast_index(&lb, &batch).collect();
+    Some(Geometry { m, k, n, left, right })
+}
+
+/// The kernels' name of an activation; `None` where they have none.
+pub(super) fn activation(activation: Option<fused::Activation>) -> Option<gemm::Activation> {
+    use crate::ops::elementwise::UnaryKind as U;
+    use gemm::Activation as A;
+    Some(match activation {
+        None => A::None,
+        Some(fused::Activation::Clip { lo, hi }) => A::Clip { lo, hi },
+        Some(fused::Activation::Unary(kind)) => match kind {
+            U::Relu => A::Relu,
+            U::LeakyRelu { alpha } => A::LeakyRelu { alpha },
+            U::Sigmoid => A::Sigmoid,
+            U::Tanh => A::Tanh,
+            U::Swish { alpha: 1.0 } => A::Silu,
+            U::HardSwish => A::HardSwish,
+            U::HardSigmoid { alpha, beta } => A::HardSigmoid { alpha, beta },
+            U::Gelu { tanh: false } => A::Gelu,
+            U::Gelu { tanh: true } => A::GeluTanh,
+            _ => return None,
+        },
+    })
+}
+
+impl Kernel for Product {
+    fn name(&self) -> String {
+        let side = if matches!(self.right, Right::Packed(_)) { "packed" } else { "computed" };
+        format!("gemm {side} {}x{}x{}x{}", self.left.len(), self.m, self.k, self.n)
+    }
+
+    fn workspace(&self) -> usize {
+        match self.right {
+            Right::Packed(_) => 0,
+            Right::Computed(_) => PackedView::scratch_len(self.isa, self.k, self.n) * 4,
+        }
+    }
+
+    fn run(&self, io: &Io<'_>, context: &mut Context<'_>) -> Result<()> {
+        let (m, k, n) = (self.m, self.k, self.n);
+        let a: &[f32] = io.input(0)?;
+        let bias: Option<&[f32]> = self.bias.map(|i| io.input(i)).transpose()?;
+        let in_place = self.residual.is_some() && io.in_place() == self.residual;
+        let residual: Option<&[f32]> = match self.residual {
+            Some(index) if !in_place => Some(io.input(index)?),
+            _ => None,
+        };
+        let out: &mut [f32] = io.output(0)?;
+        if out.is_empty() {
+            return Ok(());
+        }
+        for (batch, (rows, &left)) in out.chunks_exact_mut(m * n).zip(&self.left).enumerate() {
+            let a = Matrix::dense(&a[left * m * k..(left + 1) * m * k], m, k);
+            let residual = match residual {
+                _ if in_place => Some(gemm::Residual::OutputBefore),
+                Some(r) => Some(gemm::Residual::Before(Matrix::dense(&r[batch * m * n..(batch + 1) * m * n], m, n))),
+                None => None,
+            };
+            let epilogue = gemm::Epilogue { bias, residual, activation: self.activation, ..Default::default() };
+            let out = MatrixMut::dense(rows, m, n);
+            match &self.right {
+                Right::Packed(b) => gemm(self.isa, a, &**b, out, &epilogue),
+                Right::Computed(right) => {
+                    let b: &[f32] = io.input(1)?;
+                    let b = &b[right[batch] * k * n..(right[batch] + 1) * k * n];
+                    let scratch = bytemuck::cast_slice_mut(context.workspace);
+                    let b = PackedView::pack_into(self.isa, b, k, n, Layout::RowMajor { stride: n }, scratch);
+                    gemm(self.isa, a, b, out, &epilogue);
+                }
+            }
+        }
+        Ok(())
+    }
+}

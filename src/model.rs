@@ -1,0 +1,417 @@
+//! The façade over loading and compiling: a file becomes a [`Model`], a model becomes a [`CompiledModel`], and that
+//! becomes a plan for every shape it is asked.
+
+use crate::backend::cpu::Cpu;
+use crate::backend::{Backend, Weights};
+use crate::error::{At, Result, ensure, err};
+use crate::feeds::{Feeds, Outputs};
+use crate::graph::{Graph, ValueId};
+use crate::onnx::{self, Imported, LoadOptions};
+use crate::passes::{self, PassReport};
+use crate::plan::{Plan, RunLimits, Scratch};
+use crate::summary::Summary;
+use crate::tensor::{DType, Dim, Fact, Shape, Tensor};
+use bytes::Bytes;
+use parking_lot::{Mutex, RwLock};
+use std::collections::HashMap;
+use std::io::Read;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+/// An input or output of a model.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct ValueInfo {
+    /// The name.
+    pub name: String,
+    /// The element type.
+    pub dtype: DType,
+    /// The axes, outermost first; `None` where not even the rank is known.
+    pub shape: Option<Vec<Dim>>,
+    /// What an input is when the caller leaves it out.
+    pub default: Option<Tensor>,
+}
+
+impl std::fmt::Display for ValueInfo {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let fact = Fact { dtype: self.dtype, shape: self.shape.clone(), value: None, content: None };
+        write!(f, "{}: {fact}", self.name)
+    }
+}
+
+/// A loaded model: the graph as the file has it.
+///
+/// ```no_run
+/// use onrush::{DType, Model, Tensor};
+/// let model = Model::load("mobilenet_v2.onnx")?;
+/// for input in model.inputs() {
+///     println!("{input}");
+/// }
+/// let outputs = model.run([Tensor::zeros(DType::F32, [1, 3, 224, 224])?])?;
+/// println!("{:?}", outputs[0]);
+/// # Ok::<(), onrush::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Model {
+    imported: Imported,
+    inputs: Vec<ValueInfo>,
+    outputs: Vec<ValueInfo>,
+    compiled: OnceLock<CompiledModel>,
+}
+
+impl Model {
+    /// Loads an ONNX file with default limits. The file is memory-mapped: it must not be changed while the model lives.
+    ///
+    /// # Errors
+    /// [`Io`](crate::ErrorKind::Io) when the file cannot be read, and everything that [`from_bytes`](Model::from_bytes)
+    /// answers.
+    pub fn load(path: impl AsRef<Path>) -> Result<Self> {
+        Model::load_with(path, &LoadOptions::default())
+    }
+
+    /// Loads an ONNX file.
+    ///
+    /// # Errors
+    /// As [`load`](Model::load).
+    pub fn load_with(path: impl AsRef<Path>, options: &LoadOptions) -> Result<Self> {
+        let path = path.as_ref();
+        Model::new(onnx::import_path(path, options).at(|| path.display().to_string())?)
+    }
+
+    /// Loads a model from its bytes, which are copied; see [`from_shared`](Model::from_shared).
+    ///
+    /// # Errors
+    /// [`Malformed`](crate::ErrorKind::Malformed) for bytes that are no model,
+    /// [`InvalidModel`](crate::ErrorKind::InvalidModel) for a model that breaks ONNX's rules,
+    /// [`Unsupported`](crate::ErrorKind::Unsupported) with every operator that is not known,
+    /// [`Limit`](crate::ErrorKind::Limit) past the [limits](LoadOptions).
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        Model::from_shared(Bytes::copy_from_slice(bytes), &LoadOptions::default())
+    }
+
+    /// Loads a model from shared bytes without copying its weights.
+    ///
+    /// # Errors
+    /// As [`from_bytes`](Model::from_bytes).
+    pub fn from_shared(bytes: Bytes, options: &LoadOptions) -> Result<Self> {
+        Model::new(onnx::import(bytes, options)?)
+    }
+
+    /// Loads a model from a reader, up to the limit of the options.
+    ///
+    /// # Errors
+    /// As [`from_bytes`](Model::from_bytes), and [`Io`](crate::ErrorKind::Io).
+    pub fn from_reader(reader: impl Read, options: &LoadOptions) -> Result<Self> {
+        Model::new(onnx::import_reader(reader, options)?)
+    }
+
+    fn new(imported: Imported) -> Result<Self> {
+        let graph = &imported.graph;
+        let info = |id: &ValueId| {
+            let value = graph.value(*id);
+            ValueInfo {
+                name: value.name().to_owned(),
+                dtype: value.fact().dtype,
+                shape: value.fact().shape.clone(),
+                default: None,
+            }
+        };
+        let inputs = graph.inputs().iter().map(info).collect();
+        let outputs = graph.outputs().iter().map(info).collect();
+        Ok(Model { imported, inputs, outputs, compiled: OnceLock::new() })
+    }
+
+    /// The inputs in order.
+    #[must_use]
+    pub fn inputs(&self) -> &[ValueInfo] {
+        &self.inputs
+    }
+
+    /// The outputs in order.
+    #[must_use]
+    pub fn outputs(&self) -> &[ValueInfo] {
+        &self.outputs
+    }
+
+    /// The graph as the file has it.
+    #[must_use]
+    pub fn graph(&self) -> &Graph {
+        &self.imported.graph
+    }
+
+    /// What the file says of itself: producer, versions, metadata.
+    #[must_use]
+    pub fn imported(&self) -> &Imported {
+        &self.imported
+    }
+
+    /// Answers one call, compiling for its shapes when they are new. To answer many callers at once, hand the model to
+    /// an [`Engine`](crate::Engine).
+    ///
+    /// # Errors
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for inputs that do not fit, with the input or node as place.
+    pub fn run(&self, feeds: impl Into<Feeds>) -> Result<Outputs> {
+        self.compiled()?.run(feeds)
+    }
+
+    fn compiled(&self) -> Result<&CompiledModel> {
+        if let Some(compiled) = self.compiled.get() {
+            return Ok(compiled);
+        }
+        let compiled = self.compile(&CompileOptions::default())?;
+        Ok(self.compiled.get_or_init(|| compiled))
+    }
+
+    /// Optimizes the graph and makes the thing that callers share.
+    ///
+    /// # Errors
+    /// [`Shape`](crate::ErrorKind::Shape) or [`InvalidModel`](crate::ErrorKind::InvalidModel) with the node at fault.
+    pub fn compile(&self, options: &CompileOptions) -> Result<CompiledModel> {
+        let mut graph = self.imported.graph.clone();
+        let report = if options.optimize { passes::optimize(&mut graph)? } else { PassReport::default() };
+        Ok(CompiledModel(Arc::new(Inner {
+            names: self.outputs.iter().map(|o| o.name.clone()).collect(),
+            inputs: self.inputs.clone(),
+            outputs: self.outputs.clone(),
+            graph,
+            report,
+            backend: Box::new(Cpu::new()?),
+            weights: Weights::new(),
+            plans: RwLock::new(HashMap::new()),
+            options: options.clone(),
+        })))
+    }
+
+    /// Layers with their shapes, parameters and multiply-accumulates.
+    #[must_use]
+    pub fn summary(&self) -> Summary {
+        Summary::of(&self.imported.graph)
+    }
+}
+
+/// How a model is compiled.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct CompileOptions {
+    optimize: bool,
+    max_run_bytes: usize,
+    max_run_steps: u64,
+    max_plans: usize,
+    threads: usize,
+}
+
+impl Default for CompileOptions {
+    fn default() -> Self {
+        CompileOptions { optimize: true, max_run_bytes: 8 << 30, max_run_steps: 100_000_000, max_plans: 64, threads: 1 }
+    }
+}
+
+impl CompileOptions {
+    /// The defaults: optimized, 8 GiB of working memory a run, 64 plans kept.
+    #[must_use]
+    pub fn new() -> Self {
+        CompileOptions::default()
+    }
+
+    /// Threads that one call may use, the caller's own included; one by default.
+    #[must_use]
+    pub fn threads(self, threads: usize) -> Self {
+        CompileOptions { threads: threads.max(1), ..self }
+    }
+
+    /// Whether the passes run; without them the graph runs as the file has it.
+    #[must_use]
+    pub fn optimize(self, optimize: bool) -> Self {
+        CompileOptions { optimize, ..self }
+    }
+
+    /// Bytes of working memory that one run may need; a plan that needs more is refused before anything is allocated.
+    #[must_use]
+    pub fn max_run_bytes(self, max_run_bytes: usize) -> Self {
+        CompileOptions { max_run_bytes, ..self }
+    }
+
+    /// Operators that one run may take in steps whose number depends on data, such as `Loop`.
+    #[must_use]
+    pub fn max_run_steps(self, max_run_steps: u64) -> Self {
+        CompileOptions { max_run_steps, ..self }
+    }
+
+    /// How many plans (one for each set of input shapes) are kept; at least one.
+    #[must_use]
+    pub fn max_plans(self, max_plans: usize) -> Self {
+        CompileOptions { max_plans: max_plans.max(1), ..self }
+    }
+}
+
+/// A plan with the scratches that wait for their next run.
+#[derive(Debug)]
+struct Pooled {
+    plan: Arc<Plan>,
+    idle: Mutex<Vec<Scratch>>,
+}
+
+struct Inner {
+    graph: Graph,
+    report: PassReport,
+    inputs: Vec<ValueInfo>,
+    outputs: Vec<ValueInfo>,
+    names: Arc<[String]>,
+    backend: Box<dyn Backend>,
+    weights: Weights,
+    plans: RwLock<HashMap<Vec<Shape>, Arc<Pooled>>>,
+    options: CompileOptions,
+}
+
+/// An optimized model with its packed weights, shared by all who use it; a clone is another handle.
+#[derive(Clone)]
+pub struct CompiledModel(Arc<Inner>);
+
+impl std::fmt::Debug for CompiledModel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Inner { graph, weights, plans, .. } = &*self.0;
+        f.debug_struct("CompiledModel")
+            .field("name", &graph.name())
+            .field("nodes", &graph.node_count())
+            .field("weights", weights)
+            .field("plans", &plans.read().len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl CompiledModel {
+    /// The inputs in order.
+    #[must_use]
+    pub fn inputs(&self) -> &[ValueInfo] {
+        &self.0.inputs
+    }
+
+    /// The outputs in order.
+    #[must_use]
+    pub fn outputs(&self) -> &[ValueInfo] {
+        &self.0.outputs
+    }
+
+    /// The optimized graph.
+    #[must_use]
+    pub fn graph(&self) -> &Graph {
+        &self.0.graph
+    }
+
+    /// What the passes did.
+    #[must_use]
+    pub fn report(&self) -> &PassReport {
+        &self.0.report
+    }
+
+    /// The plan for inputs of these shapes, in the order of the inputs; made now unless it is kept.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for shapes that the model does not take,
+    /// [`Limit`](crate::ErrorKind::Limit) when it would need more memory than the options allow.
+    pub fn plan(&self, shapes: &[Shape]) -> Result<Arc<Plan>> {
+        self.pooled(shapes).map(|pooled| pooled.plan.clone())
+    }
+
+    fn pooled(&self, shapes: &[Shape]) -> Result<Arc<Pooled>> {
+        if let Some(pooled) = self.0.plans.read().get(shapes) {
+            return Ok(pooled.clone());
+        }
+        let inner = &*self.0;
+        self.check_shapes(shapes)?;
+        let limits = RunLimits { bytes: inner.options.max_run_bytes, steps: inner.options.max_run_steps };
+        let plan = Plan::new(&inner.graph, shapes, inner.backend.as_ref(), &inner.weights, limits)?;
+        let pooled = Arc::new(Pooled { plan: Arc::new(plan), idle: Mutex::new(Vec::new()) });
+        let mut plans = inner.plans.write();
+        if plans.len() >= inner.options.max_plans
+            && let Some(victim) = plans.keys().next().cloned()
+        {
+            plans.remove(&victim);
+        }
+        Ok(plans.entry(shapes.to_vec()).or_insert(pooled).clone())
+    }
+
+    fn check_shapes(&self, shapes: &[Shape]) -> Result<()> {
+        let inputs = &self.0.inputs;
+        ensure!(
+            shapes.len() == inputs.len(),
+            InvalidInput,
+            "{} inputs are expected, not {}",
+            inputs.len(),
+            shapes.len()
+        );
+        for (info, shape) in inputs.iter().zip(shapes) {
+            let Some(dims) = &info.shape else { continue };
+            let fits = dims.len() == shape.rank()
+                && dims.iter().zip(shape.iter()).all(|(dim, d)| dim.known().is_none_or(|n| n == *d));
+            ensure!(fits, InvalidInput, "input {info} does not take the shape {shape}");
+        }
+        Ok(())
+    }
+
+    /// Orders, completes and checks the inputs of one call.
+    pub(crate) fn bind(&self, feeds: Feeds) -> Result<Vec<Tensor>> {
+        let inputs = &self.0.inputs;
+        let names: Vec<&str> = inputs.iter().map(|i| i.name.as_str()).collect();
+        let defaults: Vec<Option<&Tensor>> = inputs.iter().map(|i| i.default.as_ref()).collect();
+        let tensors = feeds.ordered(&names, &defaults)?;
+        for (info, tensor) in inputs.iter().zip(&tensors) {
+            ensure!(
+                tensor.dtype() == info.dtype,
+                InvalidInput,
+                "input {:?} is {}, not {}",
+                info.name,
+                info.dtype,
+                tensor.dtype()
+            );
+        }
+        Ok(tensors)
+    }
+
+    /// Answers one call on the calling thread.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for inputs that do not fit, with the input or node as place.
+    pub fn run(&self, feeds: impl Into<Feeds>) -> Result<Outputs> {
+        let tensors = self.bind(feeds.into())?;
+        let shapes: Vec<Shape> = tensors.iter().map(|t| t.shape().clone()).collect();
+        let pooled = self.pooled(&shapes)?;
+        let idle = pooled.idle.lock().pop();
+        let mut scratch = idle.unwrap_or_else(|| pooled.plan.scratch());
+        pooled.plan.run(&mut scratch, &tensors)?;
+        let outputs: Result<Vec<Tensor>> = (0..self.0.outputs.len()).map(|i| scratch.output(i)).collect();
+        pooled.idle.lock().push(scratch);
+        Ok(Outputs::new(self.0.names.clone(), outputs?))
+    }
+
+    /// Wraps tensors in the order of the outputs.
+    pub(crate) fn name_outputs(&self, tensors: Vec<Tensor>) -> Outputs {
+        Outputs::new(self.0.names.clone(), tensors)
+    }
+
+    /// Concrete shapes of the inputs: the declared ones, with `lengths` for the symbols.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) when an axis has neither a length nor an entry.
+    pub fn shapes_for(&self, lengths: &[(&str, usize)]) -> Result<Vec<Shape>> {
+        let length = |dim: &Dim| match dim {
+            Dim::Known(n) => Some(*n),
+            Dim::Symbol(symbol) => lengths.iter().find(|(name, _)| *name == symbol.name()).map(|(_, n)| *n),
+            Dim::Unknown => None,
+        };
+        let shape = |info: &ValueInfo| {
+            let dims = info.shape.as_ref()?;
+            dims.iter().map(length).collect::<Option<Shape>>()
+        };
+        let shapes = self.0.inputs.iter().map(|info| {
+            shape(info).ok_or_else(|| err!(InvalidInput, "input {info} has axes whose lengths were not given"))
+        });
+        shapes.collect()
+    }
+}
+
+const _: () = {
+    const fn shared<T: Send + Sync>() {}
+    shared::<Model>();
+    shared::<CompiledModel>();
+};

@@ -1,0 +1,58 @@
+//! Computes what depends on constants alone, where that does not make the model much larger.
+
+use crate::error::Result;
+use crate::graph::{Graph, Node, Patch};
+use crate::ops::quant::DequantizeLinear;
+use crate::ops::{Budget, Inputs};
+use crate::tensor::{Fact, Tensor};
+
+/// A folded value may have this many bytes whatever it came from; past that, no more than twice its inputs.
+const ALWAYS: usize = 1 << 20;
+/// Bytes that folding may use at one time.
+const BUDGET: usize = 1 << 30;
+
+pub(super) fn fold_constants(graph: &mut Graph) -> Result<usize> {
+    let budget = Budget::new(BUDGET, 10_000_000);
+    let mut folded = 0;
+    for id in graph.node_ids()? {
+        let Some(node) = graph.get(id) else { continue };
+        let Some(values) = fold(graph, node, &budget) else { continue };
+        let mut patch = Patch::new();
+        for (output, value) in node.outputs().iter().zip(values) {
+            if let Some(output) = output {
+                let constant = patch.constant(graph.value(*output).name(), value);
+                patch.replace(*output, constant);
+            }
+        }
+        graph.apply(patch)?;
+        folded += 1;
+    }
+    Ok(folded)
+}
+
+/// The outputs of a node whose inputs are constants. A node that fails is left to fail when it runs, since it may
+/// stand in a branch that never does. Dequantized weights stay quantized: the products want them so.
+fn fold(graph: &Graph, node: &Node, budget: &Budget) -> Option<Vec<Tensor>> {
+    let op = node.op();
+    if !op.is_pure() || op.is::<DequantizeLinear>() {
+        return None;
+    }
+    let inputs: Vec<Option<&Tensor>> = node
+        .inputs()
+        .iter()
+        .map(|v| v.map_or(Some(None), |v| graph.constant_of(v).map(Some)))
+        .collect::<Option<_>>()?;
+    let facts: Vec<Option<Fact>> = inputs.iter().map(|v| v.map(|v| Fact::constant(v.clone()))).collect();
+    let facts: Vec<Option<&Fact>> = facts.iter().map(Option::as_ref).collect();
+    let given: usize = inputs.iter().flatten().map(|v| v.as_bytes().len()).sum();
+    let mut made = 0usize;
+    for fact in op.infer(Inputs::new(&facts)).ok()? {
+        made = made.saturating_add(fact.bytes()?);
+    }
+    if made > ALWAYS.max(given.saturating_mul(2)) {
+        return None;
+    }
+    budget.step().ok()?;
+    let values = op.eval(Inputs::new(&inputs), budget).ok()?;
+    (values.len() >= node.outputs().len()).then_some(values)
+}

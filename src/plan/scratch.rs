@@ -1,0 +1,74 @@
+//! Everything mutable of a run: the backend's state and the buffers of the outputs.
+
+use super::Port;
+use crate::backend::State;
+use crate::error::{Result, bail, err};
+use crate::tensor::{Buffer, DType, Shape, Tensor};
+use bytes::Bytes;
+
+/// The mutable part of a run: made by [`Plan::scratch`](super::Plan::scratch), used with that plan alone.
+pub struct Scratch {
+    pub(super) state: State,
+    pub(super) outputs: Vec<OutputBuffer>,
+    pub(super) dynamic: Vec<Option<Tensor>>,
+}
+
+impl std::fmt::Debug for Scratch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Scratch").field("outputs", &self.outputs.len()).finish_non_exhaustive()
+    }
+}
+
+pub(super) struct OutputBuffer {
+    dtype: DType,
+    shape: Option<Shape>,
+    buffer: Buffer,
+}
+
+impl OutputBuffer {
+    pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
+        self.buffer.as_mut_slice().unwrap_or_default()
+    }
+}
+
+impl Scratch {
+    pub(super) fn new(state: State, outputs: &[Port]) -> Self {
+        let buffers = outputs
+            .iter()
+            .map(|port| OutputBuffer {
+                dtype: port.dtype,
+                shape: port.shape.clone(),
+                buffer: Buffer::zeroed(port.bytes()),
+            })
+            .collect();
+        Scratch { state, outputs: buffers, dynamic: vec![None; outputs.len()] }
+    }
+
+    /// The bytes of output `index` of the last run, little-endian and row-major.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) when there is no such output.
+    pub fn output_bytes(&self, index: usize) -> Result<&[u8]> {
+        match (self.outputs.get(index), self.dynamic.get(index)) {
+            (_, Some(Some(tensor))) => Ok(tensor.as_bytes()),
+            (Some(output), _) => Ok(output.buffer.as_slice()),
+            _ => bail!(InvalidInput, "there is no output {index}"),
+        }
+    }
+
+    /// A copy of output `index` of the last run.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) when there is no such output, or no run has made it yet.
+    pub fn output(&self, index: usize) -> Result<Tensor> {
+        if let Some(Some(tensor)) = self.dynamic.get(index) {
+            return Ok(tensor.clone());
+        }
+        let bytes = self.output_bytes(index)?;
+        let output = self.outputs.get(index).ok_or_else(|| err!(InvalidInput, "there is no output {index}"))?;
+        match &output.shape {
+            Some(shape) => Tensor::from_bytes(output.dtype, shape.clone(), Bytes::copy_from_slice(bytes)),
+            None => bail!(InvalidInput, "output {index} has not been made yet"),
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! Holds the rules of the house: who may import whom, what every file begins with, how long it may be, and where
+//! `unsafe` may stand. The tables here are the ones in `docs/ARCHITECTURE.md`; a test compares them.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// A room, and the rooms that its code may name after `crate::`. Tests may name any.
+const ROOMS: &[(&str, &[&str])] = &[
+    ("tensor", &[]),
+    ("ops", &["tensor"]),
+    ("graph", &["ops", "tensor"]),
+    ("onnx", &["graph", "ops", "tensor"]),
+    ("passes", &["graph", "ops", "tensor"]),
+    ("kernels", &["tensor"]),
+    ("plan", &["graph", "ops", "tensor", "backend"]),
+    ("backend", &["ops", "tensor", "kernels"]),
+    ("sched", &[]),
+    ("balance", &[]),
+    ("exec", &["sched", "balance", "monitor"]),
+    ("monitor", &[]),
+];
+
+/// Open to every room.
+const OPEN: &[&str] = &["error", "clock", "sync"];
+
+/// Where `unsafe` may stand: a folder, or a file.
+const UNSAFE: &[&str] =
+    &["src/kernels/", "src/tensor/mapping.rs", "src/backend/cpu/arena.rs", "src/exec/lane.rs", "src/exec/ticket.rs"];
+
+/// No file is longer, its tests included.
+const MOST_LINES: usize = 800;
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn files(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            files(&path, found);
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// Every Rust file of the crate with its path from the root.
+fn sources(folders: &[&str]) -> Vec<(String, String)> {
+    let mut paths = Vec::new();
+    for folder in folders {
+        files(&root().join(folder), &mut paths);
+    }
+    assert!(!paths.is_empty());
+    let read = |path: PathBuf| {
+        let name = path.strip_prefix(root()).unwrap().to_string_lossy().replace('\\', "/");
+        (name, std::fs::read_to_string(&path).unwrap())
+    };
+    paths.into_iter().map(read).collect()
+}
+
+/// The code of a file without comments, and without its test module, which is the last thing in it.
+fn code(text: &str) -> String {
+    let body = text.split("#[cfg(test)]").next().unwrap_or_default();
+    let stripped = body.lines().map(|line| match line.find("//") {
+        Some(at) => &line[..at],
+        None => line,
+    });
+    stripped.collect::<Vec<_>>().join("\n")
+}
+
+fn room_of(file: &str) -> Option<&str> {
+    let rest = file.strip_prefix("src/")?;
+    rest.split_once('/').map(|(room, _)| room)
+}
+
+/// The names that follow `crate::` in a piece of code, groups included.
+fn named(code: &str) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for part in code.split("crate::").skip(1) {
+        let part = part.trim_start();
+        let group = part.strip_prefix('{').map(|g| g.split('}').next().unwrap_or_default());
+        for item in group.unwrap_or(part).split(',').take(if group.is_some() { usize::MAX } else { 1 }) {
+            let name: String = item.trim().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+            names.insert(name);
+        }
+    }
+    names
+}
+
+#[test]
+fn rooms_import_only_what_the_table_allows() {
+    let mut wrong = Vec::new();
+    for (file, text) in sources(&["src"]) {
+        let Some(room) = room_of(&file) else { continue };
+        if file.contains("/tests") {
+            continue;
+        }
+        let Some((_, allowed)) = ROOMS.iter().find(|(name, _)| *name == room) else {
+            wrong.push(format!("{file}: the room {room} is not in the table"));
+            continue;
+        };
+        for name in named(&code(&text)) {
+            let known = ROOMS.iter().any(|(r, _)| *r == name) || ["model", "engine"].contains(&name.as_str());
+            if known && name != room && !allowed.contains(&name.as_str()) && !OPEN.contains(&name.as_str()) {
+                wrong.push(format!("{file} names crate::{name}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_architecture_page_has_the_same_table() {
+    let page = std::fs::read_to_string(root().join("docs/ARCHITECTURE.md")).unwrap();
+    for (room, allowed) in ROOMS {
+        let row = page.lines().find(|line| line.starts_with(&format!("| `{room}/`")));
+        let row = row.unwrap_or_else(|| panic!("docs/ARCHITECTURE.md has no row for {room}"));
+        let cell = row.trim_end_matches('|').rsplit('|').next().unwrap().trim();
+        let listed: Vec<&str> = cell.split(", ").filter(|c| *c != "–").collect();
+        assert_eq!(listed, *allowed, "row of {room}");
+    }
+    for place in UNSAFE {
+        assert!(page.contains(&format!("`{place}`")), "docs/ARCHITECTURE.md does not name {place}");
+    }
+}
+
+#[test]
+fn every_file_says_what_it_is_for() {
+    let silent: Vec<String> = sources(&["src", "tests", "examples", "benches"])
+        .into_iter()
+        .filter(|(_, text)| !text.starts_with("//!"))
+        .map(|(file, _)| file)
+        .collect();
+    assert!(silent.is_empty(), "these files do not open with `//!`: {silent:?}");
+}
+
+#[test]
+fn no_file_is_too_long() {
+    let long: Vec<String> = sources(&["src", "tests", "examples", "benches"])
+        .into_iter()
+        .filter(|(_, text)| text.lines().count() > MOST_LINES)
+        .map(|(file, text)| format!("{file}: {} lines", text.lines().count()))
+        .collect();
+    assert!(long.is_empty(), "split by idea: {long:?}");
+}
+
+#[test]
+fn unsafe_stands_only_where_it_may() {
+    let word = |code: &str| code.split(|c: char| !c.is_alphanumeric() && c != '_').any(|w| w == "unsafe");
+    let wrong: Vec<String> = sources(&["src"])
+        .into_iter()
+        .filter(|(file, text)| word(&code(text)) && !UNSAFE.iter().any(|place| file.starts_with(place)))
+        .map(|(file, _)| file)
+        .collect();
+    assert!(wrong.is_empty(), "unsafe outside its rooms: {wrong:?}");
+}
+
+#[test]
+fn nothing_is_left_unfinished() {
+    let marks = ["todo!", "unimplemented!", concat!("TO", "DO"), concat!("FIX", "ME")];
+    for (file, text) in sources(&["src", "examples", "benches"]) {
+        for mark in marks {
+            assert!(!text.contains(mark), "{file} contains {mark}");
+        }
+    }
+}
