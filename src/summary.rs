@@ -2,7 +2,7 @@
 
 use crate::graph::{Graph, Node};
 use crate::ops::matrix::{Gemm, MatMul};
-use crate::ops::nn::{Conv, Conv as ConvTranspose};
+use crate::ops::nn::{Conv, ConvTranspose};
 use crate::ops::quant::{ConvInteger, MatMulInteger, QLinearConv, QLinearMatMul};
 use crate::tensor::{Dim, Fact};
 use serde::Serialize;

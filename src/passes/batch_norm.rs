@@ -5,7 +5,7 @@ use super::pattern::constant;
 use crate::error::Result;
 use crate::graph::{Graph, Node, Operand, Patch};
 use crate::ops::matrix::Gemm;
-use crate::ops::nn::{BatchNormalization, Conv, Conv as ConvTranspose};
+use crate::ops::nn::{BatchNormalization, Conv, ConvTranspose};
 use crate::tensor::{Shape, Tensor};
 
 pub(super) fn fold_batch_norm(graph: &mut Graph) -> Result<usize> {

@@ -9,7 +9,7 @@ use crate::graph::{Graph, Node, Operand, Patch, ValueId};
 use crate::ops::elementwise::{Binary, BinaryKind, Clip, Unary, UnaryKind};
 use crate::ops::fused::{Activation, Epilogue};
 use crate::ops::matrix::MatMul;
-use crate::ops::nn::{Conv, Conv as ConvTranspose};
+use crate::ops::nn::{Conv, ConvTranspose};
 use crate::tensor::Dim;
 use std::sync::Arc;
 
