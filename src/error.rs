@@ -27,6 +27,12 @@ pub enum ErrorKind {
     Limit,
     /// The work was cancelled or the engine is shut down.
     Cancelled,
+    /// The engine has no room: try again later.
+    Overloaded,
+    /// The deadline has passed, or could not be met.
+    Deadline,
+    /// The code that ran the request panicked.
+    Panicked,
     /// A fault of this crate: a bug worth reporting.
     Internal,
 }
@@ -42,6 +48,9 @@ impl ErrorKind {
             ErrorKind::InvalidInput => "invalid input",
             ErrorKind::Limit => "limit exceeded",
             ErrorKind::Cancelled => "cancelled",
+            ErrorKind::Overloaded => "overloaded",
+            ErrorKind::Deadline => "deadline exceeded",
+            ErrorKind::Panicked => "panicked",
             ErrorKind::Internal => "internal error",
         }
     }

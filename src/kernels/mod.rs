@@ -1,8 +1,17 @@
 //! How a CPU computes: slices in, slices out. No graph, no plan, no allocation in a warm call.
 //!
 //! - [`arch`] chooses the instruction set and holds the idiom by which one body runs on all of them.
+//! - [`attention`] multiplies, masks, normalizes and sums attention in one pass.
 //! - [`conv`] convolves channels-last images, on the same tile.
+//! - [`elementwise`] maps element by element, in chains and with broadcasts.
 //! - [`gemm`] multiplies by a packed matrix, with an epilogue.
+//! - [`movement`] moves elements without changing them.
+//! - [`norm`] normalizes rows, channels and groups.
+//! - [`pool`] takes maxima and averages over windows.
+//! - [`quantize`] goes between f32 and bytes.
+//! - [`recurrent`] steps LSTM and GRU gates.
+//! - [`reduce`] sums and compares along an axis.
+//! - [`softmax`] is softmax over rows.
 //! - [`vector`] holds the functions of one vector of elements.
 //!
 //! ```
@@ -20,8 +29,17 @@
 //! ```
 
 pub mod arch;
+pub mod attention;
 pub mod conv;
+pub mod elementwise;
 pub mod gemm;
+pub mod movement;
+pub mod norm;
+pub mod pool;
+pub mod quantize;
+pub mod recurrent;
+pub mod reduce;
+pub mod softmax;
 pub mod vector;
 mod view;
 

@@ -1,0 +1,164 @@
+//! The one owner of the policy: drains the lanes into the queue, asks the policy, and hands out claimed batches.
+//!
+//! A free worker enters it through a lock that no submitter ever takes. What it takes out it only returns: waking and
+//! counting are left to the caller, after the lock is free, since a waker may run anybody's code.
+
+use super::entry::{Claimed, Entry};
+use super::lane::Lane;
+use super::queue::Queue;
+use super::runner::Job;
+use crate::clock::Time;
+use crate::monitor::Ended;
+use crate::sched::{Costs, Decision, FirstCome, Limits, Policy, View};
+use crate::sync::{Arc, Padded};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+/// How soon to look again when a policy neither runs anything nor says when to look again.
+const FALLBACK: Duration = Duration::from_millis(1);
+
+/// What a look at the queue found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Look {
+    /// A batch: it lies in [`Taken::jobs`].
+    Formed,
+    /// Nothing to run before this time, unless something arrives.
+    Again(Time),
+    /// Nothing waits.
+    Empty,
+}
+
+/// What left the queue in a look. Kept and reused by each worker.
+pub(super) struct Taken<Q, S> {
+    /// The batch.
+    pub(super) jobs: Vec<Job<Q, S>>,
+    /// Requests to be ended without a run.
+    pub(super) ended: Vec<(Claimed<Q, S>, Ended)>,
+}
+
+impl<Q, S> Default for Taken<Q, S> {
+    fn default() -> Self {
+        Taken { jobs: Vec::new(), ended: Vec::new() }
+    }
+}
+
+impl<Q, S> Taken<Q, S> {
+    /// Requests and bytes that left the queue.
+    pub(super) fn room(&self) -> (u32, u64) {
+        let left = self.jobs.iter().map(|job| &job.claimed).chain(self.ended.iter().map(|(claimed, _)| claimed));
+        left.fold((0, 0), |(items, bytes), claimed| (items + 1, bytes + claimed.meta().bytes as u64))
+    }
+}
+
+pub(super) struct Batcher<Q, S> {
+    queue: Queue<Q, S>,
+    policy: Box<dyn Policy>,
+    decision: Decision,
+    drained: Vec<Arc<Entry<Q, S>>>,
+    limits: Limits,
+    /// Some worker sleeps no longer than until then.
+    pub(super) timer: Time,
+}
+
+impl<Q, S> Batcher<Q, S> {
+    pub(super) fn new(policy: Box<dyn Policy>, limits: Limits) -> Self {
+        let (queue, decision) = (Queue::new(), Decision::default());
+        Batcher { queue, policy, decision, drained: Vec::new(), limits, timer: Time::NEVER }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// From now on nothing waits for company.
+    pub(super) fn stop_delaying(&mut self) {
+        self.limits.max_queue_delay = Duration::ZERO;
+    }
+
+    /// Moves what stands in the lanes to the end of the queue, in order of arrival.
+    pub(super) fn drain(&mut self, lanes: &[Padded<Lane<Entry<Q, S>>>]) {
+        if let [lane] = lanes {
+            lane.drain().filter(|entry| entry.is_waiting()).for_each(|entry| self.queue.push(entry));
+            return;
+        }
+        let waiting = lanes.iter().flat_map(|lane| lane.drain()).filter(|entry| entry.is_waiting());
+        self.drained.extend(waiting);
+        self.drained.sort_by_key(|entry| entry.meta.arrived);
+        self.drained.drain(..).for_each(|entry| self.queue.push(entry));
+    }
+
+    /// Removes those that were cancelled, and takes those whose deadline has passed.
+    pub(super) fn sweep(&mut self, now: Time, taken: &mut Taken<Q, S>) {
+        let leaves = |entry: &Entry<Q, S>| !entry.is_waiting() || entry.meta.deadline <= now;
+        self.queue.sweep(leaves, |entry| {
+            taken.ended.extend(Entry::claim(entry).map(|claimed| (claimed, Ended::Expired)));
+        });
+    }
+
+    /// Whether the deadline of some request has passed.
+    pub(super) fn has_expired(&self, now: Time) -> bool {
+        self.queue.earliest_deadline <= now
+    }
+
+    /// Takes everything, to be ended without a run.
+    pub(super) fn abort(&mut self, taken: &mut Taken<Q, S>) {
+        self.queue
+            .sweep(|_| true, |entry| taken.ended.extend(Entry::claim(entry).map(|claimed| (claimed, Ended::Failed))));
+    }
+
+    /// Asks the policy, until there is a batch or nothing to run now.
+    pub(super) fn look(&mut self, now: Time, costs: &dyn Costs, taken: &mut Taken<Q, S>) -> Look {
+        loop {
+            if self.queue.len() == 0 {
+                return Look::Empty;
+            }
+            self.decide(now, costs);
+            self.take_decided(taken);
+            if !taken.jobs.is_empty() {
+                return Look::Formed;
+            }
+            if self.decision.run.is_empty() && self.decision.drop.is_empty() {
+                return Look::Again(self.decision.look_again.min(self.queue.earliest_deadline));
+            }
+        }
+    }
+
+    fn decide(&mut self, now: Time, costs: &dyn Costs) {
+        let view = View::new(now, self.queue.waiting(), &self.limits, costs);
+        let decision = &mut self.decision;
+        decision.clear();
+        let policy = &mut self.policy;
+        let decided = catch_unwind(AssertUnwindSafe(|| policy.decide(&view, decision)));
+        if decided.is_err() {
+            // A policy that panics must not stop the engine: first come, first served from now on.
+            self.policy = Box::new(FirstCome);
+            decision.clear();
+            self.policy.decide(&view, decision);
+        }
+        let nothing = decision.run.is_empty() && decision.drop.is_empty();
+        if nothing && decision.look_again <= now {
+            decision.look_again = now.after(FALLBACK);
+        } else if nothing && decision.look_again == Time::NEVER && self.limits.max_queue_delay.is_zero() {
+            decision.look_again = now.after(FALLBACK);
+        }
+    }
+
+    fn take_decided(&mut self, taken: &mut Taken<Q, S>) {
+        let Decision { run, drop, .. } = &self.decision;
+        // The common case of a policy that serves in order of arrival: the front leaves, nothing has to be moved.
+        let in_front = drop.is_empty() && run.iter().enumerate().all(|(rank, &at)| rank == at);
+        for &at in drop {
+            let claimed = self.queue.take(at).and_then(Entry::claim);
+            taken.ended.extend(claimed.map(|claimed| (claimed, Ended::Expired)));
+        }
+        for &at in run {
+            let claimed = self.queue.take(at).and_then(Entry::claim);
+            taken.jobs.extend(claimed.map(|claimed| Job { claimed, answer: None }));
+        }
+        if in_front {
+            self.queue.remove_front(run.len());
+        } else {
+            self.queue.remove_taken();
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! The executor's settings. What is impossible is refused here, never ignored.
+
+use super::batcher::Batcher;
+use super::credit::{Credit, MAX_BYTES, MAX_ITEMS};
+use super::executor::Executor;
+use super::lane::Lane;
+use super::room::Room;
+use super::runner::BatchRunner;
+use super::shared::Shared;
+use super::sleepers::{MAX_WORKERS, Sleepers};
+use super::slots::Slots;
+use super::worker::work;
+use crate::clock::{Clock, Monotonic};
+use crate::error::{Error, Result, ensure};
+use crate::monitor::{Counters, Stats};
+use crate::sched::{FirstCome, Limits, Policy};
+use crate::sync::{Arc, Padded};
+use parking_lot::{Condvar, Mutex};
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+use std::time::Duration;
+
+/// Settings of an [`Executor`]; made by [`Executor::builder`].
+#[must_use = "a builder does nothing until `build`"]
+pub struct Builder<R: BatchRunner> {
+    runner: R,
+    limits: Limits,
+    workers: Option<usize>,
+    queue_items: usize,
+    queue_bytes: u64,
+    policy: Box<dyn Policy>,
+    clock: Box<dyn Clock>,
+    shutdown_timeout: Duration,
+    inline: bool,
+}
+
+impl<R: BatchRunner> Builder<R> {
+    pub(super) fn new(runner: R) -> Self {
+        Builder {
+            runner,
+            limits: Limits::default(),
+            workers: None,
+            queue_items: 4096,
+            queue_bytes: 1 << 30,
+            policy: Box::new(FirstCome),
+            clock: Box::new(Monotonic::new()),
+            shutdown_timeout: Duration::from_secs(30),
+            inline: true,
+        }
+    }
+
+    /// Most rows in a batch. Default 32.
+    pub fn max_batch_size(mut self, rows: u32) -> Self {
+        self.limits.max_batch_size = rows;
+        self
+    }
+
+    /// How long a request may wait for company. Default zero: a free worker takes what is there.
+    pub fn max_queue_delay(mut self, delay: Duration) -> Self {
+        self.limits.max_queue_delay = delay;
+        self
+    }
+
+    /// How many requests of other groups may be passed over to fill a batch. Default 64.
+    pub fn look_ahead(mut self, requests: usize) -> Self {
+        self.limits.look_ahead = requests;
+        self
+    }
+
+    /// Batches that can run at the same time, each on a thread of its own: 1 to 64. Default: one per core.
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.workers = Some(workers);
+        self
+    }
+
+    /// Most requests that wait. Default 4096.
+    pub fn queue_items(mut self, items: usize) -> Self {
+        self.queue_items = items;
+        self
+    }
+
+    /// Most bytes of requests that wait. Default 1 GiB.
+    pub fn queue_bytes(mut self, bytes: u64) -> Self {
+        self.queue_bytes = bytes;
+        self
+    }
+
+    /// What decides which requests run next. Default: [`FirstCome`].
+    pub fn policy(mut self, policy: impl Policy) -> Self {
+        self.policy = Box::new(policy);
+        self
+    }
+
+    /// The clock. Default: the system's monotonic one.
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Box::new(clock);
+        self
+    }
+
+    /// How long dropping the executor may wait for what it has accepted. Default 30 seconds.
+    pub fn shutdown_timeout(mut self, timeout: Duration) -> Self {
+        self.shutdown_timeout = timeout;
+        self
+    }
+
+    /// Whether [`Executor::call`] may run on the caller's own thread when nothing waits. Default: it may.
+    pub fn run_inline(mut self, inline: bool) -> Self {
+        self.inline = inline;
+        self
+    }
+
+    fn check(&self, workers: usize) -> Result<()> {
+        ensure!(
+            (1..=MAX_WORKERS).contains(&workers),
+            InvalidInput,
+            "workers is {workers}; it must be between 1 and {MAX_WORKERS}"
+        );
+        ensure!(self.limits.max_batch_size > 0, InvalidInput, "max_batch_size is 0; it must be at least 1");
+        ensure!(
+            (1..=MAX_ITEMS as usize).contains(&self.queue_items),
+            InvalidInput,
+            "queue_items is {}; it must be between 1 and {MAX_ITEMS}",
+            self.queue_items
+        );
+        ensure!(
+            (1..=MAX_BYTES).contains(&self.queue_bytes),
+            InvalidInput,
+            "queue_bytes is {}; it must be between 1 and {MAX_BYTES}",
+            self.queue_bytes
+        );
+        Ok(())
+    }
+
+    /// Starts the workers.
+    ///
+    /// # Errors
+    /// `InvalidInput` if a setting is impossible, `Io` if a thread cannot be started.
+    pub fn build(self) -> Result<Executor<R>> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let workers = self.workers.unwrap_or(cores.min(MAX_WORKERS));
+        self.check(workers)?;
+        let lanes = (cores / 4).clamp(1, 8);
+        let shared = Arc::new(Shared {
+            runner: self.runner,
+            clock: self.clock,
+            inline: self.inline && self.limits.max_queue_delay.is_zero(),
+            credit: Padded(Credit::new(self.queue_items as u32, self.queue_bytes)),
+            room: Room::default(),
+            lanes: (0..lanes).map(|_| Padded(Lane::new())).collect(),
+            batcher: Mutex::new(Batcher::new(self.policy, self.limits)),
+            ready: Padded(AtomicUsize::new(0)),
+            slots: Slots::new(workers),
+            sleepers: Padded(Sleepers::new(workers)),
+            counters: Counters::default(),
+            stats: (0..workers).map(|_| Padded(Stats::default())).collect(),
+            dead: AtomicUsize::new(0),
+            aborting: AtomicBool::new(false),
+            pace: AtomicU64::new(0),
+            retries: AtomicU64::new(0),
+            replaced: AtomicU64::new(0),
+            alive: Mutex::new(0),
+            exited: Condvar::new(),
+        });
+        let executor = Executor::new(shared.clone(), self.shutdown_timeout);
+        for index in 0..workers {
+            *shared.alive.lock() += 1;
+            let worker = shared.clone();
+            let started =
+                std::thread::Builder::new().name(format!("onrush-{index}")).spawn(move || work(&worker, index));
+            if let Err(error) = started {
+                *shared.alive.lock() -= 1;
+                return Err(Error::from(error).at(format!("starting worker {index}")));
+            }
+        }
+        Ok(executor)
+    }
+}
+
+impl<R: BatchRunner> fmt::Debug for Builder<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("limits", &self.limits)
+            .field("workers", &self.workers)
+            .field("queue_items", &self.queue_items)
+            .field("queue_bytes", &self.queue_bytes)
+            .field("policy", &self.policy.name())
+            .finish_non_exhaustive()
+    }
+}

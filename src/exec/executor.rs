@@ -1,0 +1,318 @@
+//! The executor's front: submit in its four forms, call, look, shut down.
+
+use super::builder::Builder;
+use super::entry::Timing;
+use super::options::{Reason, Refused, SubmitOptions};
+use super::room::Place;
+use super::runner::BatchRunner;
+use super::shared::{Inside, Shared};
+use super::ticket::{GroupTicket, Ticket};
+use super::wake::Wake;
+use crate::error::{Error, Result};
+use crate::monitor::Snapshot;
+use crate::sched::Waiting;
+use crate::sync::{Arc, current, park};
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+/// What becomes of the requests that wait when an executor is shut down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shutdown {
+    /// They are run.
+    Drain,
+    /// They fail.
+    Abort,
+}
+
+/// Takes requests from many callers, stacks them into batches, and runs these on its workers.
+///
+/// Share it by reference or in an `Arc`. Dropping it drains it, within the builder's `shutdown_timeout`.
+pub struct Executor<R: BatchRunner> {
+    shared: Arc<Shared<R>>,
+    shutdown_timeout: Duration,
+}
+
+impl<R: BatchRunner> Executor<R> {
+    /// Settings for an executor of `runner`.
+    pub fn builder(runner: R) -> Builder<R> {
+        Builder::new(runner)
+    }
+
+    pub(super) fn new(shared: Arc<Shared<R>>, shutdown_timeout: Duration) -> Self {
+        Executor { shared, shutdown_timeout }
+    }
+
+    /// What runs the batches.
+    #[must_use]
+    pub fn runner(&self) -> &R {
+        &self.shared.runner
+    }
+
+    /// Takes the request in if there is room for it now. Never blocks and takes no lock.
+    ///
+    /// # Errors
+    /// The request itself, with the reason.
+    pub fn try_submit(&self, request: R::Request, options: SubmitOptions) -> Result<Ticket<R>, Refused<R::Request>> {
+        self.attempt(request, &options).inspect_err(|refused| self.shared.count_refusal(refused.reason()))
+    }
+
+    fn attempt(&self, request: R::Request, options: &SubmitOptions) -> Result<Ticket<R>, Refused<R::Request>> {
+        let shared = &self.shared;
+        let admitted = shared.admit(&request, options);
+        let room = admitted.and_then(|meta| shared.acquire(1, meta.bytes as u64).map(|()| meta));
+        match room {
+            Ok(meta) => Ok(self.enqueue(request, meta)),
+            Err(reason) => Err(Refused::new(request, reason)),
+        }
+    }
+
+    fn enqueue(&self, request: R::Request, meta: Waiting) -> Ticket<R> {
+        let entry = self.shared.enqueue(request, meta);
+        self.shared.kick();
+        Ticket::new(self.shared.clone(), entry)
+    }
+
+    /// Takes the request in; blocks while there is no room.
+    ///
+    /// # Errors
+    /// The request itself, with a reason that is never `Full`.
+    pub fn submit(&self, request: R::Request, options: SubmitOptions) -> Result<Ticket<R>, Refused<R::Request>> {
+        let mut refused = match self.attempt(request, &options) {
+            Err(refused) if matches!(refused.reason(), Reason::Full { .. }) => refused,
+            other => return other.inspect_err(|refused| self.shared.count_refusal(refused.reason())),
+        };
+        let room = &self.shared.room;
+        loop {
+            let place = room.join(Wake::Thread(current()));
+            match self.attempt(refused.into_request(), &options) {
+                Err(still) if matches!(still.reason(), Reason::Full { .. }) => refused = still,
+                other => {
+                    room.leave(place);
+                    // There may be room for the next one that waits.
+                    room.freed(1);
+                    return other.inspect_err(|refused| self.shared.count_refusal(refused.reason()));
+                }
+            }
+            while room.is_waiting(place) {
+                park();
+            }
+        }
+    }
+
+    /// As [`submit`](Self::submit), as a future. Dropping the future takes the request back.
+    pub fn submit_async(&self, request: R::Request, options: SubmitOptions) -> Submitting<'_, R> {
+        Submitting { executor: self, request: Some(request), options, place: None }
+    }
+
+    /// Takes all requests in, or none, if there is room for all of them now.
+    ///
+    /// # Errors
+    /// All requests, with the reason, by the same rule as for a single one.
+    pub fn submit_many(
+        &self,
+        requests: Vec<R::Request>,
+        options: SubmitOptions,
+    ) -> Result<GroupTicket<R>, Refused<Vec<R::Request>>> {
+        let shared = &self.shared;
+        let admitted: Result<Vec<Waiting>, Reason> =
+            requests.iter().map(|request| shared.admit(request, &options)).collect();
+        let room = admitted.and_then(|metas| {
+            let bytes = metas.iter().fold(0, |sum: u64, meta| sum.saturating_add(meta.bytes as u64));
+            shared.acquire(metas.len(), bytes).map(|()| metas)
+        });
+        match room {
+            Ok(metas) => {
+                let entries = requests.into_iter().zip(metas).map(|(request, meta)| shared.enqueue(request, meta));
+                let tickets = entries.map(|entry| Ticket::new(shared.clone(), entry)).collect();
+                shared.kick();
+                Ok(GroupTicket::new(tickets))
+            }
+            Err(reason) => {
+                shared.count_refusal(&reason);
+                Err(Refused::new(requests, reason))
+            }
+        }
+    }
+
+    /// Submits and waits. If nothing waits and a worker's place is free, the request runs on this thread.
+    ///
+    /// # Errors
+    /// Why it was refused (it waits for room), or as [`Ticket::wait`].
+    pub fn call(&self, request: R::Request, options: SubmitOptions) -> Result<R::Response> {
+        match self.call_inline(request, &options) {
+            Ok((result, _)) => result,
+            Err(request) => self.submit(request, options).map_err(Error::from)?.wait(),
+        }
+    }
+
+    /// As [`call`](Self::call), and says where the time went.
+    ///
+    /// # Errors
+    /// As [`call`](Self::call).
+    pub fn call_timed(&self, request: R::Request, options: SubmitOptions) -> (Result<R::Response>, Timing) {
+        match self.call_inline(request, &options) {
+            Ok(answer) => answer,
+            Err(request) => match self.submit(request, options) {
+                Ok(ticket) => ticket.wait_timed(),
+                Err(refused) => (Err(refused.into()), Timing::default()),
+            },
+        }
+    }
+
+    fn call_inline(
+        &self,
+        request: R::Request,
+        options: &SubmitOptions,
+    ) -> std::result::Result<(Result<R::Response>, Timing), R::Request> {
+        let shared = &self.shared;
+        if !shared.inline || shared.credit.held().items > 0 {
+            return Err(request);
+        }
+        let Some(mut slot) = shared.slots.take(usize::MAX) else { return Err(request) };
+        // Looked at again, since a shutdown that saw all slots free must not be followed by a run.
+        if shared.credit.held().closed {
+            shared.leave(slot);
+            return Err(request);
+        }
+        let meta = match shared.admit(&request, options) {
+            Ok(meta) => meta,
+            Err(reason) => {
+                shared.leave(slot);
+                shared.count_refusal(&reason);
+                return Ok((Err(reason.into()), Timing::default()));
+            }
+        };
+        let shard = shared.counters.here();
+        shard.accepted.fetch_add(1, Ordering::Relaxed);
+        shard.inline.fetch_add(1, Ordering::Relaxed);
+        let inside = Inside::enter();
+        let answer = shared.run_lone(&mut slot, &request, &meta);
+        shared.leave(slot);
+        drop(inside);
+        Ok(answer)
+    }
+
+    /// What has been counted and measured since the start.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        self.shared.snapshot()
+    }
+
+    /// Accepts nothing any more, runs or fails what waits, and waits until all has ended, at most `timeout`.
+    ///
+    /// After a drain that took too long what still waits is failed. Returns whether everything has ended: false also if
+    /// it is called by a worker, which cannot wait for itself. Shutting down twice is allowed.
+    pub fn shutdown(&self, how: Shutdown, timeout: Duration) -> bool {
+        let shared = &self.shared;
+        if how == Shutdown::Abort {
+            shared.aborting.store(true, Ordering::SeqCst);
+        }
+        shared.credit.close();
+        shared.sleepers.wake_all();
+        shared.room.freed(usize::MAX);
+        if Inside::is_inside() {
+            return false;
+        }
+        let over = self.wait_until_over(timeout);
+        if !over {
+            shared.aborting.store(true, Ordering::SeqCst);
+            shared.sleepers.wake_all();
+            shared.abort_waiting();
+        }
+        over
+    }
+
+    fn wait_until_over(&self, timeout: Duration) -> bool {
+        let deadline = Instant::now().checked_add(timeout);
+        let mut alive = self.shared.alive.lock();
+        while *alive > 0 || !self.shared.slots.all_free() {
+            let wait = match deadline {
+                Some(deadline) => deadline.saturating_duration_since(Instant::now()),
+                None => Duration::from_secs(3600),
+            };
+            if wait.is_zero() {
+                return false;
+            }
+            self.shared.exited.wait_for(&mut alive, wait);
+        }
+        true
+    }
+}
+
+impl<R: BatchRunner> Drop for Executor<R> {
+    fn drop(&mut self) {
+        self.shutdown(Shutdown::Drain, self.shutdown_timeout);
+    }
+}
+
+impl<R: BatchRunner> fmt::Debug for Executor<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Executor").field("requests", &self.snapshot().requests).finish_non_exhaustive()
+    }
+}
+
+/// A request on its way in; made by [`Executor::submit_async`].
+#[must_use = "a future does nothing until it is polled"]
+pub struct Submitting<'a, R: BatchRunner> {
+    executor: &'a Executor<R>,
+    request: Option<R::Request>,
+    options: SubmitOptions,
+    place: Option<Place>,
+}
+
+impl<R: BatchRunner> Unpin for Submitting<'_, R> {}
+
+impl<R: BatchRunner> Future for Submitting<'_, R> {
+    type Output = Result<Ticket<R>, Refused<R::Request>>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let executor = self.executor;
+        let full = |end: &Self::Output| matches!(end, Err(refused) if matches!(refused.reason(), Reason::Full { .. }));
+        let Some(request) = self.request.take() else { return Poll::Pending };
+        let mut end = executor.attempt(request, &self.options);
+        if full(&end) {
+            // Joined anew, with the waker of this poll; then one more look, as room may have come meanwhile.
+            let place = executor.shared.room.join(Wake::Task(context.waker().clone()));
+            if let Some(before) = self.place.replace(place) {
+                executor.shared.room.leave(before);
+            }
+            end = end.or_else(|refused| executor.attempt(refused.into_request(), &self.options));
+        }
+        if !full(&end) {
+            return Poll::Ready(self.arrived(end));
+        }
+        self.request = end.err().map(Refused::into_request);
+        Poll::Pending
+    }
+}
+
+impl<R: BatchRunner> Submitting<'_, R> {
+    fn arrived(&mut self, end: Result<Ticket<R>, Refused<R::Request>>) -> Result<Ticket<R>, Refused<R::Request>> {
+        if let Some(place) = self.place.take() {
+            self.executor.shared.room.leave(place);
+            self.executor.shared.room.freed(1);
+        }
+        end.inspect_err(|refused| self.executor.shared.count_refusal(refused.reason()))
+    }
+}
+
+impl<R: BatchRunner> Drop for Submitting<'_, R> {
+    fn drop(&mut self) {
+        if let Some(place) = self.place.take()
+            && !self.executor.shared.room.leave(place)
+        {
+            // The wake that it will not use belongs to the next one.
+            self.executor.shared.room.freed(1);
+        }
+    }
+}
+
+impl<R: BatchRunner> fmt::Debug for Submitting<'_, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Submitting").field("waits", &self.place.is_some()).finish_non_exhaustive()
+    }
+}

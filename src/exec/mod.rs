@@ -1,0 +1,57 @@
+//! Moves requests: lanes, tickets, batcher, workers. It knows a [`BatchRunner`], not a model; its payload is generic.
+//!
+//! What it leaves to others: which requests ride together (`sched`), what a batch computes (the runner), and what is
+//! done with the numbers (`monitor`).
+//!
+//! ```
+//! use onrush::exec::{Batch, BatchRunner, Executor, SubmitOptions};
+//!
+//! struct Double;
+//!
+//! impl BatchRunner for Double {
+//!     type Request = u32;
+//!     type Response = u32;
+//!     type Scratch = ();
+//!     fn scratch(&self) {}
+//!     fn run(&self, _: &mut (), batch: &mut Batch<'_, u32, u32>) -> onrush::Result<()> {
+//!         for at in 0..batch.len() {
+//!             let answer = batch.request(at) * 2;
+//!             batch.answer(at, Ok(answer));
+//!         }
+//!         Ok(())
+//!     }
+//! }
+//!
+//! let executor = Executor::builder(Double).max_batch_size(8).workers(2).build()?;
+//! let ticket = executor.try_submit(21, SubmitOptions::new()).map_err(onrush::Error::from)?;
+//! assert_eq!(ticket.wait()?, 42);
+//! # Ok::<(), onrush::Error>(())
+//! ```
+
+mod batcher;
+mod builder;
+mod credit;
+mod entry;
+mod executor;
+mod lane;
+mod options;
+mod queue;
+mod room;
+mod run;
+mod runner;
+mod shared;
+mod sleepers;
+mod slots;
+mod ticket;
+mod wake;
+mod worker;
+
+#[cfg(all(test, not(loom)))]
+mod tests;
+
+pub use builder::Builder;
+pub use entry::Timing;
+pub use executor::{Executor, Shutdown, Submitting};
+pub use options::{Reason, Refused, SubmitOptions};
+pub use runner::{Batch, BatchRunner, Load};
+pub use ticket::{GroupTicket, Ticket};

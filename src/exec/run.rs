@@ -1,0 +1,174 @@
+//! Runs a batch in a slot: panics are caught, a batch that fails is split until only the culprits are left, and every
+//! request is ended.
+
+use super::entry::{Outcome, Timing};
+use super::runner::{Batch, BatchRunner, Job, Riders};
+use super::shared::{Shared, TakenOf, unanswered, wake_safely};
+use super::slots::Slot;
+use super::wake::Wake;
+use crate::clock::Time;
+use crate::error::{Error, Result, err};
+use crate::monitor::{Ended, Stats};
+use crate::sched::Waiting;
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+type JobOf<R> = Job<<R as BatchRunner>::Request, <R as BatchRunner>::Response>;
+
+/// When each stage of a batch ended.
+#[derive(Debug, Clone, Copy)]
+struct Stages {
+    started: Time,
+    stacked: Time,
+    computed: Time,
+    ended: Time,
+}
+
+impl Stages {
+    fn of<Q, S>(batch: &Batch<'_, Q, S>, started: Time, ended: Time) -> Self {
+        Stages { started, stacked: batch.stacked.unwrap_or(started), computed: batch.computed.unwrap_or(ended), ended }
+    }
+
+    fn timing(&self, arrived: Time, requests: u32, rows: u32) -> Timing {
+        Timing {
+            queued: self.started.since(arrived),
+            formed: self.stacked.since(self.started),
+            ran: self.computed.since(self.stacked),
+            scattered: self.ended.since(self.computed),
+            batch_requests: requests,
+            batch_rows: rows,
+        }
+    }
+
+    fn record(&self, stats: &Stats, requests: u64, rows: u64) {
+        let nanos = |duration: Duration| duration.as_nanos() as u64;
+        stats.form.record_owned(nanos(self.stacked.since(self.started)), 1);
+        stats.run.record_owned(nanos(self.computed.since(self.stacked)), 1);
+        stats.scatter.record_owned(nanos(self.ended.since(self.computed)), 1);
+        stats.batch_requests.record_owned(requests, 1);
+        stats.batch_rows.record_owned(rows, 1);
+    }
+}
+
+/// Ends what is left when a run unwinds in spite of everything, so that no ticket waits for ever.
+struct EndOnUnwind<'a, R: BatchRunner> {
+    shared: &'a Shared<R>,
+    taken: &'a mut TakenOf<R>,
+    slot: usize,
+}
+
+impl<R: BatchRunner> Drop for EndOnUnwind<'_, R> {
+    fn drop(&mut self) {
+        for job in self.taken.jobs.drain(..) {
+            let error = err!(Internal, "the worker that ran the request died");
+            let outcome = Outcome { result: Err(error), timing: Timing::default() };
+            if let Ok(wake) = job.claimed.finish(outcome) {
+                self.shared.counters.ended(Ended::Failed, 1);
+                wake_safely(wake);
+            }
+        }
+        self.shared.stats[self.slot].running.store(0, Ordering::Relaxed);
+    }
+}
+
+impl<R: BatchRunner> Shared<R> {
+    /// Runs the batch in `taken` and ends its requests. Those to be woken are added to `wakes`; they are to be woken when
+    /// the slot is free again, so that the next batch need not wait for it.
+    pub(super) fn run_batch(&self, slot: &mut Slot<'_, R::Scratch>, taken: &mut TakenOf<R>, wakes: &mut Vec<Wake>) {
+        let guard = EndOnUnwind { shared: self, taken, slot: slot.index() };
+        let jobs = &mut guard.taken.jobs;
+        let started = self.clock.now();
+        let rows = jobs.iter().fold(0_u32, |rows, job| rows.saturating_add(job.claimed.meta().rows));
+        let mut stages = Stages { started, stacked: started, computed: started, ended: started };
+        slot.with(|scratch| self.run_splitting(scratch, jobs, &mut stages));
+        stages.ended = stages.ended.max(self.clock.now());
+
+        let stats = &self.stats[slot.index()];
+        let requests = jobs.len();
+        let (mut answered, mut failed) = (0, 0);
+        for job in jobs.drain(..) {
+            let result = job.answer.unwrap_or_else(|| Err(unanswered()));
+            let ok = result.is_ok();
+            let timing = stages.timing(job.claimed.meta().arrived, requests as u32, rows);
+            stats.queue.record_owned(timing.queued.as_nanos() as u64, 1);
+            if let Ok(wake) = job.claimed.finish(Outcome { result, timing }) {
+                *if ok { &mut answered } else { &mut failed } += 1;
+                wakes.extend(wake);
+            }
+        }
+        self.counters.ended(Ended::Answered, answered);
+        self.counters.ended(Ended::Failed, failed);
+        stages.record(stats, requests as u64, u64::from(rows));
+        self.observe(stages.ended.since(started).as_nanos() as u64);
+        drop(guard);
+    }
+
+    /// Runs one request for which no ticket was made.
+    pub(super) fn run_lone(
+        &self,
+        slot: &mut Slot<'_, R::Scratch>,
+        request: &R::Request,
+        meta: &Waiting,
+    ) -> (Result<R::Response>, Timing) {
+        let stats = &self.stats[slot.index()];
+        stats.running.store(1, Ordering::Relaxed);
+        let mut answer = None;
+        let mut batch = Batch::new(Riders::Lone { request, meta, answer: &mut answer }, &*self.clock);
+        let ran = slot.with(|scratch| self.attempt(scratch, &mut batch));
+        let stages = Stages::of(&batch, meta.arrived, self.clock.now());
+        stages.record(stats, 1, u64::from(meta.rows));
+        stats.queue.record_owned(0, 1);
+        stats.running.store(0, Ordering::Relaxed);
+        let result = answer.unwrap_or_else(|| Err(ran.err().unwrap_or_else(unanswered)));
+        self.counters.ended(if result.is_ok() { Ended::Answered } else { Ended::Failed }, 1);
+        (result, stages.timing(meta.arrived, 1, meta.rows))
+    }
+
+    /// Runs `jobs`; those that are not answered because the run failed are run again in halves.
+    fn run_splitting(&self, scratch: &mut Option<R::Scratch>, jobs: &mut [JobOf<R>], stages: &mut Stages) {
+        let started = self.clock.now();
+        let mut batch = Batch::new(Riders::Many(jobs), &*self.clock);
+        let ran = self.attempt(scratch, &mut batch);
+        *stages = Stages { started: stages.started, ..Stages::of(&batch, started, self.clock.now()) };
+        let Err(error) = ran else { return };
+        // Those that are answered already keep their answer; a stable order keeps the halves fair.
+        jobs.sort_by_key(|job| job.answer.is_some());
+        let pending = jobs.partition_point(|job| job.answer.is_none());
+        match &mut jobs[..pending] {
+            [] => {}
+            [culprit] => culprit.answer = Some(Err(error)),
+            several => {
+                self.retries.fetch_add(1, Ordering::Relaxed);
+                let (left, right) = several.split_at_mut(several.len() / 2);
+                self.run_splitting(scratch, left, stages);
+                self.run_splitting(scratch, right, stages);
+            }
+        }
+    }
+
+    /// One run. After a panic the scratch is thrown away: nobody knows what state it is in.
+    fn attempt(&self, scratch: &mut Option<R::Scratch>, batch: &mut Batch<'_, R::Request, R::Response>) -> Result<()> {
+        let run = || self.runner.run(scratch.get_or_insert_with(|| self.runner.scratch()), batch);
+        match catch_unwind(AssertUnwindSafe(run)) {
+            Ok(result) => result,
+            Err(panic) => {
+                let broken = scratch.take();
+                let _ = catch_unwind(AssertUnwindSafe(move || drop(broken)));
+                Err(panicked(panic))
+            }
+        }
+    }
+}
+
+fn panicked(panic: Box<dyn Any + Send>) -> Error {
+    let message = panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no message".to_owned());
+    // A payload of another type may panic when it is dropped.
+    let _ = catch_unwind(AssertUnwindSafe(move || drop(panic)));
+    err!(Panicked, "the run panicked: {message}")
+}

@@ -1,0 +1,304 @@
+//! What submitters, tickets and workers share, and how a batch is run and its requests end.
+
+use super::batcher::{Batcher, Look, Taken};
+use super::credit::{Credit, Denied};
+use super::entry::{Cancel, Claimed, Entry, Outcome, Timing};
+use super::lane::Lane;
+use super::options::{Reason, SubmitOptions, too_large};
+use super::room::Room;
+use super::runner::BatchRunner;
+use super::sleepers::Sleepers;
+use super::slots::{Slot, Slots};
+use super::wake::Wake;
+use crate::clock::{Clock, Time};
+use crate::error::{Error, err};
+use crate::monitor::{Counters, Ended, Snapshot, Stats};
+use crate::sched::Waiting;
+use crate::sync::{Arc, Padded};
+use parking_lot::{Condvar, Mutex};
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+thread_local! {
+    /// How many executors' runs this thread is inside of: it must not wait for a shutdown then.
+    static INSIDE: Cell<usize> = const { Cell::new(0) };
+}
+
+/// While it lives, this thread belongs to an executor.
+pub(super) struct Inside(());
+
+impl Inside {
+    pub(super) fn enter() -> Self {
+        INSIDE.with(|inside| inside.set(inside.get() + 1));
+        Inside(())
+    }
+
+    pub(super) fn is_inside() -> bool {
+        INSIDE.with(Cell::get) > 0
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        INSIDE.with(|inside| inside.set(inside.get() - 1));
+    }
+}
+
+pub(super) type EntryOf<R> = Entry<<R as BatchRunner>::Request, <R as BatchRunner>::Response>;
+pub(super) type TakenOf<R> = Taken<<R as BatchRunner>::Request, <R as BatchRunner>::Response>;
+pub(super) type ClaimedOf<R> = Claimed<<R as BatchRunner>::Request, <R as BatchRunner>::Response>;
+
+pub(super) struct Shared<R: BatchRunner> {
+    pub(super) runner: R,
+    pub(super) clock: Box<dyn Clock>,
+    /// Whether a caller may run its own request when nothing waits.
+    pub(super) inline: bool,
+    pub(super) credit: Padded<Credit>,
+    pub(super) room: Room,
+    pub(super) lanes: Box<[Padded<Lane<EntryOf<R>>>]>,
+    pub(super) batcher: Mutex<Batcher<R::Request, R::Response>>,
+    /// Requests in the batcher that somebody should look at. `SeqCst`: it is part of "work is visible" (see `sleepers`).
+    pub(super) ready: Padded<AtomicUsize>,
+    pub(super) slots: Slots<R::Scratch>,
+    pub(super) sleepers: Padded<Sleepers>,
+    pub(super) counters: Counters,
+    pub(super) stats: Box<[Padded<Stats>]>,
+    /// Cancelled entries that may still stand in lanes or queue.
+    pub(super) dead: AtomicUsize,
+    /// What waits is to be failed, not run.
+    pub(super) aborting: AtomicBool,
+    /// Nanoseconds that a batch takes, averaged.
+    pub(super) pace: AtomicU64,
+    pub(super) retries: AtomicU64,
+    pub(super) replaced: AtomicU64,
+    /// Worker threads that live.
+    pub(super) alive: Mutex<usize>,
+    pub(super) exited: Condvar,
+}
+
+impl<R: BatchRunner> Shared<R> {
+    /// Checks a request; everything that can be said about it before it takes room.
+    #[inline]
+    pub(super) fn admit(&self, request: &R::Request, options: &SubmitOptions) -> Result<Waiting, Reason> {
+        let load = self.runner.admit(request).map_err(Reason::Invalid)?;
+        let now = self.clock.now();
+        let deadline = options.deadline(now, &*self.clock);
+        if deadline <= now {
+            return Err(Reason::WouldMissDeadline);
+        }
+        let mut meta = Waiting::at(now);
+        meta.deadline = deadline;
+        (meta.group, meta.rows, meta.bytes) = (load.group, load.rows.max(1), load.bytes);
+        (meta.tenant, meta.priority) = (options.owner(), options.class());
+        Ok(meta)
+    }
+
+    /// Takes room in the queue.
+    #[inline]
+    pub(super) fn acquire(&self, items: usize, bytes: u64) -> Result<(), Reason> {
+        let Ok(items) = u32::try_from(items) else { return Err(too_large()) };
+        self.credit.acquire(items, bytes).map_err(|denied| match denied {
+            Denied::Full => Reason::Full { retry_after: self.retry_after() },
+            Denied::TooLarge => too_large(),
+            Denied::Closed => Reason::Closed,
+        })
+    }
+
+    fn retry_after(&self) -> Duration {
+        Duration::from_nanos(self.pace.load(Ordering::Relaxed).max(1000))
+    }
+
+    /// Puts a request for which there is room into a lane.
+    #[inline]
+    pub(super) fn enqueue(&self, request: R::Request, meta: Waiting) -> Arc<EntryOf<R>> {
+        let entry = Arc::new(Entry::new(request, meta));
+        let shard = self.counters.here();
+        shard.accepted.fetch_add(1, Ordering::Relaxed);
+        let lane = if self.lanes.len() == 1 { 0 } else { crate::monitor::thread_number() % self.lanes.len() };
+        self.lanes[lane].push(entry.clone());
+        entry
+    }
+
+    pub(super) fn count_refusal(&self, reason: &Reason) {
+        let shard = self.counters.here();
+        let counter = match reason {
+            Reason::Full { .. } => &shard.refused_full,
+            Reason::WouldMissDeadline => &shard.refused_deadline,
+            Reason::Closed => &shard.refused_closed,
+            Reason::Invalid(_) => &shard.refused_invalid,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether a look at the queue might find something.
+    #[inline]
+    pub(super) fn work_is_visible(&self) -> bool {
+        self.ready.load(Ordering::SeqCst) > 0 || self.lanes.iter().any(|lane| !lane.is_empty())
+    }
+
+    /// There may be work, and perhaps nobody who looks: wakes a worker then.
+    #[inline]
+    pub(super) fn kick(&self) {
+        if self.sleepers.needed() && self.slots.any_free() && self.work_is_visible() {
+            self.sleepers.notify();
+        }
+    }
+
+    /// Frees a slot that is not a worker's own, and sees to what nobody may have looked at meanwhile.
+    pub(super) fn leave(&self, slot: Slot<'_, R::Scratch>) {
+        drop(slot);
+        self.kick();
+        if self.credit.held().closed {
+            self.sleepers.wake_all();
+            let _alive = self.alive.lock();
+            self.exited.notify_all();
+        }
+    }
+
+    /// Gives back the room of requests that left the queue.
+    pub(super) fn release(&self, items: u32, bytes: u64) {
+        if items > 0 {
+            let held = self.credit.release(items, bytes);
+            self.room.freed(items as usize);
+            if held.closed && held.items == 0 {
+                self.sleepers.wake_all();
+            }
+        }
+    }
+
+    /// One look at the queue by the holder of slot `slot`. What leaves the queue without a run is ended here.
+    pub(super) fn look(&self, slot: usize, is_worker: bool, taken: &mut TakenOf<R>) -> Look {
+        debug_assert!(taken.jobs.is_empty() && taken.ended.is_empty());
+        let mut batcher = self.batcher.lock();
+        if is_worker {
+            batcher.timer = Time::NEVER;
+        }
+        let now = self.clock.now();
+        batcher.drain(&self.lanes);
+        if self.aborting.load(Ordering::SeqCst) {
+            batcher.abort(taken);
+        } else if batcher.has_expired(now) || self.dead.load(Ordering::Relaxed) > 0 {
+            self.dead.store(0, Ordering::Relaxed);
+            batcher.sweep(now, taken);
+        }
+        if self.credit.held().closed {
+            batcher.stop_delaying();
+        }
+        let look = batcher.look(now, &(), taken);
+        let mut needs_timer = false;
+        if let Look::Again(time) = look {
+            if is_worker {
+                batcher.timer = time;
+            } else {
+                needs_timer = time < batcher.timer;
+            }
+        }
+        let ready = if needs_timer || look == Look::Formed { batcher.len() } else { 0 };
+        self.ready.store(ready, Ordering::SeqCst);
+        self.stats[slot].running.store(taken.jobs.len() as u64, Ordering::Relaxed);
+        drop(batcher);
+        let (items, bytes) = taken.room();
+        self.release(items, bytes);
+        taken.ended.drain(..).for_each(|(claimed, how)| self.end_unrun(claimed, how, now));
+        look
+    }
+
+    /// Ends a request that was never run.
+    pub(super) fn end_unrun(&self, claimed: ClaimedOf<R>, how: Ended, now: Time) {
+        let error = match how {
+            Ended::Expired => err!(Deadline, "the deadline passed in the queue"),
+            _ => err!(Cancelled, "the engine was shut down before the request ran"),
+        };
+        let queued = now.since(claimed.meta().arrived);
+        let timing = Timing { queued, ..Timing::default() };
+        self.end(claimed, how, Outcome { result: Err(error), timing });
+    }
+
+    fn end(&self, claimed: ClaimedOf<R>, how: Ended, outcome: Outcome<R::Response>) {
+        if let Ok(wake) = claimed.finish(outcome) {
+            self.counters.ended(how, 1);
+            wake_safely(wake);
+        }
+    }
+
+    /// Gives a request up for its ticket.
+    pub(super) fn cancel(&self, entry: &EntryOf<R>) -> Cancel {
+        let found = entry.cancel();
+        if found == Cancel::TooLate {
+            return found;
+        }
+        self.counters.ended(Ended::Cancelled, 1);
+        if found == Cancel::Waited {
+            self.release(1, entry.meta.bytes as u64);
+            self.bury();
+        }
+        found
+    }
+
+    /// Counts the husk that a request leaves in lane or queue when it ends before its turn, and sweeps if they pile up
+    /// while all workers run.
+    pub(super) fn bury(&self) {
+        let dead = self.dead.fetch_add(1, Ordering::Relaxed) + 1;
+        if dead < 64 || dead <= self.credit.held().items as usize {
+            return;
+        }
+        let Some(mut batcher) = self.batcher.try_lock() else { return };
+        self.dead.store(0, Ordering::Relaxed);
+        batcher.drain(&self.lanes);
+        batcher.sweep(Time::ZERO, &mut Taken::default());
+        self.ready.store(batcher.len(), Ordering::SeqCst);
+        drop(batcher);
+        self.kick();
+    }
+
+    /// Fails everything that waits, without a slot: for when the workers do not come to it in time.
+    pub(super) fn abort_waiting(&self) {
+        let mut taken = Taken::default();
+        let mut batcher = self.batcher.lock();
+        batcher.drain(&self.lanes);
+        batcher.abort(&mut taken);
+        drop(batcher);
+        let (items, bytes) = taken.room();
+        self.release(items, bytes);
+        let now = self.clock.now();
+        taken.ended.drain(..).for_each(|(claimed, how)| self.end_unrun(claimed, how, now));
+    }
+
+    /// Averages how long a batch takes.
+    pub(super) fn observe(&self, nanos: u64) {
+        let pace = self.pace.load(Ordering::Relaxed);
+        let next = if pace == 0 { nanos } else { pace - pace / 8 + nanos / 8 };
+        self.pace.store(next, Ordering::Relaxed);
+    }
+
+    pub(super) fn snapshot(&self) -> Snapshot {
+        let held = self.credit.held();
+        let mut snapshot = Snapshot::collect(&self.counters, self.stats.iter().map(|stats| &stats.0));
+        snapshot.requests.waiting += u64::from(held.items);
+        snapshot.queued_bytes = held.bytes;
+        snapshot.retries = self.retries.load(Ordering::Relaxed);
+        snapshot.replaced_workers = self.replaced.load(Ordering::Relaxed);
+        snapshot
+    }
+}
+
+impl<R: BatchRunner> Drop for Shared<R> {
+    fn drop(&mut self) {
+        // Only husks of cancelled requests can be left: a waiting one keeps its ticket, and the ticket keeps this.
+        self.lanes.iter().for_each(|lane| drop(lane.drain()));
+    }
+}
+
+/// Wakes a waiter whose waker may be anybody's code.
+pub(super) fn wake_safely(wake: Option<Wake>) {
+    if let Some(wake) = wake {
+        let _ = catch_unwind(AssertUnwindSafe(|| wake.wake()));
+    }
+}
+
+/// The error of a request that the runner forgot.
+pub(super) fn unanswered() -> Error {
+    err!(Internal, "the runner left the request without an answer")
+}

@@ -1,0 +1,435 @@
+//! The executor as a whole, with a runner whose requests say what it should do.
+
+use super::*;
+use crate::error::{Error, ErrorKind, Result, err};
+use parking_lot::{Condvar, Mutex};
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+const LONG: Duration = Duration::from_secs(60);
+
+/// A gate that runs stop at until it is opened.
+#[derive(Default)]
+struct Gate {
+    open: Mutex<bool>,
+    changed: Condvar,
+    arrived: AtomicUsize,
+}
+
+impl Gate {
+    fn pass(&self) {
+        self.arrived.fetch_add(1, Ordering::SeqCst);
+        let mut open = self.open.lock();
+        while !*open {
+            self.changed.wait(&mut open);
+        }
+    }
+
+    fn open(&self) {
+        *self.open.lock() = true;
+        self.changed.notify_all();
+    }
+
+    fn wait_for_arrival(&self) {
+        while self.arrived.load(Ordering::SeqCst) == 0 {
+            std::thread::yield_now();
+        }
+    }
+}
+
+#[derive(Clone)]
+enum Ask {
+    Double(u64),
+    Stop(Arc<Gate>),
+    Panic,
+    Fail,
+    Invalid,
+    Forget,
+    Bytes(usize),
+    Rows(u32),
+    Group(u64),
+}
+
+#[derive(Default)]
+struct Runner {
+    batches: Arc<Mutex<Vec<usize>>>,
+}
+
+impl BatchRunner for Runner {
+    type Request = Ask;
+    type Response = u64;
+    type Scratch = Vec<u64>;
+
+    fn scratch(&self) -> Vec<u64> {
+        Vec::new()
+    }
+
+    fn admit(&self, request: &Ask) -> Result<Load> {
+        Ok(match request {
+            Ask::Invalid => return Err(err!(InvalidInput, "wrong shape")),
+            Ask::Bytes(bytes) => Load { bytes: *bytes, ..Load::default() },
+            Ask::Rows(rows) => Load { rows: *rows, ..Load::default() },
+            Ask::Group(group) => Load { group: *group, ..Load::default() },
+            _ => Load::default(),
+        })
+    }
+
+    fn run(&self, _: &mut Vec<u64>, batch: &mut Batch<'_, Ask, u64>) -> Result<()> {
+        self.batches.lock().push(batch.len());
+        assert!(batch.requests().all(|request| matches!(request, Ask::Group(_)) == (batch.group() != 0)));
+        for at in 0..batch.len() {
+            match batch.request(at) {
+                Ask::Stop(gate) => gate.pass(),
+                Ask::Panic => panic!("poisonous"),
+                Ask::Fail => return Err(err!(Shape, "out of range")),
+                _ => {}
+            }
+        }
+        batch.mark_stacked();
+        for at in 0..batch.len() {
+            let answer = match batch.request(at) {
+                Ask::Double(value) => value * 2,
+                Ask::Forget => continue,
+                _ => batch.rows().into(),
+            };
+            batch.answer(at, Ok(answer));
+        }
+        batch.mark_computed();
+        Ok(())
+    }
+}
+
+fn executor(change: impl FnOnce(Builder<Runner>) -> Builder<Runner>) -> Executor<Runner> {
+    change(Executor::builder(Runner::default()).workers(2).max_batch_size(8)).build().unwrap()
+}
+
+fn submit(executor: &Executor<Runner>, ask: Ask) -> Ticket<Runner> {
+    executor.try_submit(ask, SubmitOptions::new()).unwrap()
+}
+
+/// An executor of one worker that stands at a gate.
+fn busy(change: impl FnOnce(Builder<Runner>) -> Builder<Runner>) -> (Executor<Runner>, Arc<Gate>, Ticket<Runner>) {
+    let executor = executor(|builder| change(builder.workers(1)));
+    let gate = Arc::new(Gate::default());
+    let ticket = submit(&executor, Ask::Stop(gate.clone()));
+    gate.wait_for_arrival();
+    (executor, gate, ticket)
+}
+
+/// At rest every accepted request has ended in exactly one way.
+fn assert_conserved(executor: &Executor<Runner>) {
+    let requests = executor.snapshot().requests;
+    let ended = requests.answered + requests.failed + requests.expired + requests.cancelled;
+    assert_eq!((requests.accepted, requests.waiting), (ended, 0), "{requests:?}");
+}
+
+fn kind<T>(result: Result<T>) -> Option<ErrorKind> {
+    result.err().map(|error| error.kind())
+}
+
+#[test]
+fn requests_are_answered_in_every_form() {
+    let executor = executor(|builder| builder);
+    assert_eq!(executor.call(Ask::Double(4), SubmitOptions::new()).unwrap(), 8);
+    assert_eq!(submit(&executor, Ask::Double(5)).wait().unwrap(), 10);
+    assert_eq!(executor.submit(Ask::Double(6), SubmitOptions::new()).unwrap().wait().unwrap(), 12);
+    let group = executor.submit_many((0..20).map(Ask::Double).collect(), SubmitOptions::new()).unwrap();
+    let answers: Vec<u64> = group.wait().into_iter().map(Result::unwrap).collect();
+    assert_eq!(answers, (0..20).map(|n| n * 2).collect::<Vec<_>>());
+    assert!(executor.shutdown(Shutdown::Drain, LONG));
+    assert_conserved(&executor);
+    assert_eq!(executor.snapshot().requests.inline, 1);
+}
+
+#[test]
+fn concurrent_callers_ride_together() {
+    let (executor, gate, first) = busy(|builder| builder);
+    let tickets: Vec<_> = (0..20).map(|n| submit(&executor, Ask::Double(n))).collect();
+    gate.open();
+    for (n, ticket) in tickets.into_iter().enumerate() {
+        let (answer, timing) = ticket.wait_timed();
+        assert_eq!(answer.unwrap(), n as u64 * 2);
+        assert_eq!(timing.batch_requests, if n < 16 { 8 } else { 4 });
+    }
+    first.wait().unwrap();
+    assert_eq!(*executor.runner().batches.lock(), [1, 8, 8, 4]);
+}
+
+#[test]
+fn rows_and_groups_bound_a_batch() {
+    let (executor, gate, _first) = busy(|builder| builder);
+    let rows: Vec<_> = [5, 4, 3, 20].map(|rows| submit(&executor, Ask::Rows(rows))).into();
+    let groups: Vec<_> = [7, 8, 7].map(|group| submit(&executor, Ask::Group(group))).into();
+    gate.open();
+    assert_eq!(rows.into_iter().map(|ticket| ticket.wait().unwrap()).collect::<Vec<_>>(), [8, 4, 8, 20]);
+    assert_eq!(groups.into_iter().map(|ticket| ticket.wait().unwrap()).collect::<Vec<_>>(), [2, 1, 2]);
+}
+
+#[test]
+fn a_poisonous_request_fails_alone() {
+    for (poison, expected) in [(Ask::Panic, ErrorKind::Panicked), (Ask::Fail, ErrorKind::Shape)] {
+        let (executor, gate, _first) = busy(|builder| builder);
+        let mut tickets: Vec<_> = (0..5).map(|n| submit(&executor, Ask::Double(n))).collect();
+        tickets.insert(3, submit(&executor, poison));
+        gate.open();
+        let mut results: Vec<_> = tickets.into_iter().map(Ticket::wait).collect();
+        assert_eq!(kind(results.remove(3)), Some(expected));
+        assert_eq!(results.into_iter().map(Result::unwrap).collect::<Vec<_>>(), [0, 2, 4, 6, 8]);
+        assert_eq!(submit(&executor, Ask::Double(1)).wait().unwrap(), 2, "the worker lives");
+    }
+}
+
+#[test]
+fn a_forgotten_request_fails() {
+    let executor = executor(|builder| builder);
+    assert_eq!(kind(executor.call(Ask::Forget, SubmitOptions::new())), Some(ErrorKind::Internal));
+    assert_eq!(kind(submit(&executor, Ask::Forget).wait()), Some(ErrorKind::Internal));
+}
+
+#[test]
+fn a_full_queue_refuses_one_and_many_alike_and_gives_them_back() {
+    let (executor, gate, first) = busy(|builder| builder.queue_items(3).queue_bytes(100));
+    let waiting = submit(&executor, Ask::Bytes(90));
+    let refused = executor.try_submit(Ask::Bytes(11), SubmitOptions::new()).unwrap_err();
+    assert!(matches!(refused.reason(), Reason::Full { .. }) && matches!(refused.into_request(), Ask::Bytes(11)));
+    let more = submit(&executor, Ask::Bytes(10));
+    let refused = executor.submit_many(vec![Ask::Double(1); 2], SubmitOptions::new()).unwrap_err();
+    assert!(matches!(refused.reason(), Reason::Full { .. }) && refused.into_request().len() == 2);
+    let never = executor.try_submit(Ask::Bytes(101), SubmitOptions::new()).unwrap_err();
+    assert!(matches!(never.reason(), Reason::Invalid(_)));
+    let wrong = executor.try_submit(Ask::Invalid, SubmitOptions::new()).unwrap_err();
+    assert_eq!(Error::from(wrong).kind(), ErrorKind::InvalidInput);
+    gate.open();
+    assert!([first, waiting, more].into_iter().all(|ticket| ticket.wait().is_ok()));
+    let refused = executor.snapshot().refused;
+    assert_eq!((refused.full, refused.invalid), (2, 2));
+}
+
+#[test]
+fn a_blocking_submit_waits_for_room() {
+    let (executor, gate, first) = busy(|builder| builder.queue_items(1));
+    let second = submit(&executor, Ask::Double(1));
+    std::thread::scope(|scope| {
+        let blocked: Vec<_> = (0..4)
+            .map(|n| {
+                let executor = &executor;
+                scope.spawn(move || executor.submit(Ask::Double(n), SubmitOptions::new()).unwrap().wait().unwrap())
+            })
+            .collect();
+        gate.open();
+        let mut answers: Vec<_> = blocked.into_iter().map(|thread| thread.join().unwrap()).collect();
+        answers.sort_unstable();
+        assert_eq!(answers, [0, 2, 4, 6]);
+    });
+    first.wait().unwrap();
+    second.wait().unwrap();
+}
+
+#[test]
+fn cancelled_requests_free_their_place() {
+    let (executor, gate, first) = busy(|builder| builder.queue_items(2));
+    for _ in 0..500 {
+        drop(submit(&executor, Ask::Double(1)));
+        assert!(submit(&executor, Ask::Double(1)).cancel());
+    }
+    assert!(executor.snapshot().requests.waiting <= 1);
+    assert!(first.cancel(), "running work can be given up");
+    gate.open();
+    assert_eq!(submit(&executor, Ask::Double(3)).wait().unwrap(), 6);
+    executor.shutdown(Shutdown::Drain, LONG);
+    assert_conserved(&executor);
+    assert_eq!(executor.snapshot().requests.cancelled, 1001);
+}
+
+#[test]
+fn deadlines_are_kept_at_submit_and_in_the_queue() {
+    let (executor, gate, _first) = busy(|builder| builder);
+    let past = executor.try_submit(Ask::Double(1), SubmitOptions::new().deadline_in(Duration::ZERO)).unwrap_err();
+    assert!(matches!(past.reason(), Reason::WouldMissDeadline));
+    let soon = SubmitOptions::new().deadline_in(Duration::from_millis(1));
+    let waiting = executor.try_submit(Ask::Double(1), soon).unwrap();
+    assert_eq!(kind(waiting.wait()), Some(ErrorKind::Deadline), "though the only worker is busy");
+    let unseen = executor.try_submit(Ask::Double(1), soon).unwrap();
+    std::thread::sleep(Duration::from_millis(2));
+    gate.open();
+    assert_eq!(kind(unseen.wait()), Some(ErrorKind::Deadline));
+    executor.shutdown(Shutdown::Drain, LONG);
+    assert_eq!(executor.snapshot().requests.expired, 2);
+}
+
+#[test]
+fn a_wait_with_a_timeout_gives_the_ticket_back() {
+    let (executor, gate, first) = busy(|builder| builder);
+    let ticket = submit(&executor, Ask::Double(2)).wait_timeout(Duration::from_millis(1)).unwrap_err();
+    gate.open();
+    assert_eq!(ticket.wait_timeout(LONG).unwrap().unwrap(), 4);
+    first.wait().unwrap();
+}
+
+#[test]
+fn a_delay_lets_requests_gather() {
+    let executor = executor(|builder| builder.workers(1).max_queue_delay(LONG));
+    let tickets: Vec<_> = (0..8).map(|n| submit(&executor, Ask::Double(n))).collect();
+    tickets.into_iter().for_each(|ticket| assert!(ticket.wait().is_ok()));
+    assert_eq!(*executor.runner().batches.lock(), [8]);
+    let partial = submit(&executor, Ask::Double(1));
+    assert!(executor.shutdown(Shutdown::Drain, LONG), "a drain does not wait for company");
+    partial.wait().unwrap();
+}
+
+#[test]
+fn a_delay_ends_by_itself() {
+    let executor = executor(|builder| builder.workers(1).max_queue_delay(Duration::from_millis(2)));
+    assert_eq!(executor.call(Ask::Double(1), SubmitOptions::new()).unwrap(), 2);
+    assert_eq!(submit(&executor, Ask::Double(1)).wait().unwrap(), 2);
+}
+
+#[test]
+fn shutdown_drains() {
+    let (executor, gate, first) = busy(|builder| builder);
+    let tickets: Vec<_> = (0..30).map(|n| submit(&executor, Ask::Double(n))).collect();
+    std::thread::scope(|scope| {
+        let shutdown = scope.spawn(|| executor.shutdown(Shutdown::Drain, LONG));
+        while !matches!(
+            executor.try_submit(Ask::Double(0), SubmitOptions::new()).map_err(|r| r.into_parts().1),
+            Err(Reason::Closed)
+        ) {
+            std::thread::yield_now();
+        }
+        gate.open();
+        assert!(shutdown.join().unwrap());
+    });
+    assert!(executor.shutdown(Shutdown::Abort, LONG), "a second time");
+    first.wait().unwrap();
+    tickets.into_iter().for_each(|ticket| assert!(ticket.wait().is_ok()));
+    assert_eq!(kind(executor.call(Ask::Double(1), SubmitOptions::new())), Some(ErrorKind::Cancelled));
+}
+
+#[test]
+fn shutdown_aborts_and_is_bounded() {
+    let (executor, gate, first) = busy(|builder| builder.shutdown_timeout(Duration::from_millis(1)));
+    let waiting = submit(&executor, Ask::Double(1));
+    assert!(!executor.shutdown(Shutdown::Abort, Duration::from_millis(1)), "a run is still going on");
+    assert_eq!(kind(waiting.wait()), Some(ErrorKind::Cancelled));
+    drop(executor);
+    gate.open();
+    first.wait().unwrap();
+}
+
+#[test]
+fn tickets_outlive_their_executor() {
+    let executor = executor(|builder| builder);
+    let tickets: Vec<_> = (0..10).map(|n| submit(&executor, Ask::Double(n))).collect();
+    drop(executor);
+    tickets.into_iter().for_each(|ticket| assert!(ticket.wait().is_ok()));
+}
+
+struct Flag(AtomicUsize, Box<dyn Fn() + Send + Sync>);
+
+impl Wake for Flag {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        (self.1)();
+    }
+}
+
+fn flag(action: impl Fn() + Send + Sync + 'static) -> (Arc<Flag>, Waker) {
+    let flag = Arc::new(Flag(AtomicUsize::new(0), Box::new(action)));
+    (flag.clone(), flag.into())
+}
+
+fn block_on<F: Future>(future: F) -> F::Output {
+    let thread = std::thread::current();
+    let (_flag, waker) = flag(move || thread.unpark());
+    let mut future = pin!(future);
+    loop {
+        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => std::thread::park(),
+        }
+    }
+}
+
+#[test]
+fn futures_need_no_runtime() {
+    let (executor, gate, first) = busy(|builder| builder.queue_items(2));
+    let waiting = [0, 1].map(|n| submit(&executor, Ask::Double(n)));
+    let mut blocked = pin!(executor.submit_async(Ask::Double(4), SubmitOptions::new()));
+    let (_, waker) = flag(|| {});
+    assert!(blocked.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    assert!(blocked.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    drop(executor.submit_async(Ask::Double(4), SubmitOptions::new()));
+    gate.open();
+    assert_eq!(block_on(async { blocked.await.unwrap().await }).unwrap(), 8);
+    block_on(first).unwrap();
+    assert!(waiting.into_iter().all(|ticket| block_on(ticket).is_ok()));
+    let group = executor.submit_many(vec![Ask::Double(1); 2], SubmitOptions::new()).unwrap();
+    assert!(block_on(group).iter().all(Result::is_ok));
+}
+
+#[test]
+fn a_group_wakes_once() {
+    let (executor, gate, _first) = busy(|builder| builder.max_batch_size(1).queue_items(8));
+    let mut group = pin!(executor.submit_many(vec![Ask::Double(1); 5], SubmitOptions::new()).unwrap());
+    let (woken, waker) = flag(|| {});
+    assert!(group.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    gate.open();
+    executor.shutdown(Shutdown::Drain, LONG);
+    assert_eq!(woken.0.load(Ordering::SeqCst), 1);
+    assert!(group.as_mut().poll(&mut Context::from_waker(&waker)).is_ready());
+}
+
+#[test]
+fn a_waker_may_panic_and_may_drop_the_executor() {
+    let (executor, gate, first) = busy(|builder| builder);
+    let mut first = pin!(first);
+    let (_, bomb) = flag(|| panic!("a waker that panics"));
+    assert!(first.as_mut().poll(&mut Context::from_waker(&bomb)).is_pending());
+    let mut second = pin!(submit(&executor, Ask::Double(2)));
+    let owner = Mutex::new(Some(executor));
+    let (_, waker) = flag(move || drop(owner.lock().take()));
+    assert!(second.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    gate.open();
+    assert_eq!(block_on(second.as_mut()).unwrap(), 4);
+    assert!(block_on(first).is_ok());
+}
+
+#[test]
+fn impossible_settings_are_refused() {
+    let bad: [fn(Builder<Runner>) -> Builder<Runner>; 5] =
+        [|b| b.workers(0), |b| b.workers(65), |b| b.max_batch_size(0), |b| b.queue_items(0), |b| b.queue_bytes(0)];
+    for change in bad {
+        let error = change(Executor::builder(Runner::default())).build().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    }
+}
+
+#[test]
+fn many_callers_lose_nothing() {
+    let executor = executor(|builder| builder.queue_items(16));
+    std::thread::scope(|scope| {
+        for caller in 0..6_u64 {
+            let executor = &executor;
+            scope.spawn(move || {
+                for n in 0..300 {
+                    let value = caller * 1000 + n;
+                    match n % 5 {
+                        0 => drop(executor.submit(Ask::Double(value), SubmitOptions::new()).unwrap()),
+                        1 => drop(executor.try_submit(Ask::Double(value), SubmitOptions::new())),
+                        2 => {
+                            let ticket = executor.submit(Ask::Double(value), SubmitOptions::new()).unwrap();
+                            assert_eq!(block_on(ticket).unwrap(), value * 2);
+                        }
+                        _ => assert_eq!(executor.call(Ask::Double(value), SubmitOptions::new()).unwrap(), value * 2),
+                    }
+                }
+            });
+        }
+    });
+    assert!(executor.shutdown(Shutdown::Drain, LONG));
+    assert_conserved(&executor);
+}

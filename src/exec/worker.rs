@@ -1,0 +1,117 @@
+//! A worker's life: search, run, sleep; and the same work done by a caller who waits anyway.
+
+use super::batcher::{Look, Taken};
+use super::runner::BatchRunner;
+use super::shared::{Inside, Shared, wake_safely};
+use crate::clock::Time;
+use crate::sync::{Arc, park, park_timeout};
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
+
+/// What a worker counts as, so that one that died can be replaced in the same state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Searching,
+    Running,
+    Asleep,
+}
+
+/// The thread of worker `index`, until the executor is closed and its queue is empty.
+pub(super) fn work<R: BatchRunner>(shared: &Arc<Shared<R>>, index: usize) {
+    let _inside = Inside::enter();
+    shared.sleepers.register(index);
+    let phase = Cell::new(Phase::Searching);
+    // A run's own panic is caught where it happens. What arrives here is a panic of somebody's destructor: the worker is
+    // replaced by a fresh one on the same thread.
+    while catch_unwind(AssertUnwindSafe(|| life(shared, index, &phase))).is_err() {
+        shared.replaced.fetch_add(1, Ordering::Relaxed);
+        match phase.replace(Phase::Searching) {
+            Phase::Searching => {}
+            Phase::Running => shared.sleepers.start_searching(),
+            Phase::Asleep => shared.sleepers.get_up(index),
+        }
+    }
+    shared.sleepers.start_running();
+    shared.sleepers.wake_all();
+    *shared.alive.lock() -= 1;
+    shared.exited.notify_all();
+}
+
+fn life<R: BatchRunner>(shared: &Shared<R>, index: usize, phase: &Cell<Phase>) {
+    let sleepers = &shared.sleepers;
+    let (mut taken, mut wakes) = (Taken::default(), Vec::new());
+    loop {
+        let mut until = Time::NEVER;
+        if let Some(mut slot) = shared.slots.take(index) {
+            match shared.look(slot.index(), true, &mut taken) {
+                Look::Formed => {
+                    phase.set(Phase::Running);
+                    sleepers.start_running();
+                    shared.kick();
+                    shared.run_batch(&mut slot, &mut taken, &mut wakes);
+                    drop(slot);
+                    wakes.drain(..).for_each(|wake| wake_safely(Some(wake)));
+                    sleepers.start_searching();
+                    phase.set(Phase::Searching);
+                    continue;
+                }
+                Look::Again(time) => until = time,
+                Look::Empty => {
+                    let held = shared.credit.held();
+                    if held.closed && held.items == 0 {
+                        return;
+                    }
+                }
+            }
+        }
+        phase.set(Phase::Asleep);
+        sleepers.lie_down(index);
+        if !(shared.work_is_visible() && shared.slots.any_free()) && !is_over(shared) {
+            sleep(shared, index, until);
+        }
+        sleepers.get_up(index);
+        phase.set(Phase::Searching);
+    }
+}
+
+/// Whether the last request has left the queue of a closed executor: then nobody will wake the sleepers again.
+fn is_over<R: BatchRunner>(shared: &Shared<R>) -> bool {
+    let held = shared.credit.held();
+    held.closed && held.items == 0 && shared.slots.any_free()
+}
+
+/// Sleeps until woken, or until `until`.
+fn sleep<R: BatchRunner>(shared: &Shared<R>, index: usize, until: Time) {
+    while !shared.sleepers.is_woken(index) {
+        if until == Time::NEVER {
+            park();
+        } else {
+            let left = until.since(shared.clock.now());
+            if left.is_zero() {
+                return;
+            }
+            park_timeout(left);
+        }
+    }
+}
+
+impl<R: BatchRunner> Shared<R> {
+    /// Lends the calling thread, which waits anyway: runs one batch if a slot is free and there is one to run.
+    pub(super) fn help(&self) -> bool {
+        if !self.work_is_visible() {
+            return false;
+        }
+        let Some(mut slot) = self.slots.take(usize::MAX) else { return false };
+        let _inside = Inside::enter();
+        let (mut taken, mut wakes) = (Taken::default(), Vec::new());
+        let formed = self.look(slot.index(), false, &mut taken) == Look::Formed;
+        if formed {
+            self.kick();
+            self.run_batch(&mut slot, &mut taken, &mut wakes);
+        }
+        self.leave(slot);
+        wakes.into_iter().for_each(|wake| wake_safely(Some(wake)));
+        formed
+    }
+}

@@ -1,0 +1,269 @@
+//! How an operand of a smaller shape is spread over a flat output, block by block.
+//!
+//! Most broadcasts repeat: element `i` of the output reads element `(i / inner) % len` of the operand. The whole output,
+//! a scalar, a row (`inner` 1), a column, a channel of NCHW are all that, and need no more than a pointer for a block
+//! that stays inside one run. What does not repeat so simply is walked by strides into a small buffer.
+
+use super::binary::Lane;
+use std::mem::MaybeUninit;
+
+/// Elements of one block: 2 KiB of f32, so that a chain's registers stay in the first cache.
+pub(super) const BLOCK: usize = 512;
+
+/// How an operand's elements are spread over an output; worked out once from the two shapes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Broadcast {
+    kind: Kind,
+    /// Elements that the operand must have.
+    len: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Kind {
+    /// One element for each of the output.
+    Full,
+    /// Element `(i / inner) % len`.
+    Cycle { inner: usize },
+    /// By output dimensions, outermost first, and the operand's stride in each.
+    Strided { dims: Box<[(usize, usize)]> },
+}
+
+impl Broadcast {
+    /// Of an operand shaped `from` over an output shaped `to`, by ONNX's multidirectional rule; `None` where the
+    /// operand does not fit, or where `to` has more elements than `usize` counts.
+    #[must_use]
+    pub fn of(from: &[usize], to: &[usize]) -> Option<Broadcast> {
+        let missing = to.len().checked_sub(from.len())?;
+        let total = to.iter().try_fold(1usize, |n, &d| n.checked_mul(d))?;
+        let fits = from.iter().zip(&to[missing..]).all(|(&f, &t)| f == t || f == 1);
+        if !fits {
+            return None;
+        }
+        let len: usize = from.iter().product();
+        // Neighboring dimensions that are both spread or both read are one; lengths of 1 drop out.
+        let mut dims: Vec<(usize, bool)> = Vec::new();
+        for (axis, &t) in to.iter().enumerate() {
+            let read = axis >= missing && from[axis - missing] == t;
+            match dims.last_mut() {
+                _ if t == 1 => {}
+                Some((length, same)) if *same == read => *length *= t,
+                _ => dims.push((t, read)),
+            }
+        }
+        let kind = match dims[..] {
+            _ if total == 0 || len == total => Kind::Full,
+            [(_, false)] => Kind::Cycle { inner: 1 },
+            [(_, false), (_, true)] => Kind::Cycle { inner: 1 },
+            [(_, true), (inner, false)] | [(_, false), (_, true), (inner, false)] => Kind::Cycle { inner },
+            _ => {
+                let mut stride = len;
+                let with_strides = dims.iter().map(|&(d, read)| {
+                    if read {
+                        stride /= d;
+                    }
+                    (d, if read { stride } else { 0 })
+                });
+                Kind::Strided { dims: with_strides.collect() }
+            }
+        };
+        Some(Broadcast { kind, len: if total == 0 { 0 } else { len } })
+    }
+
+    /// Element for element.
+    #[must_use]
+    pub fn full(len: usize) -> Broadcast {
+        Broadcast { kind: Kind::Full, len }
+    }
+
+    /// Element `(i / inner) % len` for output element `i`: a row with `inner` 1, a column of rows of `inner` elements,
+    /// the channels of NCHW with `inner` the pixels of a plane. `inner` must not be 0.
+    #[must_use]
+    pub fn cycle(len: usize, inner: usize) -> Broadcast {
+        Broadcast { kind: Kind::Cycle { inner: inner.max(1) }, len }
+    }
+
+    /// True where every element of the output has its own.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.kind == Kind::Full
+    }
+
+    /// Elements that the operand has.
+    #[must_use]
+    pub fn operand_len(&self) -> usize {
+        self.len
+    }
+}
+
+/// One operand of a map: where its elements are, and how they are spread.
+#[derive(Debug, Clone, Copy)]
+pub enum Operand<'a, T> {
+    /// The same value everywhere.
+    Scalar(T),
+    /// As many elements as the whole output.
+    Full(&'a [T]),
+    /// What the target slice held before: for results that overwrite their first operand.
+    Target,
+    /// Elements and their spread.
+    Spread(&'a [T], &'a Broadcast),
+}
+
+impl<'a, T: Copy> Operand<'a, T> {
+    /// The operand as a source of blocks; `target` is the start of the slice that is written.
+    #[inline(always)]
+    pub(super) fn blocks(self, target: *const T) -> Blocks<'a, T> {
+        let (kind, data): (Load<'a>, &[T]) = match self {
+            Operand::Scalar(_) => (Load::Scalar, &[]),
+            Operand::Full(data) => (Load::Full, data),
+            Operand::Target => (Load::Target, &[]),
+            Operand::Spread(data, broadcast) => {
+                assert!(data.len() >= broadcast.len, "an operand holds the elements that its broadcast spreads");
+                let kind = match &broadcast.kind {
+                    Kind::Full => Load::Full,
+                    Kind::Cycle { inner } => Load::Cycle { inner: *inner },
+                    Kind::Strided { dims } => Load::Strided { dims },
+                };
+                (kind, &data[..broadcast.len])
+            }
+        };
+        let mut blocks = Blocks { kind, data, target, filled: None, buffer: MaybeUninit::uninit() };
+        match self {
+            Operand::Scalar(value) => blocks.repeat(value),
+            Operand::Spread(&[value], _) => {
+                blocks.kind = Load::Scalar;
+                blocks.repeat(value);
+            }
+            _ => {}
+        }
+        blocks
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Load<'a> {
+    Scalar,
+    Full,
+    Target,
+    Cycle { inner: usize },
+    Strided { dims: &'a [(usize, usize)] },
+}
+
+/// An operand that yields its elements block by block.
+pub(super) struct Blocks<'a, T> {
+    kind: Load<'a>,
+    data: &'a [T],
+    target: *const T,
+    /// Phase and length of the cycle that the buffer holds.
+    filled: Option<(usize, usize)>,
+    buffer: MaybeUninit<[T; BLOCK]>,
+}
+
+impl<T: Copy> Blocks<'_, T> {
+    /// How many elements from output `index` on one block can have.
+    #[inline(always)]
+    pub(super) fn reach(&self, index: usize) -> usize {
+        match self.kind {
+            Load::Scalar | Load::Full | Load::Target => usize::MAX,
+            Load::Strided { .. } => BLOCK,
+            Load::Cycle { inner } => {
+                let run = if inner > 1 { inner } else { self.data.len() };
+                if run >= BLOCK / 4 {
+                    return run - index % run;
+                }
+                // Whole periods, so that the next block finds the buffer as it needs it.
+                let period = self.data.len().saturating_mul(inner);
+                if period <= BLOCK { BLOCK / period * period } else { BLOCK }
+            }
+        }
+    }
+
+    /// Where the `n` elements from output `index` on lie; `at` is the same place within the target.
+    #[inline(always)]
+    pub(super) fn lane(&mut self, index: usize, at: usize, n: usize) -> Lane<T> {
+        match self.kind {
+            Load::Scalar => Lane { from: self.buffer.as_ptr().cast(), step: 0 },
+            Load::Full => Lane { from: self.data[index..index + n].as_ptr(), step: 1 },
+            Load::Target => Lane { from: self.target.wrapping_add(at), step: 1 },
+            Load::Cycle { inner } => self.cycle(inner, index, n),
+            Load::Strided { dims } => {
+                assert!(n <= BLOCK, "a block fits its buffer");
+                self.gather(dims, index, n);
+                Lane { from: self.buffer.as_ptr().cast(), step: 1 }
+            }
+        }
+    }
+
+    fn cycle(&mut self, inner: usize, index: usize, n: usize) -> Lane<T> {
+        let len = self.data.len();
+        let first = index / inner % len;
+        if inner == 1 && first + n <= len {
+            return Lane { from: self.data[first..first + n].as_ptr(), step: 1 };
+        }
+        if inner > 1 && index % inner + n <= inner {
+            self.repeat(self.data[first]);
+            self.filled = None;
+            return Lane { from: self.buffer.as_ptr().cast(), step: 0 };
+        }
+        let phase = index % (len * inner);
+        let there = self.filled.is_some_and(|(p, filled)| p == phase && n <= filled);
+        if !there {
+            assert!(n <= BLOCK, "a block fits its buffer");
+            let buffer = self.buffer.as_mut_ptr().cast::<T>();
+            let (mut element, mut left, mut done) = (first, inner - index % inner, 0);
+            while done < n {
+                let run = if inner == 1 { (len - element).min(n - done) } else { left.min(n - done) };
+                // SAFETY: done + run <= n <= BLOCK; the elements read are within the data.
+                unsafe {
+                    if inner == 1 {
+                        std::ptr::copy_nonoverlapping(self.data.as_ptr().add(element), buffer.add(done), run);
+                    } else {
+                        let value = self.data[element];
+                        (0..run).for_each(|i| *buffer.add(done + i) = value);
+                    }
+                }
+                element = if inner == 1 { 0 } else { (element + 1) % len };
+                left = inner;
+                done += run;
+            }
+            self.filled = Some((phase, n));
+        }
+        Lane { from: self.buffer.as_ptr().cast(), step: 1 }
+    }
+
+    /// Sixteen copies of `value` at the beginning of the buffer.
+    #[inline(always)]
+    fn repeat(&mut self, value: T) {
+        let buffer = self.buffer.as_mut_ptr().cast::<T>();
+        for i in 0..16 {
+            // SAFETY: the buffer holds more than sixteen elements.
+            unsafe { *buffer.add(i) = value };
+        }
+    }
+
+    fn gather(&mut self, dims: &[(usize, usize)], index: usize, n: usize) {
+        let buffer = self.buffer.as_mut_ptr().cast::<T>();
+        let Some((&(last, last_stride), outer)) = dims.split_last() else { return };
+        let (mut row, mut column) = (index / last, index % last);
+        let mut done = 0;
+        while done < n {
+            let (mut rest, mut from) = (row, column * last_stride);
+            for &(d, stride) in outer.iter().rev() {
+                from += rest % d * stride;
+                rest /= d;
+            }
+            let run = (last - column).min(n - done);
+            if last_stride == 0 {
+                let value = self.data[from];
+                // SAFETY: done + run <= n <= BLOCK.
+                (0..run).for_each(|i| unsafe { *buffer.add(done + i) = value });
+            } else {
+                for (i, &value) in self.data[from..].iter().step_by(last_stride).take(run).enumerate() {
+                    // SAFETY: i < run, and done + run <= n <= BLOCK.
+                    unsafe { *buffer.add(done + i) = value };
+                }
+            }
+            done += run;
+            (row, column) = (row + 1, 0);
+        }
+    }
+}

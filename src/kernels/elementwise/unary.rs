@@ -1,0 +1,185 @@
+//! Maps of one f32 operand.
+
+use super::super::arch::{Body, Isa, Simd};
+use super::super::vector as v;
+
+/// What to do with each element. The meaning is ONNX's of the same name.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+#[allow(missing_docs)]
+pub enum Unary {
+    Abs,
+    Neg,
+    Sign,
+    Ceil,
+    Floor,
+    /// Ties to even.
+    Round,
+    Reciprocal,
+    Square,
+    Sqrt,
+    /// `1 / sqrt(x)`.
+    Rsqrt,
+    Exp,
+    Ln,
+    Erf,
+    Sin,
+    Cos,
+    Relu,
+    Sigmoid,
+    Tanh,
+    Softplus,
+    Softsign,
+    Mish,
+    HardSwish,
+    Gelu,
+    GeluTanh,
+    /// `x * sigmoid(alpha x)`; SiLU with `alpha` 1.
+    Swish {
+        alpha: f32,
+    },
+    LeakyRelu {
+        alpha: f32,
+    },
+    Elu {
+        alpha: f32,
+    },
+    Selu {
+        alpha: f32,
+        gamma: f32,
+    },
+    Celu {
+        alpha: f32,
+    },
+    HardSigmoid {
+        alpha: f32,
+        beta: f32,
+    },
+    ThresholdedRelu {
+        alpha: f32,
+    },
+    Clip {
+        low: f32,
+        high: f32,
+    },
+    /// `scale x + shift`.
+    Affine {
+        scale: f32,
+        shift: f32,
+    },
+    /// Any other function, element by element.
+    Scalar(fn(f32) -> f32),
+}
+
+/// `y[i] = op(x[i])`.
+///
+/// # Panics
+/// Where the lengths differ.
+pub fn unary(isa: Isa, op: Unary, x: &[f32], y: &mut [f32]) {
+    assert_eq!(x.len(), y.len(), "a map keeps the length");
+    isa.dispatch(Map { op, x: x.as_ptr(), y: y.as_mut_ptr(), n: y.len() });
+}
+
+/// `y[i] = op(y[i])`.
+pub fn unary_in_place(isa: Isa, op: Unary, y: &mut [f32]) {
+    isa.dispatch(Map { op, x: y.as_ptr(), y: y.as_mut_ptr(), n: y.len() });
+}
+
+/// `n` elements from `x` to `y`, which may be the same memory but not overlap otherwise.
+struct Map {
+    op: Unary,
+    x: *const f32,
+    y: *mut f32,
+    n: usize,
+}
+
+impl Body for Map {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        // SAFETY: both functions above hand in n elements on both sides.
+        unsafe { map(s, self.op, self.x, self.y, self.n) }
+    }
+}
+
+/// The loop around a short body, which is written out twice.
+macro_rules! light {
+    ($s:ident, $x:ident, $y:ident, $n:ident, |$v:ident| $body:expr) => {{
+        let mut i = 0;
+        while i + S::LANES <= $n {
+            let $v = $s.load($x.add(i));
+            $s.store($y.add(i), $body);
+            i += S::LANES;
+        }
+        if i < $n {
+            let $v = $s.load_part($x.add(i), $n - i);
+            $s.store_part($y.add(i), $n - i, $body);
+        }
+    }};
+}
+
+/// The loop around a long body, which is there once.
+macro_rules! heavy {
+    ($s:ident, $x:ident, $y:ident, $n:ident, |$v:ident| $body:expr) => {{
+        let mut i = 0;
+        while i < $n {
+            let left = $n - i;
+            let $v = if left >= S::LANES { $s.load($x.add(i)) } else { $s.load_part($x.add(i), left) };
+            let result = $body;
+            if left >= S::LANES {
+                $s.store($y.add(i), result);
+            } else {
+                $s.store_part($y.add(i), left, result);
+            }
+            i += S::LANES;
+        }
+    }};
+}
+
+/// `n` elements from `x` to `y`.
+///
+/// # Safety
+/// `n` elements are readable at `x` and writable at `y`; the two are the same or do not overlap.
+#[inline(always)]
+pub(super) unsafe fn map<S: Simd>(s: S, op: Unary, x: *const f32, y: *mut f32, n: usize) {
+    // SAFETY: every access is below n.
+    unsafe {
+        match op {
+            Unary::Abs => light!(s, x, y, n, |a| s.abs(a)),
+            Unary::Neg => light!(s, x, y, n, |a| s.neg(a)),
+            Unary::Sign => light!(s, x, y, n, |a| v::sign(s, a)),
+            Unary::Ceil => light!(s, x, y, n, |a| s.neg(s.floor(s.neg(a)))),
+            Unary::Floor => light!(s, x, y, n, |a| s.floor(a)),
+            Unary::Round => light!(s, x, y, n, |a| s.round(a)),
+            Unary::Reciprocal => light!(s, x, y, n, |a| s.div(s.splat(1.0), a)),
+            Unary::Square => light!(s, x, y, n, |a| s.mul(a, a)),
+            Unary::Sqrt => light!(s, x, y, n, |a| s.sqrt(a)),
+            Unary::Rsqrt => light!(s, x, y, n, |a| s.div(s.splat(1.0), s.sqrt(a))),
+            Unary::Relu => light!(s, x, y, n, |a| v::relu(s, a)),
+            Unary::Softsign => light!(s, x, y, n, |a| v::softsign(s, a)),
+            Unary::HardSwish => light!(s, x, y, n, |a| v::hard_swish(s, a)),
+            Unary::LeakyRelu { alpha } => light!(s, x, y, n, |a| v::leaky_relu(s, a, alpha)),
+            Unary::HardSigmoid { alpha, beta } => light!(s, x, y, n, |a| v::hard_sigmoid(s, a, alpha, beta)),
+            Unary::ThresholdedRelu { alpha } => light!(s, x, y, n, |a| v::thresholded_relu(s, a, alpha)),
+            Unary::Clip { low, high } => light!(s, x, y, n, |a| v::clamp(s, a, low, high)),
+            Unary::Affine { scale, shift } => light!(s, x, y, n, |a| s.fma(a, s.splat(scale), s.splat(shift))),
+            Unary::Exp => heavy!(s, x, y, n, |a| v::exp(s, a)),
+            Unary::Ln => heavy!(s, x, y, n, |a| v::ln(s, a)),
+            Unary::Erf => heavy!(s, x, y, n, |a| v::erf(s, a)),
+            Unary::Sin => heavy!(s, x, y, n, |a| v::sin(s, a)),
+            Unary::Cos => heavy!(s, x, y, n, |a| v::cos(s, a)),
+            Unary::Sigmoid => heavy!(s, x, y, n, |a| v::sigmoid(s, a)),
+            Unary::Tanh => heavy!(s, x, y, n, |a| v::tanh(s, a)),
+            Unary::Softplus => heavy!(s, x, y, n, |a| v::softplus(s, a)),
+            Unary::Mish => heavy!(s, x, y, n, |a| v::mish(s, a)),
+            Unary::Gelu => heavy!(s, x, y, n, |a| v::gelu(s, a)),
+            Unary::GeluTanh => heavy!(s, x, y, n, |a| v::gelu_tanh(s, a)),
+            Unary::Swish { alpha } => heavy!(s, x, y, n, |a| v::swish(s, a, alpha)),
+            Unary::Elu { alpha } => heavy!(s, x, y, n, |a| v::elu(s, a, alpha)),
+            Unary::Selu { alpha, gamma } => heavy!(s, x, y, n, |a| v::selu(s, a, alpha, gamma)),
+            Unary::Celu { alpha } => heavy!(s, x, y, n, |a| v::celu(s, a, alpha)),
+            Unary::Scalar(f) => (0..n).for_each(|i| *y.add(i) = f(*x.add(i))),
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Elements moved and not changed: transposes, copies, gathers, padding, resizing.

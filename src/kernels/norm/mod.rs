@@ -1,0 +1,1 @@
+//! Layer, root-mean-square, instance, group and batch normalization.

@@ -1,0 +1,1 @@
+//! Between f32 and bytes with scale and zero point.

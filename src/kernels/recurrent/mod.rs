@@ -1,0 +1,1 @@
+//! The gates of LSTM and GRU steps.

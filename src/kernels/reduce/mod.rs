@@ -1,0 +1,1 @@
+//! Sums, extremes and norms along an axis, and their places.

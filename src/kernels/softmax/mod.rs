@@ -1,0 +1,1 @@
+//! Softmax and its logarithm over rows, with scale and mask.

@@ -1,0 +1,130 @@
+//! When and what to batch: pure policies that are told the time and the queue and return a decision.
+//!
+//! A policy reads no clock, takes no lock and owns no request: it sees [`Waiting`] records in order of arrival and names
+//! those that make the next batch, those to give up, or the time to look again. So a test is deterministic, and a
+//! simulator can drive the same policy through millions of requests. Moving the requests is left to `exec`.
+
+mod fcfs;
+mod form;
+
+pub use fcfs::FirstCome;
+
+use crate::clock::Time;
+use std::time::Duration;
+
+/// What a policy knows of a waiting request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Waiting {
+    /// When it was submitted. The queue is in this order.
+    pub arrived: Time,
+    /// When its answer stops being useful; [`Time::NEVER`] if it always is.
+    pub deadline: Time,
+    /// Only requests of equal groups may ride in one batch (same model, same shapes but for the rows).
+    pub group: u64,
+    /// Whose request it is.
+    pub tenant: u64,
+    /// Payload size in bytes.
+    pub bytes: usize,
+    /// Rows that it brings to a batch; at least one.
+    pub rows: u32,
+    /// Its class; 0 is the most urgent.
+    pub priority: u8,
+}
+
+impl Waiting {
+    /// One row of group 0, tenant 0, priority 1, without a deadline, arriving at `arrived`.
+    #[must_use]
+    pub fn at(arrived: Time) -> Self {
+        Waiting { arrived, deadline: Time::NEVER, group: 0, tenant: 0, bytes: 0, rows: 1, priority: 1 }
+    }
+}
+
+/// What bounds a batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Most rows in a batch. A single request with more rows runs alone.
+    pub max_batch_size: u32,
+    /// How long a request may wait for company while its batch is not full. Zero: a free worker takes what is there.
+    pub max_queue_delay: Duration,
+    /// How many requests that do not fit the batch may be passed over while it is being filled.
+    pub look_ahead: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { max_batch_size: 32, max_queue_delay: Duration::ZERO, look_ahead: 64 }
+    }
+}
+
+/// Predicted running times.
+pub trait Costs {
+    /// How long a batch of `rows` rows of `group` will probably run; `None` while nothing is known.
+    fn predict(&self, group: u64, rows: u32) -> Option<Duration>;
+}
+
+/// Knows nothing.
+impl Costs for () {
+    fn predict(&self, _group: u64, _rows: u32) -> Option<Duration> {
+        None
+    }
+}
+
+/// Everything that a policy may look at.
+#[derive(Clone, Copy)]
+#[non_exhaustive]
+pub struct View<'a> {
+    /// The time now.
+    pub now: Time,
+    /// The requests that wait, in order of arrival. Never empty.
+    pub waiting: &'a [Waiting],
+    /// What bounds the batch.
+    pub limits: &'a Limits,
+    /// Predicted running times.
+    pub costs: &'a dyn Costs,
+}
+
+impl<'a> View<'a> {
+    /// A view of `waiting`, which must be in order of arrival.
+    #[must_use]
+    pub fn new(now: Time, waiting: &'a [Waiting], limits: &'a Limits, costs: &'a dyn Costs) -> Self {
+        View { now, waiting, limits, costs }
+    }
+}
+
+/// What a policy decides. Reused from one decision to the next, so that a warm one allocates nothing.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct Decision {
+    /// Positions in [`View::waiting`] that make the next batch, in the order in which they ride.
+    pub run: Vec<usize>,
+    /// Positions to give up, because their deadline has passed or cannot be met.
+    pub drop: Vec<usize>,
+    /// When to look again, if nothing changes before; [`Time::NEVER`] waits for the next arrival.
+    pub look_again: Time,
+}
+
+impl Decision {
+    /// Forgets the previous decision.
+    pub fn clear(&mut self) {
+        self.run.clear();
+        self.drop.clear();
+        self.look_again = Time::NEVER;
+    }
+}
+
+/// Decides what runs next.
+///
+/// `decide` is called when a worker is free and at least one request waits. It must be a function of the view and of the
+/// policy's own state; ties break by arrival. If it names nothing to run it must say when to look again.
+pub trait Policy: Send + 'static {
+    /// The policy's name, for reports.
+    fn name(&self) -> &str;
+
+    /// Fills `decision`, which arrives cleared.
+    fn decide(&mut self, view: &View<'_>, decision: &mut Decision);
+
+    /// Told after each batch: a request of `tenant` took `share` of the batch's running time.
+    fn ran(&mut self, _tenant: u64, _share: Duration) {}
+}
