@@ -93,6 +93,13 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn le(self, a: Self::F32, b: Self::F32) -> Self::Mask;
     /// `a == b`; false where either is NaN.
     fn eq(self, a: Self::F32, b: Self::F32) -> Self::Mask;
+    /// True in the first `n <= LANES` lanes.
+    #[inline(always)]
+    fn first(self, n: usize) -> Self::Mask {
+        const LANE: [i32; 16] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
+        // SAFETY: no instruction set has more than sixteen lanes.
+        self.gt_i32(self.splat_i32(n as i32), unsafe { self.load_i32(LANE.as_ptr()) })
+    }
     /// `mask ? a : b`.
     fn select(self, mask: Self::Mask, a: Self::F32, b: Self::F32) -> Self::F32;
     /// `mask ? a : b` of integers.

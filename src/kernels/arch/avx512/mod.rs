@@ -126,6 +126,11 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn first(self, n: usize) -> __mmask16 {
+        first(n)
+    }
+
+    #[inline(always)]
     fn dot_sum(self, acc: __m512i) -> __m512i {
         acc
     }
