@@ -10,7 +10,7 @@
 
 use super::super::arch::{Body, Simd};
 use super::product::{Element, Product};
-use super::tile::{Shared, Strip};
+use super::tile::{Shared, Strip, tallest};
 use std::cell::RefCell;
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -94,12 +94,6 @@ impl<E: Element, R: RowPointers> Body for Drive<'_, E, R> {
             }
         });
     }
-}
-
-/// Rows of the tallest tile.
-const fn tallest<S: Simd, P: Product<S>>() -> usize {
-    let fit = P::ACCUMULATORS / P::PANEL;
-    if fit > 12 { 12 } else { fit }
 }
 
 /// Calls the strip of `count` rows.

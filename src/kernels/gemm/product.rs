@@ -13,8 +13,8 @@ pub(super) trait Element {
 pub(super) trait Product<S: Simd> {
     /// Vectors of a panel of B.
     const PANEL: usize;
-    /// Accumulators that fit in the registers beside the operands.
-    const ACCUMULATORS: usize;
+    /// Registers that the sums of `LANES` columns take, and as many words of B.
+    const REGISTERS: usize;
     /// The sums of `LANES` columns.
     type Acc: Copy;
     /// A word of A for every lane.
@@ -49,13 +49,7 @@ impl Element for Float {
 
 impl<S: Simd> Product<S> for Float {
     const PANEL: usize = 2;
-    const ACCUMULATORS: usize = if S::REGISTERS == 32 {
-        24
-    } else if S::LANES == 8 {
-        12
-    } else {
-        8
-    };
+    const REGISTERS: usize = 1;
     type Acc = S::F32;
     type A = S::F32;
     type B = S::F32;

@@ -28,6 +28,21 @@ use std::ops::Range;
 /// Words of a row that one turn of the inner loop takes.
 const UNROLL: usize = 4;
 
+/// Runs the body for each row with its number as a constant: an accumulator that is indexed by a variable, even in a
+/// loop that could be unrolled and was not, lives in memory from its first to its last use.
+macro_rules! each_row {
+    ($rows:expr, $i:ident => $body:block) => {
+        each_row!(@ $rows, $i, $body, 0 1 2 3 4 5 6 7 8 9 10 11)
+    };
+    (@ $rows:expr, $i:ident, $body:block, $($row:literal)*) => {
+        $(if $row < $rows {
+            #[allow(non_upper_case_globals)]
+            const $i: usize = $row;
+            $body
+        })*
+    };
+}
+
 /// What all strips of one product have in common.
 pub(super) struct Shared<'a> {
     /// Segments of K.
@@ -55,14 +70,23 @@ pub(super) struct Strip<'a, E, const MR: usize> {
     pub(super) element: PhantomData<E>,
 }
 
-/// The largest power of two, up to 8, of vectors of columns that `rows` rows leave accumulators for.
-const fn widest(accumulators: usize, rows: usize) -> usize {
-    match accumulators / rows {
+/// The largest power of two, up to 8, of vectors of columns that a tile of `rows` rows has registers for: its sums, a
+/// vector of B for each of them, and a word of A. A single row reads B straight from memory.
+const fn widest<S: Simd, P: Product<S>>(rows: usize) -> usize {
+    let fit = (S::REGISTERS - 1) / P::REGISTERS / (rows + 1);
+    match fit {
+        _ if rows == 1 => 8 / P::REGISTERS,
         8.. => 8,
         4..8 => 4,
         2..4 => 2,
         _ => 1,
     }
+}
+
+/// Rows of the tallest tile that is one panel wide.
+pub(super) const fn tallest<S: Simd, P: Product<S>>() -> usize {
+    let fit = (S::REGISTERS - 1) / P::REGISTERS / P::PANEL - 1;
+    if fit > 12 { 12 } else { fit }
 }
 
 impl<E: Element, const MR: usize> Body for Strip<'_, E, MR> {
@@ -73,19 +97,19 @@ impl<E: Element, const MR: usize> Body for Strip<'_, E, MR> {
         let mut column = self.columns.start;
         // SAFETY: whoever made the strip saw to it that the rows, B and the output are as long as it says.
         unsafe {
-            if const { widest(E::On::<S>::ACCUMULATORS, MR) >= 8 } {
+            if const { widest::<S, E::On<S>>(MR) >= 8 } {
                 while column + 7 * S::LANES < self.columns.end {
                     tile::<S, E::On<S>, MR, 8>(s, self.shared, self.rows, self.row, column, self.columns.end);
                     column += 8 * S::LANES;
                 }
             }
-            if const { widest(E::On::<S>::ACCUMULATORS, MR) >= 4 } {
+            if const { widest::<S, E::On<S>>(MR) >= 4 } {
                 while column + 3 * S::LANES < self.columns.end {
                     tile::<S, E::On<S>, MR, 4>(s, self.shared, self.rows, self.row, column, self.columns.end);
                     column += 4 * S::LANES;
                 }
             }
-            if const { widest(E::On::<S>::ACCUMULATORS, MR) >= 2 } {
+            if const { widest::<S, E::On<S>>(MR) >= 2 } {
                 while column + S::LANES < self.columns.end {
                     tile::<S, E::On<S>, MR, 2>(s, self.shared, self.rows, self.row, column, self.columns.end);
                     column += 2 * S::LANES;
@@ -121,21 +145,20 @@ unsafe fn tile<S: Simd, P: Product<S>, const MR: usize, const NV: usize>(
         let vector = column / S::LANES;
         let mut b = shared.b.add(vector / P::PANEL * shared.panel_bytes + vector % P::PANEL * S::LANES * 4);
 
-        let mut acc = [[P::start(s, s.splat_i32(0)); NV]; MR];
-        if let Some(start) = shared.finish.start {
-            for j in 0..NV {
+        let mut start = [P::start(s, s.splat_i32(0)); NV];
+        if let Some(words) = shared.finish.start {
+            for (j, start) in start.iter_mut().enumerate() {
                 let at = column + j * S::LANES;
                 let left = end.saturating_sub(at);
                 let words = if left >= S::LANES {
-                    s.load_i32(start.add(at))
+                    s.load_i32(words.add(at))
                 } else {
-                    s.load_i32_part(start.add(at.min(end)), left)
+                    s.load_i32_part(words.add(at.min(end)), left)
                 };
-                for acc in &mut acc {
-                    acc[j] = P::start(s, words);
-                }
+                *start = P::start(s, words);
             }
         }
+        let mut acc = [start; MR];
 
         let mut rows = rows;
         for _ in 0..shared.segments {
@@ -173,30 +196,41 @@ unsafe fn tile<S: Simd, P: Product<S>, const MR: usize, const NV: usize>(
         let finish = shared.finish;
         if let Some(direct) = &finish.direct {
             if column + NV * S::LANES <= end {
-                for (i, acc) in acc.iter().enumerate() {
-                    let out = finish.out.cast::<f32>().add((row + i) * finish.stride + column);
-                    for (j, acc) in acc.iter().enumerate() {
-                        let mut v = s.from_bits(P::words(s, *acc));
-                        if let Some(residual) = direct.residual {
-                            let at = (row + i) * direct.residual_stride + column + j * S::LANES;
-                            v = s.add(v, s.load(residual.add(at)));
+                let out = finish.out.cast::<f32>().add(row * finish.stride + column);
+                if let Some(residual) = direct.residual {
+                    let residual = residual.add(row * direct.residual_stride + column);
+                    each_row!(MR, i => {
+                        for (j, acc) in acc[i].iter_mut().enumerate() {
+                            let sum = s.from_bits(P::words(s, *acc));
+                            let more = s.load(residual.add(i * direct.residual_stride + j * S::LANES));
+                            *acc = P::start(s, s.to_bits(s.add(sum, more)));
                         }
-                        if direct.bounded {
-                            v = s.min(s.splat(direct.hi), s.max(s.splat(direct.lo), v));
-                        }
-                        s.store(out.add(j * S::LANES), v);
-                    }
+                    });
                 }
+                if direct.bounded {
+                    let (lo, hi) = (s.splat(direct.lo), s.splat(direct.hi));
+                    each_row!(MR, i => {
+                        for acc in &mut acc[i] {
+                            let sum = s.from_bits(P::words(s, *acc));
+                            *acc = P::start(s, s.to_bits(s.min(hi, s.max(lo, sum))));
+                        }
+                    });
+                }
+                each_row!(MR, i => {
+                    for (j, acc) in acc[i].iter().enumerate() {
+                        s.store(out.add(i * finish.stride + j * S::LANES), s.from_bits(P::words(s, *acc)));
+                    }
+                });
                 return;
             }
         }
         let mut words = MaybeUninit::<[i32; TILE_WORDS]>::uninit();
         let at = words.as_mut_ptr().cast::<i32>();
-        for (i, acc) in acc.iter().enumerate() {
-            for (j, acc) in acc.iter().enumerate() {
+        each_row!(MR, i => {
+            for (j, acc) in acc[i].iter().enumerate() {
                 s.store_i32(at.add((i * NV + j) * S::LANES), P::words(s, *acc));
             }
-        }
+        });
         s.call(FinishTile {
             finish,
             words: at,
