@@ -56,6 +56,16 @@ impl Buffer {
         Buffer(Repr::Shared(bytes))
     }
 
+    /// A copy of `bytes`, aligned to a cache line, in one pass.
+    pub(crate) fn copy_of(bytes: &[u8]) -> Self {
+        let line = |chunk: &[u8]| {
+            let mut line = Line::zeroed();
+            line.0[..chunk.len()].copy_from_slice(chunk);
+            line
+        };
+        Buffer(Repr::Lines(bytes.chunks(ALIGN).map(line).collect(), bytes.len()))
+    }
+
     /// The bytes.
     #[must_use]
     pub fn as_slice(&self) -> &[u8] {
@@ -93,6 +103,15 @@ mod tests {
         let buffer = Buffer::zeroed(100);
         assert_eq!(buffer.as_slice().as_ptr() as usize % ALIGN, 0);
         assert_eq!(buffer.as_slice(), [0; 100]);
+    }
+
+    #[test]
+    fn a_copy_is_aligned_whatever_its_length() {
+        for len in [0, 1, 64, 65, 1000] {
+            let bytes: Vec<u8> = (0..len).map(|i| i as u8).collect();
+            let copy = Buffer::copy_of(&bytes);
+            assert_eq!((copy.as_slice(), copy.as_slice().as_ptr() as usize % ALIGN), (&bytes[..], 0));
+        }
     }
 
     #[test]

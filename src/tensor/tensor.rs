@@ -75,15 +75,7 @@ impl Tensor {
             ensure!(bytes.iter().all(|&b| b <= 1), Malformed, "a bool is neither 0 nor 1");
         }
         let aligned = bytes.as_ptr() as usize % dtype.size() == 0;
-        let buffer = if aligned {
-            Buffer::from_bytes(bytes)
-        } else {
-            let mut copy = Buffer::zeroed(expected);
-            if let Some(target) = copy.as_mut_slice() {
-                target.copy_from_slice(&bytes);
-            }
-            copy
-        };
+        let buffer = if aligned { Buffer::from_bytes(bytes) } else { Buffer::copy_of(&bytes) };
         Ok(Tensor { dtype, shape, buffer, offset: 0 })
     }
 

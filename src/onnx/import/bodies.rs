@@ -100,6 +100,11 @@ pub(super) fn captured_names(node: &NodeProto) -> Vec<&str> {
     graphs.flat_map(free_names).filter(|name| seen.insert(*name)).collect()
 }
 
+/// The names that nodes take, directly or in a body.
+pub(super) fn taken_names(nodes: &[NodeProto]) -> impl Iterator<Item = &str> {
+    nodes.iter().flat_map(|node| node.input.iter().map(String::as_str).chain(captured_names(node)))
+}
+
 /// The names that a graph uses and does not define, each once.
 pub(super) fn free_names(graph: &GraphProto) -> Vec<&str> {
     let mut defined: HashSet<&str> = graph.input.iter().map(|i| i.name.as_str()).collect();

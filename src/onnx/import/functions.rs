@@ -1,5 +1,6 @@
 //! Model-local functions, inlined where they are called.
 
+use super::bodies::taken_names;
 use super::graph::{Builder, Frame};
 use super::order;
 use super::{Function, FunctionKey};
@@ -54,6 +55,7 @@ impl<'c, 'm> Builder<'c, 'm> {
         let mut inner = Frame {
             opsets: &function.opsets,
             values: HashMap::new(),
+            taken: taken_names(&proto.node).chain(proto.output.iter().map(String::as_str)).collect(),
             arguments: Some(Rc::new(arguments)),
             scope: Scope { prefix: format!("{}/", frame.scope.name(label).0), renamed: HashMap::new() },
             depth,

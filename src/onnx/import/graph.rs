@@ -27,6 +27,8 @@ pub(super) struct Frame<'c, 'm> {
     pub(super) opsets: &'c Opsets,
     /// `None` for an input of a function that its call left out.
     pub(super) values: HashMap<&'m str, Option<ValueId>>,
+    /// The names that something takes; an optional output outside is as good as absent.
+    pub(super) taken: HashSet<&'m str>,
     /// The attributes of the call, within a function.
     pub(super) arguments: Option<Rc<Arguments>>,
     /// How values of this frame are named in the graph.
@@ -56,8 +58,15 @@ pub(super) fn main_graph<'m>(
 ) -> Result<(Graph, Vec<Overridable>)> {
     ensure!(!proto.output.is_empty(), InvalidModel, "the graph has no outputs");
     let mut builder = Builder::new(context, proto);
-    let mut frame =
-        Frame { opsets, values: HashMap::new(), arguments: None, scope: Scope::default(), depth: 0, calls: Vec::new() };
+    let mut frame = Frame {
+        opsets,
+        values: HashMap::new(),
+        taken: HashSet::new(),
+        arguments: None,
+        scope: Scope::default(),
+        depth: 0,
+        calls: Vec::new(),
+    };
     builder.initializers(&mut frame, proto)?;
     let mut overridable = Vec::new();
     let mut seen = HashSet::new();
@@ -99,7 +108,13 @@ impl<'c, 'm> Builder<'c, 'm> {
         let depth = outer.frame.depth + 1;
         context.check_depth(depth)?;
         let mut builder = Builder::new(context, proto);
-        let mut frame = Frame { values: HashMap::new(), scope: Scope::default(), depth, ..outer.frame.clone() };
+        let mut frame = Frame {
+            values: HashMap::new(),
+            taken: HashSet::new(),
+            scope: Scope::default(),
+            depth,
+            ..outer.frame.clone()
+        };
         for (index, info) in proto.input.iter().enumerate() {
             let place = || format!("input {:?}", info.name);
             let known = |name: &str| context.symbols.contains(name);
@@ -145,6 +160,8 @@ impl<'c, 'm> Builder<'c, 'm> {
     }
 
     fn nodes_and_outputs(&mut self, frame: &mut Frame<'c, 'm>, proto: &'m GraphProto) -> Result<()> {
+        let outputs = proto.output.iter().map(|o| o.name.as_str());
+        frame.taken = super::bodies::taken_names(&proto.node).chain(outputs).collect();
         for index in order::sorted(&proto.node, |name| frame.values.contains_key(name))? {
             self.node(frame, &proto.node[index])?;
         }

@@ -75,10 +75,15 @@ impl<'c, 'm> Builder<'c, 'm> {
         let def = registry::find(domain, op_type)
             .ok_or_else(|| err!(Unsupported, "the operator {domain}:{op_type} is not known"))?;
         let opset = frame.opsets.of(domain, op_type)?;
-        let outputs = node.output.iter().rposition(|o| !o.is_empty()).map_or(0, |last| last + 1);
+        let named = last(node, |o| !o.is_empty());
+        check_arity("outputs", named, &def.outputs)?;
+        // Where each output has its own meaning, those at the end that nothing takes are left out.
+        let outputs = match *def.outputs.end() {
+            usize::MAX => named,
+            _ => last(node, |o| frame.taken.contains(o)).max(*def.outputs.start()),
+        };
         let inputs = self.inputs(frame, node, def)?;
         check_arity("inputs", inputs.len(), &def.inputs)?;
-        check_arity("outputs", outputs, &def.outputs)?;
         let (mut attrs, graphs) = self.attributes(frame, node)?;
         let (bodies, captures) = self.bodies(frame, node, &graphs, &inputs)?;
         for (name, body) in bodies {
@@ -205,6 +210,11 @@ struct Emission {
     captures: Vec<ValueId>,
     constants: BTreeMap<usize, Tensor>,
     outputs: usize,
+}
+
+/// One more than the position of the last output that `counts`.
+fn last(node: &NodeProto, counts: impl Fn(&str) -> bool) -> usize {
+    node.output.iter().rposition(|o| !o.is_empty() && counts(o)).map_or(0, |last| last + 1)
 }
 
 fn check_arity(what: &str, count: usize, allowed: &std::ops::RangeInclusive<usize>) -> Result<()> {

@@ -111,7 +111,7 @@ pub(super) const OPS: &[OpDef] = &[
         };
         Ok(Unary(UnaryKind::Gelu { tanh }).into())
     }),
-    OpDef::new("IsInf", 10, 1..=1, |node| {
+    OpDef::new("IsInf", 20, 1..=1, |node| {
         let detect_negative = node.flag_or("detect_negative", true)?;
         let detect_positive = node.flag_or("detect_positive", true)?;
         Ok(Unary(UnaryKind::IsInf { detect_negative, detect_positive }).into())
