@@ -17,6 +17,7 @@ pub struct NodeReader {
     opset: u32,
     attrs: BTreeMap<String, Attr>,
     present: Vec<bool>,
+    ranks: Vec<Option<usize>>,
     outputs: usize,
     captures: usize,
     constants: BTreeMap<usize, Tensor>,
@@ -64,7 +65,28 @@ impl NodeReader {
         outputs: usize,
         captures: usize,
     ) -> Self {
-        NodeReader { op_type: op_type.to_owned(), opset, attrs, present, outputs, captures, constants: BTreeMap::new() }
+        NodeReader {
+            op_type: op_type.to_owned(),
+            opset,
+            attrs,
+            present,
+            ranks: Vec::new(),
+            outputs,
+            captures,
+            constants: BTreeMap::new(),
+        }
+    }
+
+    /// The same node with the ranks of its inputs, where they are known.
+    #[must_use]
+    pub fn with_ranks(self, ranks: Vec<Option<usize>>) -> Self {
+        NodeReader { ranks, ..self }
+    }
+
+    /// The rank of input `index`, where it is known while reading.
+    #[must_use]
+    pub fn input_rank(&self, index: usize) -> Option<usize> {
+        self.ranks.get(index).copied().flatten()
     }
 
     /// ONNX's `op_type`.

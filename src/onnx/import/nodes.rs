@@ -91,7 +91,8 @@ impl<'c, 'm> Builder<'c, 'm> {
             ensure!(previous.is_none(), InvalidModel, "attribute {name:?} is given twice");
         }
         let present = inputs.iter().map(Option::is_some).collect();
-        let mut reader = NodeReader::new(op_type, opset, attrs, present, outputs, captures.len());
+        let ranks = inputs.iter().map(|v| v.and_then(|id| self.graph.fact(id).rank())).collect();
+        let mut reader = NodeReader::new(op_type, opset, attrs, present, outputs, captures.len()).with_ranks(ranks);
         let reading = (def.read)(&mut reader)?;
         let constants = reader.finish()?;
         Ok(Emission { reading, inputs, captures, constants, outputs })
