@@ -2,9 +2,12 @@
 
 use super::lanes::moments;
 use crate::error::{Result, bail, ensure};
+use crate::ops::layout::{Reshape, ShapeOf};
 use crate::ops::numeric::from_f64;
+use crate::ops::reader::Operand;
 use crate::ops::{Attrs, Budget, Inputs, NodeReader, Op, Reading};
 use crate::tensor::{Dim, Fact, Tensor};
+use std::sync::Arc;
 
 /// Each channel of each image normalized on its own: x `[batch, channels, ..]`, scale and bias `[channels]`.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,7 +43,15 @@ impl GroupNormalization {
         if node.opset() >= 21 {
             return Ok(GroupNormalization { epsilon, num_groups: groups as usize }.into());
         }
-        bail!(Unsupported, "GroupNormalization of opset {}", node.opset())
+        // Scale and bias were one number a group: a group is then a channel of the reshaped x.
+        let output = |node| Operand::Output { node, output: 0 };
+        let grouped = Operand::Constant(Tensor::vector(vec![0, groups, -1]));
+        Ok(Reading::Nodes(vec![
+            (Arc::new(ShapeOf { start: 0, end: None }), vec![Operand::Input(0)]),
+            (Arc::new(Reshape { allow_zero: false }), vec![Operand::Input(0), grouped]),
+            (Arc::new(InstanceNormalization { epsilon }), vec![output(1), Operand::Input(1), Operand::Input(2)]),
+            (Arc::new(Reshape { allow_zero: true }), vec![output(2), output(0)]),
+        ]))
     }
 }
 

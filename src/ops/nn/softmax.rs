@@ -2,9 +2,12 @@
 
 use super::lanes::for_each_lane;
 use crate::error::{Result, ensure};
+use crate::ops::layout::{Flatten, Reshape, ShapeOf};
 use crate::ops::numeric::from_f64;
+use crate::ops::reader::Operand;
 use crate::ops::{Attrs, Budget, Inputs, NodeReader, Op, Reading};
 use crate::tensor::{Fact, Tensor};
+use std::sync::Arc;
 
 /// `exp(x) / sum(exp(x))` along an axis.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,7 +63,13 @@ fn read<T: Op>(node: &mut NodeReader, make: fn(i64) -> T) -> Result<Reading> {
     if axis == -1 {
         return Ok(make(-1).into());
     }
-    crate::error::bail!(Unsupported, "{} of opset {} over axis {axis}", node.op_type(), node.opset())
+    let output = |node| Operand::Output { node, output: 0 };
+    Ok(Reading::Nodes(vec![
+        (Arc::new(ShapeOf { start: 0, end: None }), vec![Operand::Input(0)]),
+        (Arc::new(Flatten { axis }), vec![Operand::Input(0)]),
+        (Arc::new(make(-1)), vec![output(1)]),
+        (Arc::new(Reshape { allow_zero: true }), vec![output(2), output(0)]),
+    ]))
 }
 
 macro_rules! along_axis {
@@ -125,5 +134,16 @@ mod tests {
         let mut lane = [1.0, 3.0, 3.0];
         hardmax(&mut lane);
         assert_eq!(lane, [0.0, 1.0, 0.0]);
+    }
+
+    #[test]
+    fn old_opsets_flatten() {
+        let node = |opset| NodeReader::new("Softmax", opset, Default::default(), vec![true], 1, 0);
+        assert!(matches!(Softmax::read(&mut node(13)).unwrap(), Reading::Op(_)));
+        let Reading::Nodes(nodes) = Softmax::read(&mut node(12)).unwrap() else { panic!("one node") };
+        assert_eq!(
+            nodes.iter().map(|(op, _)| op.name()).collect::<Vec<_>>(),
+            ["Shape", "Flatten", "Softmax", "Reshape"]
+        );
     }
 }
