@@ -1,7 +1,7 @@
 //! Convolution over any number of spatial axes, with groups.
 
 use super::padding::{Padding, read_positive, write_lengths};
-use super::window::{PADDING, Window, WindowSpec};
+use super::window::{PADDING, WindowSpec};
 use crate::error::{Result, ensure};
 use crate::ops::matrix::product::multiply_add;
 use crate::ops::numeric::from_f64;
