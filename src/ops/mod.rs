@@ -21,6 +21,7 @@ pub(crate) mod reader;
 pub mod recurrent;
 pub mod reduce;
 pub mod registry;
+pub(crate) mod sequence;
 pub mod signal;
 #[cfg(test)]
 pub(crate) mod testing;

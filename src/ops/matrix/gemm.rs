@@ -28,13 +28,16 @@ impl Default for Gemm {
 
 impl Gemm {
     pub(super) fn read(node: &mut NodeReader) -> Result<Reading> {
+        Ok(Gemm::read_attrs(node)?.into())
+    }
+
+    pub(crate) fn read_attrs(node: &mut NodeReader) -> Result<Self> {
         Ok(Gemm {
             alpha: node.float_or("alpha", 1.0)?,
             beta: node.float_or("beta", 1.0)?,
             trans_a: node.flag_or("transA", false)?,
             trans_b: node.flag_or("transB", false)?,
-        }
-        .into())
+        })
     }
 
     /// The product without factors: `[m, n]` and the sums.

@@ -2,12 +2,14 @@
 
 mod det;
 mod einsum;
+mod fused;
 mod gemm;
 mod matmul;
 pub(crate) mod product;
 
 pub use det::Det;
 pub use einsum::Einsum;
+pub use fused::FusedMatMul;
 pub use gemm::Gemm;
 pub use matmul::MatMul;
 pub(crate) use matmul::{batched_product, infer_product};
@@ -19,4 +21,5 @@ pub(super) const OPS: &[OpDef] = &[
     OpDef::new("Gemm", 13, 2..=3, Gemm::read),
     OpDef::new("Einsum", 12, 1..=usize::MAX, Einsum::read),
     OpDef::new("Det", 11, 1..=1, Det::read),
+    OpDef::new("FusedMatMul", 1, 2..=2, FusedMatMul::read).domain("com.microsoft"),
 ];

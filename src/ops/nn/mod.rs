@@ -2,6 +2,7 @@
 
 mod batch_norm;
 mod causal_conv;
+mod contrib;
 mod conv;
 mod conv_transpose;
 mod deform_conv;
@@ -19,6 +20,7 @@ mod window;
 
 pub use batch_norm::BatchNormalization;
 pub use causal_conv::CausalConvWithState;
+pub use contrib::SkipLayerNormalization;
 pub use conv::Conv;
 pub(crate) use conv::add_bias;
 pub use conv_transpose::ConvTranspose;
@@ -59,4 +61,9 @@ pub(super) const OPS: &[OpDef] = &[
     OpDef::new("LogSoftmax", 13, 1..=1, LogSoftmax::read),
     OpDef::new("Hardmax", 13, 1..=1, Hardmax::read),
     OpDef::new("Dropout", 12, 1..=3, Dropout::read).outputs(1..=2),
+    contrib::SKIP_LAYER_NORMALIZATION,
+    contrib::SKIP_SIMPLIFIED_LAYER_NORMALIZATION,
+    OpDef::new("SimplifiedLayerNormalization", 1, 2..=2, RmsNormalization::read),
+    contrib::FUSED_CONV,
+    contrib::FUSED_GEMM,
 ];

@@ -49,9 +49,18 @@ impl Pool {
     pub(super) fn read(node: &mut NodeReader) -> Result<Reading> {
         let kind = match node.op_type() {
             "MaxPool" => PoolKind::Max { storage_order: node.flag_or("storage_order", false)? },
-            "AveragePool" => PoolKind::Average { count_include_pad: node.flag_or("count_include_pad", false)? },
+            "AveragePool" => return Ok(Pool::read_average(node)?.into()),
             _ => PoolKind::Lp { p: read_p(node)? },
         };
+        Ok(Pool::read_window(node, kind)?.into())
+    }
+
+    pub(crate) fn read_average(node: &mut NodeReader) -> Result<Self> {
+        let count_include_pad = node.flag_or("count_include_pad", false)?;
+        Pool::read_window(node, PoolKind::Average { count_include_pad })
+    }
+
+    fn read_window(node: &mut NodeReader, kind: PoolKind) -> Result<Self> {
         let kernel = read_positive(node, "kernel_shape")?;
         ensure!(!kernel.is_empty(), InvalidModel, "attribute kernel_shape is missing");
         Ok(Pool {
@@ -61,8 +70,7 @@ impl Pool {
             dilations: read_positive(node, "dilations")?,
             padding: Padding::read(node)?,
             ceil_mode: node.flag_or("ceil_mode", false)?,
-        }
-        .into())
+        })
     }
 
     fn spec(&self) -> WindowSpec<'_> {
