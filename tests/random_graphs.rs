@@ -3,9 +3,9 @@
 #[path = "support/random_graph/mod.rs"]
 mod random_graph;
 
-use onrush::Fact;
 use onrush::onnx::{self, LoadOptions};
 use onrush::ops::Budget;
+use onrush::{Fact, Tensor};
 
 #[test]
 fn interpretation_repeats_itself_and_agrees_with_inference() {
@@ -70,4 +70,8 @@ fn a_seed_names_one_graph_and_seeds_differ() {
     assert_eq!(first.describe(), again.describe());
     first.assert_close(&again.outputs, "the same graph");
     assert_ne!(first.describe(), random_graph::generate(8).describe());
+    let off = Tensor::vector(vec![1.0f32, 2.1]);
+    let right = Tensor::vector(vec![1.0f32, 2.0]);
+    assert!(random_graph::close(&off, &right, 0.05).is_err() && random_graph::close(&off, &right, 0.2).is_ok());
+    assert!(random_graph::close(&Tensor::vector(vec![f32::NAN, 2.0]), &right, 0.2).is_err());
 }

@@ -75,12 +75,7 @@ impl Builder {
     }
 
     /// Strides, dilations and padding under which a window fits.
-    fn window(
-        &mut self,
-        spatial: &[usize],
-        kernel: &[usize],
-        dilated: bool,
-    ) -> Option<Vec<(&'static str, Attr)>> {
+    fn window(&mut self, spatial: &[usize], kernel: &[usize], dilated: bool) -> Option<Vec<(&'static str, Attr)>> {
         let strides: Vec<usize> = kernel.iter().map(|_| self.one_of(&[1, 1, 1, 2])).collect();
         let dilations: Vec<usize> =
             kernel.iter().map(|_| if dilated { self.one_of(&[1, 1, 1, 2]) } else { 1 }).collect();

@@ -46,7 +46,10 @@ impl Builder {
             let edge = self.scalar(0.1);
             let condition = self.op("Greater", &[], &[mean, edge])?;
             let op = If { then_branch: branch(UnaryKind::Tanh), else_branch: branch(UnaryKind::Neg), captures: 1 };
-            return self.add(Made { op: Arc::new(op), inputs: vec![Some(condition), Some(x)], outputs: 1 })?.first().copied();
+            return self
+                .add(Made { op: Arc::new(op), inputs: vec![Some(condition), Some(x)], outputs: 1 })?
+                .first()
+                .copied();
         }
         let trips = self.between(0, 3) as i64;
         let trips = self.constant(Tensor::scalar(trips));
