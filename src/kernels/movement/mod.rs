@@ -1,1 +1,15 @@
-//! Elements moved and not changed: transposes, copies, gathers, padding, resizing.
+//! Elements moved and not changed: transposes, slices, copies, gathers, padding, resizing.
+//!
+//! What only depends on shapes is worked out once ([`Movement`], [`Pad`]); the run is copies. All are generic over the
+//! element and work by its size.
+
+mod copy;
+mod pad;
+mod strided;
+#[cfg(test)]
+mod tests;
+mod tile;
+
+pub use copy::{copy_rows, gather_rows};
+pub use pad::{Edge, Pad};
+pub use strided::Movement;
