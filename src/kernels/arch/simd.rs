@@ -34,6 +34,8 @@ pub trait Simd: Copy + Send + Sync + 'static {
     const LANES: usize;
     /// Vector registers; bodies size their accumulator blocks by it.
     const REGISTERS: usize;
+    /// Registers that a [`Simd::Dot`] takes, and a [`Simd::DotB`].
+    const DOT_REGISTERS: usize;
 
     /// Runs `body` as a function of its own, compiled for this instruction set: where a body is large, or called from
     /// several places, or would take registers from what surrounds it.

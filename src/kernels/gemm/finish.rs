@@ -20,6 +20,9 @@ pub(in crate::kernels) struct Finish<'a> {
     pub(in crate::kernels) direct: Option<Direct>,
     /// Sums are integers.
     pub(in crate::kernels) integer: bool,
+    /// The zero point of A, whose product with these sums of B's columns is taken off.
+    pub(in crate::kernels) zero_point: i32,
+    pub(in crate::kernels) column_sums: Option<*const i32>,
     pub(in crate::kernels) column_scale: Option<*const f32>,
     pub(in crate::kernels) row_scale: Option<*const f32>,
     /// Added after the scales.
@@ -27,6 +30,8 @@ pub(in crate::kernels) struct Finish<'a> {
     pub(in crate::kernels) residual: Option<*const f32>,
     pub(in crate::kernels) residual_stride: usize,
     pub(in crate::kernels) residual_after: bool,
+    /// Bytes to be scaled and added before the activation, `residual_stride` apart.
+    pub(in crate::kernels) byte_residual: Option<ByteResidual>,
     pub(in crate::kernels) activation: Activation,
     pub(in crate::kernels) store: Store,
     pub(in crate::kernels) out: *mut u8,
@@ -45,11 +50,26 @@ pub(in crate::kernels) struct Direct {
     pub(in crate::kernels) hi: f32,
 }
 
+/// Quantized summands.
+#[derive(Clone, Copy)]
+pub(in crate::kernels) struct ByteResidual {
+    pub(in crate::kernels) data: *const u8,
+    pub(in crate::kernels) stride: usize,
+    pub(in crate::kernels) scale: f32,
+    pub(in crate::kernels) zero_point: i32,
+}
+
 /// What is stored.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(in crate::kernels) enum Store {
     /// The f32 itself.
     F32,
+    /// The integer sum itself, before all scales.
+    I32,
+    /// `saturate(round(v * factor) + zero_point)`.
+    U8 { factor: f32, zero_point: i32 },
+    /// `saturate(round(v * factor) + zero_point)`.
+    I8 { factor: f32, zero_point: i32 },
 }
 
 /// The epilogue of one tile.
@@ -77,7 +97,13 @@ impl Body for FinishTile<'_> {
                 while column < self.columns.end {
                     let n = S::LANES.min(self.columns.end - column);
                     let at = self.words.add(i * self.pitch + column - self.columns.start);
+                    let to = row * f.stride + column;
                     let sums = s.load_i32(at);
+                    if f.store == Store::I32 {
+                        s.store_i32_part(f.out.cast::<i32>().add(to), n, sums);
+                        column += S::LANES;
+                        continue;
+                    }
                     let mut v = if f.integer { s.from_i32(sums) } else { s.from_bits(sums) };
                     if let Some(scale) = f.column_scale {
                         v = s.mul(v, s.load_part(scale.add(column), n));
@@ -92,17 +118,37 @@ impl Body for FinishTile<'_> {
                     if let (Some(residual), false) = (residual, f.residual_after) {
                         v = s.add(v, residual);
                     }
+                    if let Some(r) = f.byte_residual {
+                        let bytes = s.load_u8_part(r.data.add(row * r.stride + column), n);
+                        let residual = s.from_i32(s.sub_i32(bytes, s.splat_i32(r.zero_point)));
+                        v = s.add(v, s.mul(residual, s.splat(r.scale)));
+                    }
                     v = activation::apply(s, f.activation, v);
                     if let (Some(residual), true) = (residual, f.residual_after) {
                         v = s.add(v, residual);
                     }
-                    let to = row * f.stride + column;
                     match f.store {
-                        Store::F32 => s.store_part(f.out.cast::<f32>().add(to), n, v),
+                        Store::F32 | Store::I32 => s.store_part(f.out.cast::<f32>().add(to), n, v),
+                        Store::U8 { factor, zero_point } => {
+                            let v = quantize(s, v, factor, zero_point, 0, 255);
+                            s.store_u8_part(f.out.add(to), n, v);
+                        }
+                        Store::I8 { factor, zero_point } => {
+                            let v = quantize(s, v, factor, zero_point, -128, 127);
+                            s.store_i8_part(f.out.cast::<i8>().add(to), n, v);
+                        }
                     }
                     column += S::LANES;
                 }
             }
         }
     }
+}
+
+/// `round(v * factor) + zero_point`, ties to even, kept in `lo..=hi` so that no conversion overflows.
+#[inline(always)]
+fn quantize<S: Simd>(s: S, v: S::F32, factor: f32, zero_point: i32, lo: i32, hi: i32) -> S::I32 {
+    let v = s.mul(v, s.splat(factor));
+    let (lo, hi) = (s.splat((lo - zero_point) as f32), s.splat((hi - zero_point) as f32));
+    s.add_i32(s.to_i32(s.min(hi, s.max(lo, v))), s.splat_i32(zero_point))
 }

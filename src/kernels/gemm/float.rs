@@ -2,12 +2,12 @@
 
 use super::super::arch::Isa;
 use super::super::view::{Matrix, MatrixMut};
-use super::driver::{Drive, RowPointers};
+use super::driver::RowPointers;
 use super::epilogue::{Activation, Epilogue, Residual};
 use super::finish::{Direct, Finish, Store};
 use super::pack::{PackedView, panel_width};
+use super::part::{Operand, Part, Strided, drive};
 use super::product::Float;
-use super::tile::Shared;
 use std::marker::PhantomData;
 use std::ops::Range;
 
@@ -58,37 +58,6 @@ pub fn gemm_region<'b>(
     }
 }
 
-/// Rows that lie a stride apart.
-pub(in crate::kernels) struct Strided {
-    pub(in crate::kernels) data: *const u8,
-    pub(in crate::kernels) stride_bytes: usize,
-}
-
-impl RowPointers for Strided {
-    fn segments(&self) -> usize {
-        1
-    }
-
-    #[inline(always)]
-    fn fill(&self, first: usize, count: usize, pointers: &mut [*const u8], _: &mut [u8]) {
-        for (row, pointer) in (first..).zip(&mut pointers[..count]) {
-            *pointer = self.data.wrapping_add(row * self.stride_bytes);
-        }
-    }
-}
-
-/// Which part of an output is computed.
-pub(in crate::kernels) struct Part {
-    /// Rows and columns of the whole output, which the epilogue's operands have.
-    pub(in crate::kernels) whole: (usize, usize),
-    /// The rows of the part.
-    pub(in crate::kernels) rows: Range<usize>,
-    /// The columns of the part.
-    pub(in crate::kernels) columns: Range<usize>,
-    /// The column of the output that is B's first.
-    pub(in crate::kernels) first_column: usize,
-}
-
 /// A product of rows from anywhere, each of segments of `segment` elements.
 ///
 /// # Safety
@@ -104,31 +73,18 @@ pub(in crate::kernels) unsafe fn product<R: RowPointers>(
     out: &mut MatrixMut<'_, f32>,
     epilogue: &Epilogue<'_>,
 ) {
-    let Part { rows, columns, first_column, .. } = &part;
-    let in_b = columns.start - first_column..columns.end - first_column;
     assert!(b.panel == panel_width(isa), "B is packed in panels of {}, not for {}", b.panel, isa.name());
-    assert!(in_b.start <= in_b.end && in_b.end <= b.n, "columns {in_b:?} of {}", b.n);
-    assert!(in_b.start.is_multiple_of(b.panel), "column {} starts no panel of {}", in_b.start, b.panel);
-    if rows.is_empty() || columns.is_empty() {
-        return;
-    }
-    let panel_bytes = b.k * b.panel * 4;
     let finish = finish(epilogue, &part, out);
-    let shared = Shared {
-        segments: a.segments(),
+    let operand = Operand {
+        data: b.data.as_ptr().cast(),
+        n: b.n,
+        panel: b.panel,
+        panel_bytes: b.k * b.panel * 4,
         words: segment,
         tail: 0,
-        b: b.data.as_ptr().cast::<u8>().wrapping_add(in_b.start / b.panel * panel_bytes),
-        panel_bytes,
-        finish: &finish,
     };
-    isa.dispatch(Drive {
-        shared: &shared,
-        rows: a,
-        range: rows.clone(),
-        columns: columns.len(),
-        element: PhantomData::<Float>,
-    });
+    // SAFETY: as the caller promises.
+    unsafe { drive::<Float, R>(isa, a, operand, &part, &finish) }
 }
 
 /// The epilogue in the coordinates of a part of the output, its operands checked.
@@ -137,35 +93,12 @@ pub(in crate::kernels) unsafe fn product<R: RowPointers>(
 /// If an operand's size is not the output's.
 #[track_caller]
 pub(in crate::kernels) fn finish<'a>(epilogue: &Epilogue<'a>, part: &Part, out: &mut MatrixMut<'_, f32>) -> Finish<'a> {
-    let Part { whole: (m, n), rows, columns, .. } = part;
-    let (m, n) = (*m, *n);
-    assert!(
-        out.rows() == rows.len() && out.cols() == columns.len(),
-        "the output is {} x {}, the product {} x {}",
-        out.rows(),
-        out.cols(),
-        rows.len(),
-        columns.len()
-    );
-    let per_column = |operand: Option<&'a [f32]>| {
-        operand.map(|operand| {
-            assert!(operand.len() == n, "{} elements for {n} columns", operand.len());
-            operand[columns.start..].as_ptr()
-        })
-    };
-    let matrix = |residual: Matrix<'a, f32>| {
-        assert!(
-            residual.rows() == m && residual.cols() == n,
-            "the residual is {} x {}, the product {m} x {n}",
-            residual.rows(),
-            residual.cols()
-        );
-        (residual.as_ptr().wrapping_add(rows.start * residual.stride() + columns.start), residual.stride())
-    };
+    part.check_output(out.rows(), out.cols());
+    let per_column = |operand: Option<&'a [f32]>| operand.map(|operand| part.per_column(operand));
     let own = (out.as_mut_ptr().cast_const(), out.stride());
     let residual = epilogue.residual.map(|residual| match residual {
-        Residual::Before(residual) => (matrix(residual), false),
-        Residual::After(residual) => (matrix(residual), true),
+        Residual::Before(residual) => (part.matrix(residual), false),
+        Residual::After(residual) => (part.matrix(residual), true),
         Residual::OutputBefore => (own, false),
         Residual::OutputAfter => (own, true),
     });
@@ -173,10 +106,7 @@ pub(in crate::kernels) fn finish<'a>(epilogue: &Epilogue<'a>, part: &Part, out: 
         Some(((pointer, stride), after)) => ((Some(pointer), stride), after),
         None => ((None, 0), false),
     };
-    let row_scale = epilogue.row_scale.map(|scale| {
-        assert!(scale.len() == m, "{} factors for {m} rows", scale.len());
-        scale[rows.start..].as_ptr()
-    });
+    let row_scale = epilogue.row_scale.map(|scale| part.per_row(scale));
     let column_scale = per_column(epilogue.column_scale);
     let bias = per_column(epilogue.bias);
     let scaled = row_scale.is_some() || column_scale.is_some();
@@ -192,6 +122,9 @@ pub(in crate::kernels) fn finish<'a>(epilogue: &Epilogue<'a>, part: &Part, out: 
         start: if scaled { None } else { bias.map(<*const f32>::cast) },
         direct,
         integer: false,
+        zero_point: 0,
+        column_sums: None,
+        byte_residual: None,
         column_scale,
         row_scale,
         shift: if scaled { bias } else { None },

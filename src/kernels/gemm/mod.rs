@@ -9,15 +9,24 @@ mod driver;
 mod epilogue;
 mod finish;
 mod float;
+mod integer;
 mod pack;
+mod pack_bytes;
+mod part;
 mod product;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_integer;
 mod tile;
 
 pub(in crate::kernels) use driver::RowPointers;
 pub use epilogue::{Activation, Epilogue, Residual};
 pub(in crate::kernels) use finish::{Finish, FinishTile};
-pub(in crate::kernels) use float::{Part, Strided, finish, product};
+pub(in crate::kernels) use float::{finish, product};
 pub use float::{gemm, gemm_region};
+pub use integer::{ByteEpilogue, ByteOutput, QuantizedResidual, Requantize, gemm_bytes, gemm_bytes_region};
+pub(in crate::kernels) use integer::{finish_bytes, product_bytes};
 pub use pack::{Layout, PackedB, PackedView};
+pub use pack_bytes::{ByteWeights, PackedBytes};
+pub(in crate::kernels) use part::{Part, Strided};

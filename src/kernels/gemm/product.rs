@@ -13,6 +13,8 @@ pub(super) trait Element {
 pub(super) trait Product<S: Simd> {
     /// Vectors of a panel of B.
     const PANEL: usize;
+    /// Sums are integers.
+    const INTEGER: bool;
     /// Registers that the sums of `LANES` columns take, and as many words of B.
     const REGISTERS: usize;
     /// The sums of `LANES` columns.
@@ -49,6 +51,7 @@ impl Element for Float {
 
 impl<S: Simd> Product<S> for Float {
     const PANEL: usize = 2;
+    const INTEGER: bool = false;
     const REGISTERS: usize = 1;
     type Acc = S::F32;
     type A = S::F32;
@@ -79,5 +82,48 @@ impl<S: Simd> Product<S> for Float {
     #[inline(always)]
     fn words(s: S, acc: S::F32) -> S::I32 {
         s.to_bits(acc)
+    }
+}
+
+/// Unsigned bytes times signed bytes, exactly.
+pub(super) struct Bytes;
+
+impl Element for Bytes {
+    type On<S: Simd> = Bytes;
+}
+
+impl<S: Simd> Product<S> for Bytes {
+    const PANEL: usize = 2 / S::DOT_REGISTERS;
+    const INTEGER: bool = true;
+    const REGISTERS: usize = S::DOT_REGISTERS;
+    type Acc = S::Dot;
+    type A = S::DotA;
+    type B = S::DotB;
+
+    #[inline(always)]
+    fn start(s: S, words: S::I32) -> S::Dot {
+        s.dot_start(words)
+    }
+
+    #[inline(always)]
+    unsafe fn a(s: S, p: *const u8) -> S::DotA {
+        // SAFETY: as the caller promises.
+        unsafe { s.dot_a(p) }
+    }
+
+    #[inline(always)]
+    unsafe fn b(s: S, p: *const u8) -> S::DotB {
+        // SAFETY: as the caller promises.
+        unsafe { s.dot_b(p.cast()) }
+    }
+
+    #[inline(always)]
+    fn mac(s: S, acc: S::Dot, a: S::DotA, b: S::DotB) -> S::Dot {
+        s.dot(acc, a, b)
+    }
+
+    #[inline(always)]
+    fn words(s: S, acc: S::Dot) -> S::I32 {
+        s.dot_sum(acc)
     }
 }

@@ -146,15 +146,18 @@ unsafe fn tile<S: Simd, P: Product<S>, const MR: usize, const NV: usize>(
         let mut b = shared.b.add(vector / P::PANEL * shared.panel_bytes + vector % P::PANEL * S::LANES * 4);
 
         let mut start = [P::start(s, s.splat_i32(0)); NV];
-        if let Some(words) = shared.finish.start {
+        let finish = shared.finish;
+        if finish.start.is_some() || P::INTEGER && finish.column_sums.is_some() {
             for (j, start) in start.iter_mut().enumerate() {
-                let at = column + j * S::LANES;
-                let left = end.saturating_sub(at);
-                let words = if left >= S::LANES {
-                    s.load_i32(words.add(at))
-                } else {
-                    s.load_i32_part(words.add(at.min(end)), left)
-                };
+                let at = (column + j * S::LANES).min(end);
+                let n = S::LANES.min(end - at);
+                let mut words = finish.start.map_or(s.splat_i32(0), |start| load_upto(s, start.add(at), n));
+                if P::INTEGER {
+                    if let Some(sums) = finish.column_sums {
+                        let zero = s.splat_i32(finish.zero_point);
+                        words = s.sub_i32(words, s.mul_i32(zero, load_upto(s, sums.add(at), n)));
+                    }
+                }
                 *start = P::start(s, words);
             }
         }
@@ -183,9 +186,7 @@ unsafe fn tile<S: Simd, P: Product<S>, const MR: usize, const NV: usize>(
             if shared.tail > 0 {
                 let mut last = [[0u8; 4]; MR];
                 for (last, a) in last.iter_mut().zip(&a) {
-                    for (t, byte) in last.iter_mut().enumerate().take(shared.tail) {
-                        *byte = *a.add(word * 4 + t);
-                    }
+                    *last = last_word(*a, word, shared.tail);
                 }
                 let last = last.each_ref().map(|word| word.as_ptr());
                 step::<S, P, MR, NV>(s, &mut acc, &last, 0, b, shared.panel_bytes);
@@ -193,8 +194,7 @@ unsafe fn tile<S: Simd, P: Product<S>, const MR: usize, const NV: usize>(
             }
         }
 
-        let finish = shared.finish;
-        if let Some(direct) = &finish.direct {
+        if let Some(direct) = finish.direct.as_ref().filter(|_| !P::INTEGER) {
             if column + NV * S::LANES <= end {
                 let out = finish.out.cast::<f32>().add(row * finish.stride + column);
                 if let Some(residual) = direct.residual {
@@ -238,6 +238,37 @@ unsafe fn tile<S: Simd, P: Product<S>, const MR: usize, const NV: usize>(
             rows: row..row + MR,
             columns: column..end.min(column + NV * S::LANES),
         });
+    }
+}
+
+/// Loads `n <= LANES` words.
+///
+/// # Safety
+/// They are readable.
+#[inline(always)]
+unsafe fn load_upto<S: Simd>(s: S, p: *const i32, n: usize) -> S::I32 {
+    // SAFETY: as the caller promises.
+    unsafe { if n == S::LANES { s.load_i32(p) } else { s.load_i32_part(p, n) } }
+}
+
+/// The `tail < 4` bytes behind `words` words of a row, and zeros. No byte behind them is read.
+///
+/// # Safety
+/// The row holds them.
+#[inline(always)]
+unsafe fn last_word(row: *const u8, words: usize, tail: usize) -> [u8; 4] {
+    // SAFETY: as the caller promises; the four bytes that end with the row's last lie in it if it has a whole word.
+    unsafe {
+        if words > 0 {
+            let end = row.add(words * 4 + tail - 4).cast::<u32>().read_unaligned();
+            // The last bytes of a word are its high ones.
+            return (u32::from_le(end) >> (32 - 8 * tail)).to_le_bytes();
+        }
+        let mut word = [0; 4];
+        for (t, byte) in word.iter_mut().enumerate().take(tail) {
+            *byte = *row.add(t);
+        }
+        word
     }
 }
 

@@ -64,6 +64,7 @@ impl Simd for Avx2 {
 
     const LANES: usize = 8;
     const REGISTERS: usize = 16;
+    const DOT_REGISTERS: usize = 2;
 
     #[inline(always)]
     fn call<B: Body>(self, body: B) -> B::Output {

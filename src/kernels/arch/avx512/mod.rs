@@ -68,6 +68,7 @@ impl Simd for Avx512 {
 
     const LANES: usize = 16;
     const REGISTERS: usize = 32;
+    const DOT_REGISTERS: usize = 1;
 
     #[inline(always)]
     fn call<B: Body>(self, body: B) -> B::Output {

@@ -61,6 +61,7 @@ impl Simd for Portable {
     const LANES: usize = 4;
     // Of sixteen, as a multiply-add is two instructions with a product between them.
     const REGISTERS: usize = 12;
+    const DOT_REGISTERS: usize = 1;
 
     fn call<B: Body>(self, body: B) -> B::Output {
         #[inline(never)]

@@ -1,0 +1,265 @@
+//! Products of unsigned bytes and packed signed bytes: exact sums, then real numbers, then bytes again where wanted.
+
+use super::super::arch::Isa;
+use super::super::view::{Matrix, MatrixMut};
+use super::driver::RowPointers;
+use super::epilogue::{Activation, Residual};
+use super::finish::{ByteResidual, Finish, Store};
+use super::pack_bytes::{PackedBytes, panel_width};
+use super::part::{Operand, Part, Strided, drive};
+use super::product::Bytes;
+use std::marker::PhantomData;
+use std::ops::Range;
+
+/// What is done to an integer sum, in this order:
+///
+/// `i = sum(a * b) - zero_point * sum(b) + bias[c]`, exactly; then `v = i * column_scale[c] * row_scale[r] + shift[c]`,
+/// the residuals and the activation as in [`Epilogue`](super::Epilogue), in f32; then what [`ByteOutput`] stores.
+/// Only an i32 output takes `i` itself. The default does nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ByteEpilogue<'a> {
+    /// The zero point of A.
+    pub zero_point: i32,
+    /// One integer a column.
+    pub bias: Option<&'a [i32]>,
+    /// One factor a column.
+    pub column_scale: Option<&'a [f32]>,
+    /// One factor a row.
+    pub row_scale: Option<&'a [f32]>,
+    /// One real summand a column.
+    pub shift: Option<&'a [f32]>,
+    /// One real summand an element; the output's own content only of an f32 output.
+    pub residual: Option<Residual<'a>>,
+    /// One quantized summand an element, added before the activation.
+    pub byte_residual: Option<QuantizedResidual<'a>>,
+    /// Applied last, or just before the residual.
+    pub activation: Activation,
+}
+
+/// Summands `(q - zero_point) * scale`.
+#[derive(Debug, Clone, Copy)]
+pub struct QuantizedResidual<'a> {
+    /// The bytes; signed ones are taken as unsigned, 128 up.
+    pub data: Matrix<'a, u8>,
+    /// The scale.
+    pub scale: f32,
+    /// The zero point.
+    pub zero_point: i32,
+}
+
+/// Where the results go, and as what.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ByteOutput<'a> {
+    /// The exact integers, before all scales.
+    I32(MatrixMut<'a, i32>),
+    /// Real numbers.
+    F32(MatrixMut<'a, f32>),
+    /// `saturate(round(v * factor) + zero_point)`, ties to even.
+    U8(MatrixMut<'a, u8>, Requantize),
+    /// The same in signed bytes.
+    I8(MatrixMut<'a, i8>, Requantize),
+}
+
+/// How real numbers become bytes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Requantize {
+    /// One over the output's scale; 1 where the scales before already hold it.
+    pub factor: f32,
+    /// The output's zero point.
+    pub zero_point: i32,
+}
+
+impl ByteOutput<'_> {
+    /// Number of rows.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        match self {
+            ByteOutput::I32(out) => out.rows(),
+            ByteOutput::F32(out) => out.rows(),
+            ByteOutput::U8(out, _) => out.rows(),
+            ByteOutput::I8(out, _) => out.rows(),
+        }
+    }
+
+    /// Elements of a row.
+    #[must_use]
+    pub fn cols(&self) -> usize {
+        match self {
+            ByteOutput::I32(out) => out.cols(),
+            ByteOutput::F32(out) => out.cols(),
+            ByteOutput::U8(out, _) => out.cols(),
+            ByteOutput::I8(out, _) => out.cols(),
+        }
+    }
+
+    /// The same output for a shorter time, its columns of `range` alone.
+    pub(in crate::kernels) fn columns(&mut self, range: Range<usize>) -> ByteOutput<'_> {
+        match self {
+            ByteOutput::I32(out) => ByteOutput::I32(out.reborrow().columns(range)),
+            ByteOutput::F32(out) => ByteOutput::F32(out.reborrow().columns(range)),
+            ByteOutput::U8(out, to) => ByteOutput::U8(out.reborrow().columns(range), *to),
+            ByteOutput::I8(out, to) => ByteOutput::I8(out.reborrow().columns(range), *to),
+        }
+    }
+
+    /// Pointer, stride and what is stored.
+    fn parts(&mut self) -> (*mut u8, usize, Store) {
+        match self {
+            ByteOutput::I32(out) => (out.as_mut_ptr().cast(), out.stride(), Store::I32),
+            ByteOutput::F32(out) => (out.as_mut_ptr().cast(), out.stride(), Store::F32),
+            ByteOutput::U8(out, Requantize { factor, zero_point }) => {
+                (out.as_mut_ptr(), out.stride(), Store::U8 { factor: *factor, zero_point: *zero_point })
+            }
+            ByteOutput::I8(out, Requantize { factor, zero_point }) => {
+                (out.as_mut_ptr().cast(), out.stride(), Store::I8 { factor: *factor, zero_point: *zero_point })
+            }
+        }
+    }
+}
+
+/// `out = epilogue(a x b)`; `a` is `[m, k]`, `b` `[k, n]`, `out` `[m, n]`.
+///
+/// The integer sums are exact (modulo 2^32), the same on every instruction set; so are bytes and real numbers after an
+/// activation that only bounds. For signed A see [`ByteEpilogue::zero_point`]: `a + 128` with a zero point 128 higher.
+///
+/// # Panics
+/// If the sizes do not fit together, `b` was packed for another instruction set, or a residual is the output's content
+/// where that is not f32.
+#[track_caller]
+pub fn gemm_bytes(isa: Isa, a: Matrix<'_, u8>, b: &PackedBytes, out: ByteOutput<'_>, epilogue: &ByteEpilogue<'_>) {
+    gemm_bytes_region(isa, a, b, 0..a.rows(), 0..b.n, out, epilogue);
+}
+
+/// The part of [`gemm_bytes`] that lies in `rows` of `a` and `columns` of `b`; see
+/// [`gemm_region`](super::gemm_region).
+///
+/// # Panics
+/// As [`gemm_bytes`], or if `columns` does not start with a panel of `b`.
+#[track_caller]
+pub fn gemm_bytes_region(
+    isa: Isa,
+    a: Matrix<'_, u8>,
+    b: &PackedBytes,
+    rows: Range<usize>,
+    columns: Range<usize>,
+    mut out: ByteOutput<'_>,
+    epilogue: &ByteEpilogue<'_>,
+) {
+    assert!(a.cols() == b.k(), "A has {} columns, B {} rows", a.cols(), b.k());
+    assert!(rows.start <= rows.end && rows.end <= a.rows(), "rows {rows:?} of {}", a.rows());
+    let part = Part { whole: (a.rows(), b.n), rows, columns, first_column: 0 };
+    let strided = Strided { data: a.as_ptr(), stride_bytes: a.stride() };
+    // SAFETY: the rows of A are in its slice, and each of them is k bytes long.
+    unsafe { product_bytes(isa, strided, b, &part, &mut out, epilogue) }
+}
+
+/// A product of rows from anywhere.
+///
+/// # Safety
+/// The pointers that `a` yields for the part's rows are good for a segment of B each, and `a` has as many of them.
+#[track_caller]
+pub(in crate::kernels) unsafe fn product_bytes<R: RowPointers>(
+    isa: Isa,
+    a: R,
+    b: &PackedBytes,
+    part: &Part,
+    out: &mut ByteOutput<'_>,
+    epilogue: &ByteEpilogue<'_>,
+) {
+    assert!(b.panel == panel_width(isa), "B is packed in panels of {}, not for {}", b.panel, isa.name());
+    assert!(a.segments() == b.segments, "A has {} segments, B {}", a.segments(), b.segments);
+    let mut finish = finish_bytes(epilogue, part, out);
+    if epilogue.zero_point != 0 {
+        // The sums of a group are its own, not the whole output's.
+        finish.column_sums = Some(b.sums.as_ptr().wrapping_add(part.columns.start - part.first_column));
+    }
+    let operand = Operand {
+        data: b.data.as_slice().as_ptr(),
+        n: b.n,
+        panel: b.panel,
+        panel_bytes: b.panel_bytes(),
+        words: b.segment / 4,
+        tail: b.segment % 4,
+    };
+    // SAFETY: as the caller promises.
+    unsafe {
+        if b.summands == 1 {
+            drive::<Bytes, R>(isa, &a, operand, part, &finish);
+        } else {
+            drive::<Bytes, Repeated<R>>(isa, &Repeated { rows: a, times: b.summands }, operand, part, &finish);
+        }
+    }
+}
+
+/// The epilogue in the coordinates of a part of the output, its operands checked.
+///
+/// # Panics
+/// If an operand's size is not the output's, or a residual is the output's content where that is not f32.
+#[track_caller]
+pub(in crate::kernels) fn finish_bytes<'a>(
+    epilogue: &ByteEpilogue<'a>,
+    part: &Part,
+    out: &mut ByteOutput<'_>,
+) -> Finish<'a> {
+    part.check_output(out.rows(), out.cols());
+    let (pointer, stride, store) = out.parts();
+    let own = || {
+        assert!(store == Store::F32, "only an f32 output can be its own residual");
+        (pointer.cast_const().cast::<f32>(), stride)
+    };
+    let (residual, residual_after) = match epilogue.residual {
+        None => (None, false),
+        Some(Residual::Before(residual)) => (Some(part.matrix(residual)), false),
+        Some(Residual::After(residual)) => (Some(part.matrix(residual)), true),
+        Some(Residual::OutputBefore) => (Some(own()), false),
+        Some(Residual::OutputAfter) => (Some(own()), true),
+    };
+    let byte_residual = epilogue.byte_residual.map(|residual| {
+        let (data, stride) = part.matrix(residual.data);
+        ByteResidual { data, stride, scale: residual.scale, zero_point: residual.zero_point }
+    });
+    Finish {
+        start: epilogue.bias.map(|bias| part.per_column(bias)),
+        direct: None,
+        integer: true,
+        zero_point: epilogue.zero_point,
+        column_sums: None,
+        column_scale: epilogue.column_scale.map(|scale| part.per_column(scale)),
+        row_scale: epilogue.row_scale.map(|scale| part.per_row(scale)),
+        shift: epilogue.shift.map(|shift| part.per_column(shift)),
+        residual: residual.map(|(pointer, _)| pointer),
+        residual_stride: residual.map_or(0, |(_, stride)| stride),
+        residual_after,
+        byte_residual,
+        activation: epilogue.activation,
+        store,
+        out: pointer,
+        stride,
+        lifetime: PhantomData,
+    }
+}
+
+/// Rows whose segments are gone through several times, for a B that is a sum.
+struct Repeated<R> {
+    rows: R,
+    times: usize,
+}
+
+impl<R: RowPointers> RowPointers for Repeated<R> {
+    fn segments(&self) -> usize {
+        self.rows.segments() * self.times
+    }
+
+    fn copy_bytes(&self) -> usize {
+        self.rows.copy_bytes()
+    }
+
+    fn fill(&self, first: usize, count: usize, pointers: &mut [*const u8], copies: &mut [u8]) {
+        let once = self.rows.segments() * count;
+        self.rows.fill(first, count, &mut pointers[..once], copies);
+        for time in 1..self.times {
+            pointers.copy_within(..once, time * once);
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! A matrix of bytes packed once at load for the integer product, with the sums of its columns.
+
+use super::super::arch::Isa;
+use crate::tensor::Buffer;
+
+/// Bytes of a weight as a model stores them.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub enum ByteWeights<'a> {
+    /// Signed.
+    I8(&'a [i8]),
+    /// Unsigned.
+    U8(&'a [u8]),
+}
+
+impl ByteWeights<'_> {
+    /// Number of elements.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match self {
+            ByteWeights::I8(bytes) => bytes.len(),
+            ByteWeights::U8(bytes) => bytes.len(),
+        }
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    #[inline]
+    pub(in crate::kernels) fn get(&self, at: usize) -> i32 {
+        match self {
+            ByteWeights::I8(bytes) => bytes[at].into(),
+            ByteWeights::U8(bytes) => bytes[at].into(),
+        }
+    }
+}
+
+/// A packed B of `[k, n]`: bytes less their zero point, which is taken off here and once for all.
+///
+/// Where a difference does not fit in a signed byte (unsigned weights whose zero point is far from 128), B is kept as a
+/// sum of two or three matrices that do fit, one below the other, and costs as many products.
+#[derive(Debug, Clone)]
+pub struct PackedBytes {
+    pub(super) data: Buffer,
+    pub(super) sums: Vec<i32>,
+    pub(super) n: usize,
+    pub(super) panel: usize,
+    /// Segments of K, and elements of each; all segments follow each other `summands` times.
+    pub(super) segments: usize,
+    pub(super) segment: usize,
+    pub(super) summands: usize,
+}
+
+impl PackedBytes {
+    /// Packs `b` of `[k, n]` in row-major order, less `zero_points` (one, one a column, or none).
+    ///
+    /// # Panics
+    /// If `b` is shorter than `k * n`, or there is another number of zero points.
+    #[must_use]
+    #[track_caller]
+    pub fn pack(isa: Isa, b: ByteWeights<'_>, k: usize, n: usize, zero_points: &[i32]) -> Self {
+        assert!(k.checked_mul(n) == Some(b.len()), "B of {k} x {n} in {} elements", b.len());
+        Self::from_elements(isa, [1, k], n, zero_points, |_, row, column| b.get(row * n + column))
+    }
+
+    /// Packs the transposed `b` of `[n, k]`, less `zero_points` (one, one a column of the product, or none).
+    ///
+    /// # Panics
+    /// As [`PackedBytes::pack`].
+    #[must_use]
+    #[track_caller]
+    pub fn pack_transposed(isa: Isa, b: ByteWeights<'_>, k: usize, n: usize, zero_points: &[i32]) -> Self {
+        assert!(k.checked_mul(n) == Some(b.len()), "B of {n} x {k} in {} elements", b.len());
+        Self::from_elements(isa, [1, k], n, zero_points, |_, row, column| b.get(column * k + row))
+    }
+
+    /// Packs a B whose K consists of `segments` of `segment` elements; `element(segment, row, column)` yields it.
+    #[track_caller]
+    pub(in crate::kernels) fn from_elements(
+        isa: Isa,
+        [segments, segment]: [usize; 2],
+        n: usize,
+        zero_points: &[i32],
+        element: impl Fn(usize, usize, usize) -> i32,
+    ) -> Self {
+        assert!([0, 1, n].contains(&zero_points.len()), "{} zero points for {n} columns", zero_points.len());
+        let zero_point = |column: usize| match zero_points {
+            [] => 0,
+            [one] => *one,
+            many => many[column],
+        };
+        let value = |s: usize, row: usize, column: usize| element(s, row, column) - zero_point(column);
+        let (mut low, mut high) = (0, 0);
+        let mut sums = vec![0i32; n];
+        for (column, sum) in sums.iter_mut().enumerate() {
+            for (s, row) in (0..segments).flat_map(|s| (0..segment).map(move |row| (s, row))) {
+                let value = value(s, row, column);
+                (low, high) = (value.min(low), value.max(high));
+                *sum = sum.wrapping_add(value);
+            }
+        }
+        let summands = match (low, high) {
+            (-128.., ..=127) => 1,
+            (-254.., ..=254) => 2,
+            _ => 3,
+        };
+        let panel = panel_width(isa);
+        let words = segment.div_ceil(4);
+        let panel_bytes = summands * segments * words * panel * 4;
+        let mut data = Buffer::zeroed(n.div_ceil(panel) * panel_bytes);
+        let bytes: &mut [i8] = data.as_mut_slice().map(bytemuck::cast_slice_mut).unwrap_or_default();
+        for column in 0..n {
+            let start = column / panel * panel_bytes + column % panel * 4;
+            for (s, row) in (0..segments).flat_map(|s| (0..segment).map(move |row| (s, row))) {
+                let mut rest = value(s, row, column);
+                for summand in 0..summands {
+                    let share = rest / (summands - summand) as i32;
+                    rest -= share;
+                    let word = (summand * segments + s) * words + row / 4;
+                    bytes[start + word * panel * 4 + row % 4] = share as i8;
+                }
+            }
+        }
+        PackedBytes { data, sums, n, panel, segments, segment, summands }
+    }
+
+    /// Rows.
+    #[must_use]
+    pub fn k(&self) -> usize {
+        self.segments * self.segment
+    }
+
+    /// Columns.
+    #[must_use]
+    pub fn n(&self) -> usize {
+        self.n
+    }
+
+    /// Columns of a panel; ranges of columns start at multiples of it.
+    #[must_use]
+    pub fn panel(&self) -> usize {
+        self.panel
+    }
+
+    /// The sum of each column, zero points taken off.
+    #[must_use]
+    pub fn column_sums(&self) -> &[i32] {
+        &self.sums
+    }
+
+    /// Bytes that it holds.
+    #[must_use]
+    pub fn len_bytes(&self) -> usize {
+        self.data.as_slice().len() + self.sums.len() * 4
+    }
+
+    pub(super) fn panel_bytes(&self) -> usize {
+        self.summands * self.segments * self.segment.div_ceil(4) * self.panel * 4
+    }
+}
+
+/// Columns of a panel: as many vectors as the instruction set's tile is wide.
+pub(super) fn panel_width(isa: Isa) -> usize {
+    match isa {
+        // Its sums and B take two registers a vector.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2(_) => isa.lanes(),
+        _ => 2 * isa.lanes(),
+    }
+}

@@ -1,0 +1,117 @@
+//! The parts that a product is divided into, and the checks that all products share.
+
+use super::super::arch::Isa;
+use super::super::view::Matrix;
+use super::driver::{Drive, RowPointers};
+use super::finish::Finish;
+use super::product::Element;
+use super::tile::Shared;
+use std::marker::PhantomData;
+use std::ops::Range;
+
+/// Rows that lie a stride apart.
+pub(in crate::kernels) struct Strided {
+    pub(in crate::kernels) data: *const u8,
+    pub(in crate::kernels) stride_bytes: usize,
+}
+
+impl RowPointers for Strided {
+    fn segments(&self) -> usize {
+        1
+    }
+
+    #[inline(always)]
+    fn fill(&self, first: usize, count: usize, pointers: &mut [*const u8], _: &mut [u8]) {
+        for (row, pointer) in (first..).zip(&mut pointers[..count]) {
+            *pointer = self.data.wrapping_add(row * self.stride_bytes);
+        }
+    }
+}
+
+/// Which part of an output is computed.
+pub(in crate::kernels) struct Part {
+    /// Rows and columns of the whole output, which the epilogue's operands have.
+    pub(in crate::kernels) whole: (usize, usize),
+    /// The rows of the part.
+    pub(in crate::kernels) rows: Range<usize>,
+    /// The columns of the part.
+    pub(in crate::kernels) columns: Range<usize>,
+    /// The column of the output that is B's first.
+    pub(in crate::kernels) first_column: usize,
+}
+
+impl Part {
+    /// # Panics
+    /// If the output's size is not the part's.
+    #[track_caller]
+    pub(super) fn check_output(&self, rows: usize, cols: usize) {
+        assert!(
+            rows == self.rows.len() && cols == self.columns.len(),
+            "the output is {rows} x {cols}, the product {} x {}",
+            self.rows.len(),
+            self.columns.len()
+        );
+    }
+
+    /// The part's share of an operand with an element a column.
+    #[track_caller]
+    pub(super) fn per_column<T>(&self, operand: &[T]) -> *const T {
+        assert!(operand.len() == self.whole.1, "{} elements for {} columns", operand.len(), self.whole.1);
+        operand[self.columns.start..].as_ptr()
+    }
+
+    /// The part's share of an operand with an element a row.
+    #[track_caller]
+    pub(super) fn per_row<T>(&self, operand: &[T]) -> *const T {
+        assert!(operand.len() == self.whole.0, "{} elements for {} rows", operand.len(), self.whole.0);
+        operand[self.rows.start..].as_ptr()
+    }
+
+    /// The part's share of an operand of the output's size, and its stride.
+    #[track_caller]
+    pub(super) fn matrix<T>(&self, operand: Matrix<'_, T>) -> (*const T, usize) {
+        let (m, n) = self.whole;
+        let (rows, cols) = (operand.rows(), operand.cols());
+        assert!(rows == m && cols == n, "the residual is {rows} x {cols}, the product {m} x {n}");
+        let first = self.rows.start * operand.stride() + self.columns.start;
+        (operand.as_ptr().wrapping_add(first), operand.stride())
+    }
+}
+
+/// A packed B of any element type.
+pub(super) struct Operand {
+    pub(super) data: *const u8,
+    /// Columns, and columns of a panel.
+    pub(super) n: usize,
+    pub(super) panel: usize,
+    pub(super) panel_bytes: usize,
+    /// Whole words of a segment of K, and bytes after them.
+    pub(super) words: usize,
+    pub(super) tail: usize,
+}
+
+/// Runs the product of a part.
+///
+/// # Safety
+/// The pointers that `a` yields for the part's rows are good for a segment each; B has as many segments as `a`; the
+/// epilogue's pointers are good for the part.
+#[track_caller]
+pub(super) unsafe fn drive<E: Element, R: RowPointers>(isa: Isa, a: &R, b: Operand, part: &Part, finish: &Finish<'_>) {
+    let Part { rows, columns, first_column, .. } = part;
+    let in_b = columns.start - first_column..columns.end - first_column;
+    assert!(in_b.start <= in_b.end && in_b.end <= b.n, "columns {in_b:?} of {}", b.n);
+    assert!(in_b.start.is_multiple_of(b.panel), "column {} starts no panel of {}", in_b.start, b.panel);
+    if rows.is_empty() || columns.is_empty() {
+        return;
+    }
+    let shared = Shared {
+        segments: a.segments(),
+        words: b.words,
+        tail: b.tail,
+        b: b.data.wrapping_add(in_b.start / b.panel * b.panel_bytes),
+        panel_bytes: b.panel_bytes,
+        finish,
+    };
+    let (range, columns) = (rows.clone(), columns.len());
+    isa.dispatch(Drive { shared: &shared, rows: a, range, columns, element: PhantomData::<E> });
+}
