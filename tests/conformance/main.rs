@@ -15,17 +15,17 @@ mod suite;
 use ledger::{Ledger, Outcome};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+
+/// What the last panic said, and where.
+static PANIC: Mutex<String> = Mutex::new(String::new());
 
 /// One case by one route.
 fn run(case: &suite::Case, route: &routes::Route) -> Outcome {
-    match catch_unwind(AssertUnwindSafe(|| attempt(case, route))) {
-        Ok(outcome) => outcome,
-        Err(panic) => {
-            let text = panic.downcast_ref::<String>().cloned();
-            let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
-            Outcome::Fail(format!("panic: {}", text.unwrap_or_default()))
-        }
-    }
+    catch_unwind(AssertUnwindSafe(|| attempt(case, route))).unwrap_or_else(|_| {
+        let said = PANIC.lock().map(|said| said.clone()).unwrap_or_default();
+        Outcome::Fail(said.replace('\n', " "))
+    })
 }
 
 fn attempt(case: &suite::Case, route: &routes::Route) -> Outcome {
@@ -58,7 +58,11 @@ fn node_cases() {
     let mut found = Ledger::default();
     let mut counts: BTreeMap<(usize, &str, &str), [usize; 3]> = BTreeMap::new();
     let mut faults = Vec::new();
-    std::panic::set_hook(Box::new(|_| {}));
+    std::panic::set_hook(Box::new(|panic| {
+        if let Ok(mut said) = PANIC.lock() {
+            *said = panic.to_string();
+        }
+    }));
     for case in suite.cases() {
         let named = words.is_empty() || words.iter().any(|w| case.name.contains(w));
         if !named || !(tier.is_empty() || tier == case.tier) {
