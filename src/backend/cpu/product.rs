@@ -81,17 +81,17 @@ struct Geometry {
 
 /// numpy's rule: vectors become matrices, leading axes broadcast.
 fn geometry(a: &Shape, b: &Shape, out: &Shape) -> Option<Geometry> {
-    let (m, k) = match a.len() {
+    let (m, k) = match a.rank() {
         0 => return None,
         1 => (1, a[0]),
         r => (a[r - 2], a[r - 1]),
     };
-    let n = match b.len() {
+    let n = match b.rank() {
         0 => return None,
         1 => 1,
         r => b[r - 1],
     };
-    let lead = |s: &Shape| Shape::from(&s[..s.len().saturating_sub(2)]);
+    let lead = |s: &Shape| Shape::from(&s[..s.rank().saturating_sub(2)]);
     let (la, lb) = (lead(a), lead(b));
     let batch = broadcast_shapes(&[&la, &lb]).ok()?;
     if out.len() != batch.len() * m * n {
