@@ -1,7 +1,8 @@
 //! Subgraphs: which outer values they use, and how those become inputs.
 
+use super::Context;
 use super::graph::{Builder, Frame};
-use crate::error::{At, Result, ensure};
+use crate::error::{At, ErrorKind, Result, ensure};
 use crate::graph::{Graph, ValueId};
 use crate::onnx::proto::{GraphProto, NodeProto};
 use crate::tensor::{DType, Fact, Tensor};
@@ -37,6 +38,21 @@ impl Outer<'_, '_, '_> {
             ("Loop", 1) => Some(Fact::concrete(DType::Bool, &[])),
             ("Loop" | "Scan", _) => Some(Fact::unranked(self.inputs.get(index)?.as_ref()?.dtype)),
             _ => None,
+        }
+    }
+}
+
+impl<'c, 'm> Outer<'_, 'c, 'm> {
+    /// A body. One that cannot run on the shapes around it may be a branch that is never taken, so it is built again
+    /// without them, and judged when it runs.
+    fn build(&self, context: &'c Context<'m>, proto: &'m GraphProto) -> Result<Graph> {
+        let nodes = context.nodes.get();
+        match Builder::body(context, proto, self, true) {
+            Err(error) if error.kind() == ErrorKind::Shape && self.op_type == "If" && self.frame.depth == 0 => {
+                context.nodes.set(nodes);
+                Builder::body(context, proto, self, false).map_err(|_| error)
+            }
+            result => result,
         }
     }
 }
@@ -80,7 +96,7 @@ impl<'c, 'm> Builder<'c, 'm> {
         }
         let mut bodies = Vec::with_capacity(protos.len());
         for (attribute, proto) in protos {
-            let body = Builder::body(self.context, proto, &outer).at(|| format!("attribute {attribute:?}"))?;
+            let body = outer.build(self.context, proto).at(|| format!("attribute {attribute:?}"))?;
             ensure!(
                 bodies.iter().all(|(other, _)| other != attribute),
                 InvalidModel,

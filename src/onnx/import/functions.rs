@@ -13,7 +13,7 @@ use std::rc::Rc;
 pub(super) type Arguments = BTreeMap<String, AttributeProto>;
 
 /// How values are named in the graph. The names of a function are prefixed; what it yields is named by the call.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub(super) struct Scope<'m> {
     prefix: String,
     renamed: HashMap<&'m str, String>,

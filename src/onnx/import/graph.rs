@@ -22,7 +22,6 @@ pub(super) struct Builder<'c, 'm> {
 }
 
 /// The names that nodes see: those of a graph, or of a function that is being inlined into one.
-#[derive(Clone)]
 pub(super) struct Frame<'c, 'm> {
     pub(super) opsets: &'c Opsets,
     /// `None` for an input of a function that its call left out.
@@ -103,17 +102,24 @@ impl<'c, 'm> Builder<'c, 'm> {
     }
 
     /// A body of a node in `outer`: its formal inputs, then the captures of the node as further inputs. A captured
-    /// constant is shared instead.
-    pub(super) fn body(context: &'c Context<'m>, proto: &'m GraphProto, outer: &Outer<'_, 'c, 'm>) -> Result<Graph> {
+    /// constant is shared instead. The shapes of captures are taken over where `shaped`.
+    pub(super) fn body(
+        context: &'c Context<'m>,
+        proto: &'m GraphProto,
+        outer: &Outer<'_, 'c, 'm>,
+        shaped: bool,
+    ) -> Result<Graph> {
         let depth = outer.frame.depth + 1;
         context.check_depth(depth)?;
         let mut builder = Builder::new(context, proto);
         let mut frame = Frame {
+            opsets: outer.frame.opsets,
             values: HashMap::new(),
             taken: HashSet::new(),
+            arguments: outer.frame.arguments.clone(),
             scope: Scope::default(),
             depth,
-            ..outer.frame.clone()
+            calls: outer.frame.calls.clone(),
         };
         for (index, info) in proto.input.iter().enumerate() {
             let place = || format!("input {:?}", info.name);
@@ -125,7 +131,8 @@ impl<'c, 'm> Builder<'c, 'm> {
         }
         let used: HashSet<&str> = super::bodies::free_names(proto).into_iter().collect();
         for capture in &outer.captures {
-            let id = builder.graph.input(capture.name, capture.fact.clone())?;
+            let fact = if shaped { capture.fact.clone() } else { Fact::unranked(capture.fact.dtype) };
+            let id = builder.graph.input(capture.name, fact)?;
             frame.bind(capture.name, Some(id))?;
         }
         for (name, value) in outer.constants.iter().filter(|(name, _)| used.contains(name)) {
