@@ -9,6 +9,9 @@ const TIES: &[&str] = &[];
 /// Cases whose expected values were typed in with four digits: the suite's own tolerance holds.
 const TYPED_IN: &[&str] = &["test_averagepool_2d_ceil_last_window_starts_on_pad"];
 
+/// Cases whose values are drawn by chance: dtype and shape are what counts.
+const BY_CHANCE: &[&str] = &["test_bernoulli", "test_bernoulli_double", "test_bernoulli_seed"];
+
 /// Absolute or relative difference that is allowed; zero where only equality counts.
 fn tolerance(dtype: DType) -> (f64, f64) {
     match dtype {
@@ -34,6 +37,9 @@ fn one(case: &str, computed: &Tensor, expected: &Tensor) -> Result<(), String> {
     let kind = |t: &Tensor| format!("{}{}", t.dtype(), t.shape());
     if computed.dtype() != expected.dtype() || computed.shape() != expected.shape() {
         return Err(format!("{}, not {}", kind(computed), kind(expected)));
+    }
+    if BY_CHANCE.contains(&case) {
+        return Ok(());
     }
     if computed.dtype().is_integer() && !TIES.contains(&case) {
         let (computed, expected) = (computed.to_i64_vec(), expected.to_i64_vec());
