@@ -8,6 +8,10 @@ mod real {
     pub(crate) use std::sync::atomic;
     pub(crate) use std::thread::{Thread, current, park, park_timeout};
 
+    /// Stands between a `SeqCst` store and a `SeqCst` load of another word, whose order is relied on: nothing is needed.
+    #[inline(always)]
+    pub(crate) fn in_one_order() {}
+
     /// A cell whose accesses the model checker can watch; here it is free.
     #[derive(Debug)]
     pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
@@ -37,6 +41,11 @@ mod model {
     pub(crate) use loom::sync::Arc;
     pub(crate) use loom::sync::atomic;
     pub(crate) use loom::thread::{Thread, current, park};
+
+    /// The model takes `SeqCst` accesses for acquire and release; a fence between them says what they mean.
+    pub(crate) fn in_one_order() {
+        loom::sync::atomic::fence(loom::sync::atomic::Ordering::SeqCst);
+    }
 
     /// Time does not pass in a model: a timed park returns at once, which any caller must bear.
     pub(crate) fn park_timeout(_: std::time::Duration) {

@@ -67,7 +67,7 @@ impl<R: BatchRunner> Builder<R> {
         self
     }
 
-    /// Batches that can run at the same time, each on a thread of its own: 1 to 64. Default: one per core.
+    /// Batches that can run at the same time, each on a thread of its own: 1 to 48. Default: one per core.
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = Some(workers);
         self

@@ -135,8 +135,8 @@ impl<Q, S> Entry<Q, S> {
     }
 
     /// Takes a waiting entry for a batch, or to end it; `None` if its ticket was faster.
-    pub(super) fn claim(self: Arc<Self>) -> Option<Claimed<Q, S>> {
-        self.advance(&[WAITING], RUNNING, true).map(|_| Claimed { entry: self })
+    pub(super) fn claim(entry: Arc<Self>) -> Option<Claimed<Q, S>> {
+        entry.advance(&[WAITING], RUNNING, true).map(|_| Claimed { entry })
     }
 
     /// Gives it up, for its ticket: the request or the answer to come is thrown away.
@@ -242,8 +242,8 @@ mod tests {
     #[test]
     fn it_ends_once() {
         let entry = entry();
-        let claimed = entry.clone().claim().unwrap();
-        assert!(entry.clone().claim().is_none() && *claimed.request() == 7);
+        let claimed = Entry::claim(entry.clone()).unwrap();
+        assert!(Entry::claim(entry.clone()).is_none() && *claimed.request() == 7);
         assert!(matches!(claimed.finish(answer(8)), Ok(None)));
         assert_eq!(entry.cancel(), Cancel::TooLate);
         assert_eq!(entry.take().unwrap().result.unwrap(), 8);
@@ -257,14 +257,14 @@ mod tests {
         let entry: Arc<Entry<_, u32>> = Arc::new(Entry::new(payload.clone(), Waiting::at(Time::ZERO)));
         assert_eq!(entry.cancel(), Cancel::Waited);
         assert_eq!(std::sync::Arc::strong_count(&payload), 1);
-        assert!(entry.clone().claim().is_none());
+        assert!(Entry::claim(entry.clone()).is_none());
     }
 
     #[cfg(not(loom))]
     #[test]
     fn a_cancelled_run_is_told_so() {
         let entry = entry();
-        let claimed = entry.clone().claim().unwrap();
+        let claimed = Entry::claim(entry.clone()).unwrap();
         assert_eq!(entry.cancel(), Cancel::Ran);
         assert!(claimed.is_cancelled());
         assert!(matches!(claimed.finish(answer(1)), Err(Abandoned)));
@@ -277,7 +277,7 @@ mod tests {
         let entry = entry();
         assert!(!entry.listen(Wake::Thread(current())));
         assert!(!entry.listen(Wake::Thread(current())));
-        assert!(matches!(entry.clone().claim().unwrap().finish(answer(1)), Ok(Some(_))));
+        assert!(matches!(Entry::claim(entry.clone()).unwrap().finish(answer(1)), Ok(Some(_))));
         assert!(entry.listen(Wake::Thread(current())));
     }
 
@@ -289,7 +289,7 @@ mod tests {
             let finisher = {
                 let entry = entry.clone();
                 loom::thread::spawn(move || {
-                    if let Ok(Some(wake)) = entry.clone().claim().unwrap().finish(answer(1)) {
+                    if let Ok(Some(wake)) = Entry::claim(entry.clone()).unwrap().finish(answer(1)) {
                         wake.wake();
                     }
                 })
@@ -313,7 +313,7 @@ mod tests {
             let finisher = {
                 let entry = entry.clone();
                 loom::thread::spawn(move || {
-                    entry.clone().claim().is_some_and(|claimed| claimed.finish(answer(1)).is_ok())
+                    Entry::claim(entry.clone()).is_some_and(|claimed| claimed.finish(answer(1)).is_ok())
                 })
             };
             entry.listen(Wake::Thread(current()));

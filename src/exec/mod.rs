@@ -34,6 +34,8 @@ mod credit;
 mod entry;
 mod executor;
 mod lane;
+#[cfg(all(test, loom))]
+mod loom_shutdown;
 mod options;
 mod queue;
 mod room;

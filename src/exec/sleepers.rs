@@ -9,19 +9,23 @@
 //! The store "work is visible" before the load "does anyone search", against the store "I do not search" before the load
 //! "is there work": with one order of all four (`SeqCst`) at least one of the two sees the other.
 
-use crate::sync::Thread;
-use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{Thread, in_one_order};
 use std::sync::OnceLock;
 
-/// The most workers that one executor can have: one bit each.
-pub(super) const MAX_WORKERS: usize = 64;
+/// The most workers that one executor can have: one bit each, beside the count of those that search.
+pub(super) const MAX_WORKERS: usize = 48;
 
+const SEARCHING: u64 = 1 << 56;
+const ASLEEP: u64 = (1 << MAX_WORKERS) - 1;
+
+/// Both facts stand in one word, so that a waker moves a worker from "asleep" to "searching" in one step. In two words
+/// there would be a moment in which it is neither, or both, and a wake could be lost.
 #[derive(Debug)]
 pub(super) struct Sleepers {
-    /// One bit per worker that sleeps or is about to.
-    asleep: AtomicU64,
-    /// Workers that search. A waker counts the one it wakes, on its behalf.
-    searching: AtomicU32,
+    /// Low bits: one for each worker that sleeps or is about to. From [`SEARCHING`] up: how many search. A waker counts
+    /// the one it wakes, on its behalf.
+    word: AtomicU64,
     threads: Box<[OnceLock<Thread>]>,
 }
 
@@ -30,8 +34,7 @@ impl Sleepers {
     pub(super) fn new(workers: usize) -> Self {
         debug_assert!(workers <= MAX_WORKERS);
         Sleepers {
-            asleep: AtomicU64::new(0),
-            searching: AtomicU32::new(workers as u32),
+            word: AtomicU64::new(workers as u64 * SEARCHING),
             threads: (0..workers).map(|_| OnceLock::new()).collect(),
         }
     }
@@ -45,7 +48,8 @@ impl Sleepers {
     /// Whether a call of `notify` would wake someone.
     #[inline]
     pub(super) fn needed(&self) -> bool {
-        self.searching.load(Ordering::SeqCst) == 0 && self.asleep.load(Ordering::SeqCst) != 0
+        in_one_order();
+        (1..SEARCHING).contains(&self.word.load(Ordering::SeqCst))
     }
 
     /// There is work: wakes one sleeper, unless somebody searches already.
@@ -56,57 +60,72 @@ impl Sleepers {
         }
     }
 
-    fn wake_one(&self) -> bool {
-        let mut asleep = self.asleep.load(Ordering::SeqCst);
-        while asleep != 0 {
-            let bit = asleep & asleep.wrapping_neg();
-            match self.asleep.compare_exchange_weak(asleep, asleep & !bit, Ordering::SeqCst, Ordering::SeqCst) {
-                Ok(_) => {
-                    self.searching.fetch_add(1, Ordering::SeqCst);
-                    if let Some(thread) = self.threads[bit.trailing_zeros() as usize].get() {
-                        thread.unpark();
-                    }
-                    return true;
-                }
-                Err(now) => asleep = now,
+    fn wake_one(&self) {
+        let mut word = self.word.load(Ordering::SeqCst);
+        while (1..SEARCHING).contains(&word) {
+            let bit = word & word.wrapping_neg();
+            match self.word.compare_exchange_weak(word, word - bit + SEARCHING, Ordering::SeqCst, Ordering::SeqCst) {
+                Ok(_) => return self.unpark(bit),
+                Err(now) => word = now,
             }
         }
-        false
     }
 
     /// Wakes everybody, for shutdown.
     pub(super) fn wake_all(&self) {
-        while self.wake_one() {}
+        let mut word = self.word.load(Ordering::SeqCst);
+        loop {
+            let asleep = word & ASLEEP;
+            let awake = word - asleep + u64::from(asleep.count_ones()) * SEARCHING;
+            match self.word.compare_exchange_weak(word, awake, Ordering::SeqCst, Ordering::SeqCst) {
+                Ok(_) => return self.unpark(asleep),
+                Err(now) => word = now,
+            }
+        }
+    }
+
+    fn unpark(&self, mut workers: u64) {
+        while workers != 0 {
+            if let Some(thread) = self.threads[workers.trailing_zeros() as usize].get() {
+                thread.unpark();
+            }
+            workers &= workers - 1;
+        }
     }
 
     /// The caller, a worker, stops searching to run; it must then check for work and `notify`.
     pub(super) fn start_running(&self) {
-        self.searching.fetch_sub(1, Ordering::SeqCst);
+        self.word.fetch_sub(SEARCHING, Ordering::SeqCst);
+        in_one_order();
     }
 
     /// The caller, a worker that ran, searches again.
     pub(super) fn start_searching(&self) {
-        self.searching.fetch_add(1, Ordering::SeqCst);
+        self.word.fetch_add(SEARCHING, Ordering::SeqCst);
     }
 
     /// The caller stops searching to sleep; it must then check for work, and either [`get_up`](Self::get_up) or park.
     pub(super) fn lie_down(&self, worker: usize) {
-        self.asleep.fetch_or(1 << worker, Ordering::SeqCst);
-        self.searching.fetch_sub(1, Ordering::SeqCst);
+        self.word.fetch_sub(SEARCHING - (1 << worker), Ordering::SeqCst);
+        in_one_order();
     }
 
     /// The caller searches again, whether it was woken or gets up by itself.
     pub(super) fn get_up(&self, worker: usize) {
         let bit = 1 << worker;
-        // Whoever clears the bit counts the searcher: a waker did so if the bit is gone already.
-        if self.asleep.fetch_and(!bit, Ordering::SeqCst) & bit != 0 {
-            self.searching.fetch_add(1, Ordering::SeqCst);
+        let mut word = self.word.load(Ordering::SeqCst);
+        // A waker clears the bit and counts the searcher; what it has done must not be done again.
+        while word & bit != 0 {
+            match self.word.compare_exchange_weak(word, word - bit + SEARCHING, Ordering::SeqCst, Ordering::SeqCst) {
+                Ok(_) => return,
+                Err(now) => word = now,
+            }
         }
     }
 
     /// Whether the worker has been woken since it lay down.
     pub(super) fn is_woken(&self, worker: usize) -> bool {
-        self.asleep.load(Ordering::SeqCst) & (1 << worker) == 0
+        self.word.load(Ordering::SeqCst) & (1 << worker) == 0
     }
 }
 
@@ -127,14 +146,15 @@ mod loom_tests {
                     sleepers.register(0);
                     while !work.swap(false, Ordering::SeqCst) {
                         sleepers.lie_down(0);
-                        if !work.load(Ordering::SeqCst) {
+                        while !work.load(Ordering::SeqCst) && !sleepers.is_woken(0) {
                             crate::sync::park();
                         }
                         sleepers.get_up(0);
                     }
                 })
             };
-            work.store(true, Ordering::SeqCst);
+            // As a push onto a lane: a read-modify-write.
+            work.swap(true, Ordering::SeqCst);
             sleepers.notify();
             worker.join().unwrap();
         });

@@ -22,7 +22,7 @@ unsafe impl<T: Send> Sync for Slots<T> {}
 impl<T> Slots<T> {
     pub(super) fn new(slots: usize) -> Self {
         debug_assert!((1..=MAX_WORKERS).contains(&slots));
-        let all = if slots >= 64 { u64::MAX } else { (1 << slots) - 1 };
+        let all = (1 << slots) - 1;
         Slots { free: AtomicU64::new(all), all, scratches: (0..slots).map(|_| UnsafeCell::new(None)).collect() }
     }
 

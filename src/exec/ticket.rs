@@ -1,6 +1,6 @@
 //! What a caller holds for an accepted request: a future, or something to wait for; dropping it cancels.
 
-use super::entry::{Cancel, Outcome, Timing};
+use super::entry::{Cancel, Entry, Outcome, Timing};
 use super::runner::BatchRunner;
 use super::shared::{EntryOf, Shared};
 use super::wake::{Group, Wake};
@@ -123,7 +123,7 @@ impl<R: BatchRunner> Ticket<R> {
 
     /// Ends a request that still waits after its deadline, when all workers are busy.
     fn expire(&self, now: Time) {
-        if let Some(claimed) = self.entry.clone().claim() {
+        if let Some(claimed) = Entry::claim(self.entry.clone()) {
             self.shared.end_unrun(claimed, Ended::Expired, now);
             self.shared.release(1, self.entry.meta.bytes as u64);
             self.shared.bury();
