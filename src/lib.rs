@@ -2,6 +2,7 @@
 
 pub mod backend;
 pub mod clock;
+mod engine;
 pub mod error;
 pub mod exec;
 mod feeds;
@@ -13,14 +14,19 @@ pub mod onnx;
 pub mod ops;
 pub mod passes;
 pub mod plan;
+mod runner;
 pub mod sched;
+mod stacking;
 mod summary;
 mod sync;
 pub mod tensor;
 
+pub use engine::{Engine, EngineBuilder, EngineModel, RefusedFeeds, Ticket};
 pub use error::{Error, ErrorKind, Result};
+pub use exec::{Reason, Refused, SubmitOptions};
 pub use feeds::{Feeds, Outputs};
 pub use model::{CompileOptions, CompiledModel, Model, ValueInfo};
 pub use plan::{Plan, Scratch};
+pub use runner::ModelRunner;
 pub use summary::{Layer, Summary};
 pub use tensor::{DType, Dim, Element, Fact, Shape, Symbol, Tensor};

@@ -349,6 +349,42 @@ impl CompiledModel {
         Ok(())
     }
 
+    /// The shapes of the outputs for inputs of these shapes; `None` for one that depends on data.
+    ///
+    /// # Errors
+    /// As [`plan`](CompiledModel::plan).
+    pub fn output_shapes(&self, shapes: &[Shape]) -> Result<Vec<Option<Shape>>> {
+        self.check_shapes(shapes)?;
+        let graph = self.0.graph.specialize(shapes)?;
+        Ok(graph.outputs().iter().map(|id| graph.fact(*id).concrete_shape()).collect())
+    }
+
+    /// Checks tensors, in the order of the inputs, against what the model declares.
+    pub(crate) fn check_tensors(&self, tensors: &[Tensor]) -> Result<()> {
+        let inputs = &self.0.inputs;
+        ensure!(
+            tensors.len() == inputs.len(),
+            InvalidInput,
+            "{} inputs are expected, not {}",
+            inputs.len(),
+            tensors.len()
+        );
+        for (info, tensor) in inputs.iter().zip(tensors) {
+            let shape = tensor.shape();
+            let fits = info.shape.as_ref().is_none_or(|dims| {
+                dims.len() == shape.rank()
+                    && dims.iter().zip(shape.iter()).all(|(dim, d)| dim.known().is_none_or(|n| n == *d))
+            });
+            ensure!(
+                fits && tensor.dtype() == info.dtype,
+                InvalidInput,
+                "input {info} does not take {}{shape}",
+                tensor.dtype()
+            );
+        }
+        Ok(())
+    }
+
     /// Orders, completes and checks the inputs of one call.
     pub(crate) fn bind(&self, feeds: Feeds) -> Result<Vec<Tensor>> {
         let inputs = &self.0.inputs;

@@ -102,7 +102,7 @@ pub struct Refused<Q> {
 }
 
 impl<Q> Refused<Q> {
-    pub(super) fn new(request: Q, reason: Reason) -> Self {
+    pub(crate) fn new(request: Q, reason: Reason) -> Self {
         Refused { request, reason }
     }
 

@@ -25,7 +25,7 @@ pub(crate) struct Port {
 }
 
 impl Port {
-    fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.shape.as_ref().map_or(0, |s| s.len() * self.dtype.size())
     }
 }

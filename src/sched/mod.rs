@@ -128,3 +128,17 @@ pub trait Policy: Send + 'static {
     /// Told after each batch: a request of `tenant` took `share` of the batch's running time.
     fn ran(&mut self, _tenant: u64, _share: Duration) {}
 }
+
+impl Policy for Box<dyn Policy> {
+    fn name(&self) -> &str {
+        self.as_ref().name()
+    }
+
+    fn decide(&mut self, view: &View<'_>, decision: &mut Decision) {
+        self.as_mut().decide(view, decision);
+    }
+
+    fn ran(&mut self, tenant: u64, share: Duration) {
+        self.as_mut().ran(tenant, share);
+    }
+}

@@ -1,0 +1,269 @@
+//! The façade over serving: many callers, one engine.
+
+use crate::error::Result;
+use crate::exec::{self, Executor, Reason, Refused, Shutdown, SubmitOptions, Submitting};
+use crate::feeds::{Feeds, Outputs};
+use crate::model::{CompileOptions, CompiledModel, Model};
+use crate::monitor::Snapshot;
+use crate::runner::ModelRunner;
+use crate::sched::Policy;
+use crate::tensor::Tensor;
+use std::time::Duration;
+
+/// The claim to the answer of one request: a future, or something to [`wait`](exec::Ticket::wait) for. Dropping it
+/// cancels the request.
+pub type Ticket = exec::Ticket<ModelRunner>;
+
+/// A request that was refused, with the reason; its inputs come back, in the model's order.
+pub type RefusedFeeds = Refused<Vec<Tensor>>;
+
+/// What an engine serves: a loaded model, or one that is compiled already.
+#[derive(Debug)]
+pub enum EngineModel {
+    /// Compiled when the engine is built.
+    Loaded(Box<Model>),
+    /// Shared with others.
+    Compiled(CompiledModel),
+}
+
+impl From<Model> for EngineModel {
+    fn from(model: Model) -> Self {
+        EngineModel::Loaded(Box::new(model))
+    }
+}
+
+impl From<CompiledModel> for EngineModel {
+    fn from(model: CompiledModel) -> Self {
+        EngineModel::Compiled(model)
+    }
+}
+
+/// Answers many callers at once: rows of concurrent requests are stacked, run as one batch, and scattered.
+///
+/// ```no_run
+/// use onrush::{Engine, Model, Tensor};
+/// use std::time::Duration;
+///
+/// let engine = Engine::builder(Model::load("digits.onnx")?)
+///     .max_batch_size(32)
+///     .max_queue_delay(Duration::from_micros(200))
+///     .build()?;
+///
+/// std::thread::scope(|scope| {
+///     for client in 0..64 {
+///         let engine = &engine;
+///         scope.spawn(move || {
+///             let image = Tensor::zeros(onrush::DType::F32, [1, 1, 8, 8])?;
+///             let ticket = engine.submit([image])?;
+///             let answer = ticket.wait()?;
+///             println!("client {client}: {:?}", answer[0]);
+///             Ok::<(), onrush::Error>(())
+///         });
+///     }
+/// });
+/// # Ok::<(), onrush::Error>(())
+/// ```
+pub struct Engine {
+    executor: Executor<ModelRunner>,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("model", self.model()).finish_non_exhaustive()
+    }
+}
+
+impl Engine {
+    /// Starts the description of an engine for `model`.
+    #[must_use]
+    pub fn builder(model: impl Into<EngineModel>) -> EngineBuilder {
+        EngineBuilder {
+            model: model.into(),
+            compile: CompileOptions::default(),
+            max_batch_size: 1,
+            max_queue_delay: Duration::ZERO,
+            workers: None,
+            queue_items: None,
+            queue_bytes: None,
+            policy: None,
+        }
+    }
+
+    /// The model that it serves.
+    #[must_use]
+    pub fn model(&self) -> &CompiledModel {
+        self.executor.runner().model()
+    }
+
+    /// Hands in a request, waiting for room in the queue.
+    ///
+    /// # Errors
+    /// [`Refused`] with the reason and the inputs: wrong inputs, or an engine that is shut down. It converts into
+    /// [`Error`](crate::Error).
+    pub fn submit(&self, feeds: impl Into<Feeds>) -> Result<Ticket, RefusedFeeds> {
+        self.submit_with(feeds, SubmitOptions::new())
+    }
+
+    /// As [`submit`](Engine::submit), with a priority, a deadline or a tenant.
+    ///
+    /// # Errors
+    /// As [`submit`](Engine::submit), and a deadline that cannot be met.
+    pub fn submit_with(&self, feeds: impl Into<Feeds>, options: SubmitOptions) -> Result<Ticket, RefusedFeeds> {
+        self.executor.submit(self.bind(feeds)?, options)
+    }
+
+    /// Hands in a request without ever waiting.
+    ///
+    /// # Errors
+    /// As [`submit`](Engine::submit), and [`Reason::Full`] with the time after which to try again.
+    pub fn try_submit(&self, feeds: impl Into<Feeds>) -> Result<Ticket, RefusedFeeds> {
+        self.try_submit_with(feeds, SubmitOptions::new())
+    }
+
+    /// As [`try_submit`](Engine::try_submit), with a priority, a deadline or a tenant.
+    ///
+    /// # Errors
+    /// As [`try_submit`](Engine::try_submit), and a deadline that cannot be met.
+    pub fn try_submit_with(&self, feeds: impl Into<Feeds>, options: SubmitOptions) -> Result<Ticket, RefusedFeeds> {
+        self.executor.try_submit(self.bind(feeds)?, options)
+    }
+
+    /// Hands in a request from asynchronous code: the future waits for room, and yields a ticket, itself a future.
+    ///
+    /// # Errors
+    /// As [`submit`](Engine::submit), for inputs that do not fit; the rest comes from the future.
+    pub fn submit_async(&self, feeds: impl Into<Feeds>) -> Result<Submitting<'_, ModelRunner>, RefusedFeeds> {
+        Ok(self.executor.submit_async(self.bind(feeds)?, SubmitOptions::new()))
+    }
+
+    /// Asks and waits for the answer; an idle engine computes it on the calling thread.
+    ///
+    /// # Errors
+    /// Wrong inputs, a failed run, or an engine that is shut down.
+    pub fn run(&self, feeds: impl Into<Feeds>) -> Result<Outputs> {
+        self.executor.call(self.bind(feeds)?, SubmitOptions::new())
+    }
+
+    /// Counters and distributions so far.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        self.executor.snapshot()
+    }
+
+    /// Stops taking requests and answers those that wait, for at most `timeout`; true when all were answered. A dropped
+    /// engine does the same.
+    pub fn shutdown(&self, timeout: Duration) -> bool {
+        self.executor.shutdown(Shutdown::Drain, timeout)
+    }
+
+    /// Stops taking requests and cancels those that wait; true when what was running has ended within `timeout`.
+    pub fn abort(&self, timeout: Duration) -> bool {
+        self.executor.shutdown(Shutdown::Abort, timeout)
+    }
+
+    fn bind(&self, feeds: impl Into<Feeds>) -> Result<Vec<Tensor>, RefusedFeeds> {
+        self.model().bind(feeds.into()).map_err(|error| Refused::new(Vec::new(), Reason::Invalid(error)))
+    }
+}
+
+/// The description of an [`Engine`].
+#[must_use = "an engine is made by `build`"]
+pub struct EngineBuilder {
+    model: EngineModel,
+    compile: CompileOptions,
+    max_batch_size: u32,
+    max_queue_delay: Duration,
+    workers: Option<usize>,
+    queue_items: Option<usize>,
+    queue_bytes: Option<u64>,
+    policy: Option<Box<dyn Policy>>,
+}
+
+impl std::fmt::Debug for EngineBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EngineBuilder")
+            .field("max_batch_size", &self.max_batch_size)
+            .field("max_queue_delay", &self.max_queue_delay)
+            .field("workers", &self.workers)
+            .finish_non_exhaustive()
+    }
+}
+
+impl EngineBuilder {
+    /// The most rows that run together; 1 by default. More needs a model whose inputs and outputs all have a symbolic
+    /// batch axis.
+    pub fn max_batch_size(mut self, rows: u32) -> Self {
+        self.max_batch_size = rows;
+        self
+    }
+
+    /// How long a free worker may wait for a batch to fill; zero by default, so that nothing waits while a worker is
+    /// free.
+    pub fn max_queue_delay(mut self, delay: Duration) -> Self {
+        self.max_queue_delay = delay;
+        self
+    }
+
+    /// How many batches can run at the same time; by default one for each core.
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.workers = Some(workers);
+        self
+    }
+
+    /// How many requests may wait.
+    pub fn queue_items(mut self, items: usize) -> Self {
+        self.queue_items = Some(items);
+        self
+    }
+
+    /// How many bytes of inputs may wait.
+    pub fn queue_bytes(mut self, bytes: u64) -> Self {
+        self.queue_bytes = Some(bytes);
+        self
+    }
+
+    /// Which requests ride together and when; first come, first served by default.
+    pub fn policy(mut self, policy: impl Policy) -> Self {
+        self.policy = Some(Box::new(policy));
+        self
+    }
+
+    /// How the model is compiled, where it is not compiled already.
+    pub fn compile_options(mut self, options: CompileOptions) -> Self {
+        self.compile = options;
+        self
+    }
+
+    /// Compiles the model and starts the workers.
+    ///
+    /// # Errors
+    /// What compiling says; [`InvalidInput`](crate::ErrorKind::InvalidInput) for a batch size that the model cannot
+    /// take, or settings that contradict each other.
+    pub fn build(self) -> Result<Engine> {
+        let model = match self.model {
+            EngineModel::Loaded(model) => model.compile(&self.compile)?,
+            EngineModel::Compiled(model) => model,
+        };
+        let runner = ModelRunner::new(model, self.max_batch_size)?;
+        let mut builder =
+            Executor::builder(runner).max_batch_size(self.max_batch_size).max_queue_delay(self.max_queue_delay);
+        if let Some(workers) = self.workers {
+            builder = builder.workers(workers);
+        }
+        if let Some(items) = self.queue_items {
+            builder = builder.queue_items(items);
+        }
+        if let Some(bytes) = self.queue_bytes {
+            builder = builder.queue_bytes(bytes);
+        }
+        if let Some(policy) = self.policy {
+            builder = builder.policy(policy);
+        }
+        Ok(Engine { executor: builder.build()? })
+    }
+}
+
+const _: () = {
+    const fn shared<T: Send + Sync>() {}
+    shared::<Engine>();
+};

@@ -1,0 +1,235 @@
+//! What the executor runs: requests of tensors, stacked, run by the plan for their rows, and scattered.
+
+use crate::error::{Result, ensure, err};
+use crate::exec::{Batch, BatchRunner, Load};
+use crate::feeds::Outputs;
+use crate::model::CompiledModel;
+use crate::plan::{Plan, Scratch};
+use crate::stacking::{BatchAxes, output_axes, stack, unstack};
+use crate::tensor::{Buffer, Shape, Tensor};
+use parking_lot::RwLock;
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+/// Plans that one worker keeps warm, each with its scratch.
+const WARM: usize = 32;
+
+/// A model as the executor sees it.
+#[derive(Debug)]
+pub struct ModelRunner {
+    model: CompiledModel,
+    axes: Option<BatchAxes>,
+    /// The batch axis of each output, by the shapes of the inputs at one row.
+    output_axes: RwLock<HashMap<Vec<Shape>, Arc<[usize]>>>,
+}
+
+/// What one worker keeps from batch to batch.
+#[derive(Debug, Default)]
+pub struct RunnerScratch {
+    warm: Vec<Warm>,
+    inputs: Vec<Buffer>,
+    outputs: Vec<Buffer>,
+}
+
+#[derive(Debug)]
+struct Warm {
+    shapes: Vec<Shape>,
+    plan: Arc<Plan>,
+    scratch: Scratch,
+}
+
+impl RunnerScratch {
+    /// The plan for these shapes with its scratch; the one that waited longest makes room for a new one.
+    fn warm(&mut self, model: &CompiledModel, shapes: &[Shape]) -> Result<&mut Warm> {
+        let found = self.warm.iter().position(|warm| warm.shapes == shapes);
+        let entry = match found {
+            Some(index) => self.warm.remove(index),
+            None => {
+                let plan = model.plan(shapes)?;
+                if self.warm.len() >= WARM {
+                    self.warm.remove(0);
+                }
+                Warm { shapes: shapes.to_vec(), scratch: plan.scratch(), plan }
+            }
+        };
+        self.warm.push(entry);
+        self.warm.last_mut().ok_or_else(|| err!(Internal, "no plan is kept"))
+    }
+}
+
+impl ModelRunner {
+    pub(crate) fn new(model: CompiledModel, max_batch_size: u32) -> Result<Self> {
+        let axes = BatchAxes::of(model.inputs());
+        let stackable = axes.as_ref().is_some_and(BatchAxes::all);
+        ensure!(
+            max_batch_size <= 1 || stackable,
+            InvalidInput,
+            "max_batch_size is {max_batch_size}, but not every input has a symbolic axis to stack along; set it to 1, or \
+             export the model with a dynamic batch"
+        );
+        Ok(ModelRunner { model, axes, output_axes: RwLock::new(HashMap::new()) })
+    }
+
+    pub(crate) fn model(&self) -> &CompiledModel {
+        &self.model
+    }
+
+    /// The batch axis of each output for requests of these shapes.
+    fn output_axes(&self, axes: &BatchAxes, shapes: &[Shape]) -> Result<Arc<[usize]>> {
+        let key = axes.with_rows(shapes, 1);
+        if let Some(found) = self.output_axes.read().get(&key) {
+            return Ok(found.clone());
+        }
+        let found: Arc<[usize]> = output_axes(&self.model, axes, shapes)?.into();
+        self.output_axes.write().insert(key, found.clone());
+        Ok(found)
+    }
+
+    fn run_lone(&self, scratch: &mut RunnerScratch, tensors: &[Tensor]) -> Result<Outputs> {
+        let shapes: Vec<Shape> = tensors.iter().map(|t| t.shape().clone()).collect();
+        let warm = scratch.warm(&self.model, &shapes)?;
+        warm.plan.run(&mut warm.scratch, tensors)?;
+        let outputs = (0..self.model.outputs().len()).map(|i| warm.scratch.output(i)).collect::<Result<_>>()?;
+        Ok(self.model.name_outputs(outputs))
+    }
+
+    fn run_stacked(
+        &self,
+        scratch: &mut RunnerScratch,
+        axes: &BatchAxes,
+        batch: &mut Batch<'_, Vec<Tensor>, Outputs>,
+    ) -> Result<()> {
+        let infos = self.model.inputs();
+        let rows: Vec<usize> = batch.requests().map(|r| axes.rows(infos, r)).collect::<Result<_>>()?;
+        let total: usize = rows.iter().sum();
+        let shapes: Vec<Shape> = batch.request(0).iter().map(|t| t.shape().clone()).collect();
+        let output_axes = self.output_axes(axes, &shapes)?;
+        let stacked = axes.with_rows(&shapes, total);
+        let mut inputs = std::mem::take(&mut scratch.inputs);
+        inputs.resize_with(stacked.len(), || Buffer::zeroed(0));
+        for (index, (shape, buffer)) in stacked.iter().zip(&mut inputs).enumerate() {
+            let bytes = shape.checked_len()?.saturating_mul(infos[index].dtype.size());
+            let target = sized(buffer, bytes)?;
+            let mut first = 0;
+            for (request, rows) in rows.iter().enumerate() {
+                let axis = axes.inputs[index].unwrap_or(0);
+                stack(target, total, first, axis, &batch.request(request)[index]);
+                first += rows;
+            }
+        }
+        batch.mark_stacked();
+        let mut outputs = std::mem::take(&mut scratch.outputs);
+        let warm = scratch.warm(&self.model, &stacked)?;
+        let result = run_into(warm, &stacked, &inputs, &mut outputs);
+        batch.mark_computed();
+        if result.is_ok() {
+            self.scatter(batch, &warm.plan, &rows, &output_axes, &outputs);
+        }
+        scratch.inputs = inputs;
+        scratch.outputs = outputs;
+        result
+    }
+
+    fn scatter(
+        &self,
+        batch: &mut Batch<'_, Vec<Tensor>, Outputs>,
+        plan: &Plan,
+        rows: &[usize],
+        axes: &[usize],
+        outputs: &[Buffer],
+    ) {
+        let mut first = 0;
+        for (request, &rows) in rows.iter().enumerate() {
+            let part = |(index, port): (usize, &crate::plan::Port)| -> Result<Tensor> {
+                let whole = port.shape.clone().ok_or_else(|| err!(Internal, "an output without a shape"))?;
+                let axis = axes[index];
+                let mut part = Tensor::zeros(port.dtype, whole.replaced(axis..axis + 1, &[rows]))?;
+                let bytes = part.as_bytes_mut().unwrap_or_default();
+                let size = port.dtype.size();
+                let stacked = &outputs[index].as_slice()[..whole.len() * size];
+                unstack(bytes, stacked, &whole, size, axis, first, rows);
+                Ok(part)
+            };
+            let parts: Result<Vec<Tensor>> = plan.outputs().iter().enumerate().map(part).collect();
+            batch.answer(request, parts.map(|parts| self.model.name_outputs(parts)));
+            first += rows;
+        }
+    }
+}
+
+/// The first `bytes` of a buffer, which grows where it is too small.
+fn sized(buffer: &mut Buffer, bytes: usize) -> Result<&mut [u8]> {
+    if buffer.as_slice().len() < bytes {
+        *buffer = Buffer::zeroed(bytes);
+    }
+    let whole = buffer.as_mut_slice().ok_or_else(|| err!(Internal, "a staging buffer is shared"))?;
+    Ok(&mut whole[..bytes])
+}
+
+fn run_into(warm: &mut Warm, shapes: &[Shape], inputs: &[Buffer], outputs: &mut Vec<Buffer>) -> Result<()> {
+    let ports = warm.plan.outputs();
+    outputs.resize_with(ports.len(), || Buffer::zeroed(0));
+    let sources: Vec<&[u8]> = shapes
+        .iter()
+        .zip(warm.plan.inputs())
+        .zip(inputs)
+        .map(|((shape, port), buffer)| &buffer.as_slice()[..shape.len() * port.dtype.size()])
+        .collect();
+    let mut targets: Vec<&mut [u8]> =
+        outputs.iter_mut().zip(ports).map(|(buffer, port)| sized(buffer, port.bytes())).collect::<Result<_>>()?;
+    warm.plan.run_bytes(&mut warm.scratch, &sources, &mut targets)
+}
+
+impl BatchRunner for ModelRunner {
+    type Request = Vec<Tensor>;
+    type Response = Outputs;
+    type Scratch = RunnerScratch;
+
+    fn scratch(&self) -> RunnerScratch {
+        RunnerScratch::default()
+    }
+
+    fn admit(&self, request: &Vec<Tensor>) -> Result<Load> {
+        self.model.check_tensors(request)?;
+        let rows = match &self.axes {
+            Some(axes) => axes.rows(self.model.inputs(), request)?,
+            None => 1,
+        };
+        let mut hasher = DefaultHasher::new();
+        for (index, tensor) in request.iter().enumerate() {
+            let axis = self.axes.as_ref().and_then(|axes| axes.inputs[index]);
+            for (position, length) in tensor.shape().iter().enumerate() {
+                if Some(position) != axis {
+                    length.hash(&mut hasher);
+                }
+            }
+            tensor.rank().hash(&mut hasher);
+        }
+        let bytes = request.iter().map(|t| t.as_bytes().len()).sum();
+        Ok(Load { rows: u32::try_from(rows).unwrap_or(u32::MAX), bytes, group: hasher.finish() })
+    }
+
+    fn run(&self, scratch: &mut RunnerScratch, batch: &mut Batch<'_, Vec<Tensor>, Outputs>) -> Result<()> {
+        let alike = match &self.axes {
+            Some(axes) => {
+                let shapes =
+                    |request: &Vec<Tensor>| -> Vec<Shape> { request.iter().map(|t| t.shape().clone()).collect() };
+                let first = axes.with_rows(&shapes(batch.request(0)), 1);
+                batch.requests().all(|request| axes.with_rows(&shapes(request), 1) == first)
+            }
+            None => false,
+        };
+        match &self.axes {
+            Some(axes) if batch.len() > 1 && alike => self.run_stacked(scratch, axes, batch),
+            // One request, or requests whose shapes only hash alike.
+            _ => {
+                for at in 0..batch.len() {
+                    let answer = self.run_lone(scratch, batch.request(at))?;
+                    batch.answer(at, Ok(answer));
+                }
+                Ok(())
+            }
+        }
+    }
+}
