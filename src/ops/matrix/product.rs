@@ -9,29 +9,51 @@ pub(crate) trait Wide: Copy {
     fn plus_product(self, a: Self, b: Self) -> Self;
     /// `self + a`.
     fn plus(self, a: Self) -> Self;
+    /// `sums[j] += factors[0] * terms[0][j] + .. + factors[3] * terms[3][j]`, one after the other.
+    fn add_four(sums: &mut [Self], factors: [Self; 4], terms: [&[Self]; 4]);
 }
 
-impl Wide for f64 {
-    #[inline]
-    fn plus_product(self, a: Self, b: Self) -> Self {
-        self + a * b
-    }
-    #[inline]
-    fn plus(self, a: Self) -> Self {
-        self + a
-    }
+macro_rules! wide {
+    ($t:ty, |$sum:ident, $a:ident, $b:ident| $plus_product:expr, $plus:expr) => {
+        impl Wide for $t {
+            #[inline]
+            fn plus_product(self, $a: Self, $b: Self) -> Self {
+                let $sum = self;
+                $plus_product
+            }
+
+            #[inline]
+            fn plus(self, $a: Self) -> Self {
+                let $sum = self;
+                $plus
+            }
+
+            // Whole models are evaluated in builds without optimization, where a plain loop over indices is several
+            // times as fast as iterators.
+            fn add_four(sums: &mut [Self], factors: [Self; 4], terms: [&[Self]; 4]) {
+                let n = sums.len();
+                let [f0, f1, f2, f3] = factors;
+                let [t0, t1, t2, t3] = terms.map(|t| &t[..n]);
+                let mut j = 0;
+                while j < n {
+                    let $sum = sums[j];
+                    let ($a, $b) = (f0, t0[j]);
+                    let $sum = $plus_product;
+                    let ($a, $b) = (f1, t1[j]);
+                    let $sum = $plus_product;
+                    let ($a, $b) = (f2, t2[j]);
+                    let $sum = $plus_product;
+                    let ($a, $b) = (f3, t3[j]);
+                    sums[j] = $plus_product;
+                    j += 1;
+                }
+            }
+        }
+    };
 }
 
-impl Wide for i64 {
-    #[inline]
-    fn plus_product(self, a: Self, b: Self) -> Self {
-        self.wrapping_add(a.wrapping_mul(b))
-    }
-    #[inline]
-    fn plus(self, a: Self) -> Self {
-        self.wrapping_add(a)
-    }
-}
+wide!(f64, |sum, a, b| sum + a * b, sum + a);
+wide!(i64, |sum, a, b| sum.wrapping_add(a.wrapping_mul(b)), sum.wrapping_add(a));
 
 /// Columns worked on at a time: a row of `b` and of `c` stay in the first cache.
 const COLUMNS: usize = 512;
@@ -43,9 +65,16 @@ pub(crate) fn multiply_add<T: Wide>(m: usize, k: usize, n: usize, a: &[T], b: &[
         for row in 0..m {
             let sums = &mut c[row * n + start..row * n + end];
             let factors = &a[row * k..(row + 1) * k];
-            for (step, &factor) in factors.iter().enumerate() {
-                let terms = &b[step * n + start..step * n + end];
-                for (sum, &term) in sums.iter_mut().zip(terms) {
+            let terms = |step: usize| &b[step * n + start..step * n + end];
+            let fours = factors.chunks_exact(4);
+            let rest = k - fours.remainder().len();
+            for (four, f) in fours.enumerate() {
+                let step = 4 * four;
+                let four = [terms(step), terms(step + 1), terms(step + 2), terms(step + 3)];
+                T::add_four(sums, [f[0], f[1], f[2], f[3]], four);
+            }
+            for (step, &factor) in factors.iter().enumerate().skip(rest) {
+                for (sum, &term) in sums.iter_mut().zip(terms(step)) {
                     *sum = sum.plus_product(factor, term);
                 }
             }
@@ -71,6 +100,16 @@ mod tests {
         let mut c = [1.0, 1.0, 1.0, 1.0];
         multiply_add(2, 3, 2, &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], &[1.0, 0.0, 0.0, 1.0, 1.0, 1.0], &mut c);
         assert_eq!(c, [5.0, 6.0, 11.0, 12.0]);
+    }
+
+    #[test]
+    fn any_depth_is_summed() {
+        for k in 0..10 {
+            let ramp: Vec<i64> = (0..k as i64).collect();
+            let mut c = [0];
+            multiply_add(1, k, 1, &ramp, &ramp, &mut c);
+            assert_eq!(c, [ramp.iter().map(|v| v * v).sum::<i64>()]);
+        }
     }
 
     #[test]

@@ -158,8 +158,12 @@ const PLACES: usize = 256;
 fn gather(x: &[f64], inputs: usize, table: &[usize], columns: &mut [f64]) {
     for (channel, block) in columns.chunks_exact_mut(table.len()).enumerate() {
         let plane = &x[channel * inputs..(channel + 1) * inputs];
-        for (slot, &index) in block.iter_mut().zip(table) {
-            *slot = if index == PADDING { 0.0 } else { plane[index] };
+        // Indices, not iterators, for builds without optimization.
+        let mut at = 0;
+        while at < table.len() {
+            let index = table[at];
+            block[at] = if index == PADDING { 0.0 } else { plane[index] };
+            at += 1;
         }
     }
 }

@@ -60,7 +60,8 @@ fn read<T: Op>(node: &mut NodeReader, make: fn(i64) -> T) -> Result<Reading> {
         return Ok(make(node.int_or("axis", -1)?).into());
     }
     let axis = node.int_or("axis", 1)?;
-    if axis == -1 {
+    let last = node.input_rank(0).is_some_and(|rank| axis == rank as i64 - 1);
+    if axis == -1 || last {
         return Ok(make(-1).into());
     }
     let output = |node| Operand::Output { node, output: 0 };
@@ -140,6 +141,8 @@ mod tests {
     fn old_opsets_flatten() {
         let node = |opset| NodeReader::new("Softmax", opset, Default::default(), vec![true], 1, 0);
         assert!(matches!(Softmax::read(&mut node(13)).unwrap(), Reading::Op(_)));
+        let last = node(12).with_ranks(vec![Some(2)]);
+        assert!(matches!(Softmax::read(&mut { last }).unwrap(), Reading::Op(_)));
         let Reading::Nodes(nodes) = Softmax::read(&mut node(12)).unwrap() else { panic!("one node") };
         assert_eq!(
             nodes.iter().map(|(op, _)| op.name()).collect::<Vec<_>>(),
