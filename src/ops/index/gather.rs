@@ -149,7 +149,7 @@ impl Op for GatherElements {
 }
 
 /// The elements at these offsets.
-pub(super) fn pick<T: Element + AnyBitPattern>(x: &[T], places: &[usize]) -> Result<Vec<T>> {
+pub(in crate::ops) fn pick<T: Element + AnyBitPattern>(x: &[T], places: &[usize]) -> Result<Vec<T>> {
     let picked: Option<Vec<T>> = places.iter().map(|&place| x.get(place).copied()).collect();
     picked.ok_or_else(|| err!(Internal, "an index outside the tensor was let through"))
 }

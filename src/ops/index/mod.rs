@@ -10,11 +10,13 @@ mod slice;
 mod tensor_scatter;
 mod unique;
 
+pub(in crate::ops) use gather::pick;
 pub use gather::{Gather, GatherElements};
 pub use gather_nd::GatherNd;
 pub use nonzero::{Compress, NonZero};
 pub use one_hot::OneHot;
 pub use reverse_sequence::ReverseSequence;
+pub(in crate::ops) use scatter::scatter;
 pub use scatter::{ScatterElements, ScatterNd, ScatterReduction};
 pub use slice::Slice;
 pub use tensor_scatter::TensorScatter;

@@ -71,7 +71,7 @@ impl ScatterReduction {
 }
 
 /// `x` with update `i` put at offset `places[i]`, in order.
-pub(super) fn scatter(x: &Tensor, updates: &Tensor, places: &[usize], how: ScatterReduction) -> Result<Tensor> {
+pub(in crate::ops) fn scatter(x: &Tensor, updates: &Tensor, places: &[usize], how: ScatterReduction) -> Result<Tensor> {
     let outside = || err!(Internal, "an index outside the tensor was let through");
     if how == ScatterReduction::None {
         return with_bits!(x.dtype().size(), T => {
