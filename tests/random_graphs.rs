@@ -5,7 +5,7 @@ mod random_graph;
 
 use onrush::onnx::{self, LoadOptions};
 use onrush::ops::Budget;
-use onrush::{Fact, Tensor};
+use onrush::{CompileOptions, Fact, Model, Tensor};
 
 #[test]
 fn interpretation_repeats_itself_and_agrees_with_inference() {
@@ -61,6 +61,39 @@ fn a_graph_survives_its_file() {
         let outputs = read.and_then(|read| read.graph.interpret(&random.inputs));
         let outputs = outputs.unwrap_or_else(|e| panic!("seed {seed}: {e}\n{}", random.describe()));
         assert_eq!(outputs, random.outputs, "seed {seed}\n{}", random.describe());
+    }
+}
+
+#[test]
+fn an_optimized_graph_answers_alike() {
+    for seed in 0..random_graph::count() {
+        let random = random_graph::generate(seed);
+        let mut graph = random.graph.clone();
+        let place = |e: onrush::Error| -> ! { panic!("seed {seed}: {e}\n{}", random.describe()) };
+        onrush::passes::optimize(&mut graph).unwrap_or_else(|e| place(e));
+        graph.verify().unwrap_or_else(|e| place(e));
+        let outputs = graph.interpret(&random.inputs).unwrap_or_else(|e| place(e));
+        random.assert_close(&outputs, "optimized");
+    }
+}
+
+#[test]
+fn a_plan_answers_like_the_interpreter() {
+    for seed in 0..random_graph::count() {
+        let random = random_graph::generate(seed);
+        let place = |e: onrush::Error| -> ! { panic!("seed {seed}: {e}\n{}", random.describe()) };
+        let model =
+            onnx::export(&random.graph).and_then(|bytes| Model::from_shared(bytes.into(), &LoadOptions::default()));
+        let model = model.unwrap_or_else(|e| place(e));
+        for optimize in [false, true] {
+            let compiled = model.compile(&CompileOptions::new().optimize(optimize)).unwrap_or_else(|e| place(e));
+            // Twice, so that what the first run leaves in the scratch would show.
+            for _ in 0..2 {
+                let outputs = compiled.run(random.inputs.clone()).unwrap_or_else(|e| place(e));
+                let outputs: Vec<Tensor> = (0..outputs.len()).map(|i| outputs[i].clone()).collect();
+                random.assert_close(&outputs, if optimize { "optimized plan" } else { "plain plan" });
+            }
+        }
     }
 }
 
