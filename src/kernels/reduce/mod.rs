@@ -1,1 +1,51 @@
-//! Sums, extremes and norms along an axis, and their places.
+//! Reductions along one axis of `[outer, n, inner]`.
+//!
+//! With `inner` 1 a row is folded by vectors in an order that depends on its length alone; otherwise a vector of
+//! neighboring columns is folded together, down the axis. Several axes that lie together are one; others take two calls.
+
+mod arg;
+mod columns;
+mod rows;
+#[cfg(test)]
+mod tests;
+
+pub use arg::arg_extreme;
+
+use super::arch::Isa;
+
+/// What an axis is folded to. The meaning is ONNX's of the same name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+#[allow(missing_docs)]
+pub enum Reduction {
+    Sum,
+    Mean,
+    /// NaN where an element is; minus infinity of nothing.
+    Max,
+    /// NaN where an element is; infinity of nothing.
+    Min,
+    Prod,
+    L1,
+    L2,
+    SumSquare,
+    LogSum,
+    LogSumExp,
+}
+
+/// Folds the middle axis of `x`, shaped `[outer, n, inner]`, into `y`, shaped `[outer, inner]`; `outer` follows from
+/// the length of `y`.
+///
+/// # Panics
+/// Where the lengths do not fit together.
+pub fn reduce(isa: Isa, reduction: Reduction, n: usize, inner: usize, x: &[f32], y: &mut [f32]) {
+    if y.is_empty() {
+        return;
+    }
+    assert!(inner > 0 && y.len().is_multiple_of(inner), "the output is whole rows");
+    assert_eq!(x.len(), (y.len() / inner).saturating_mul(n).saturating_mul(inner), "the input has the axis");
+    if inner == 1 {
+        rows::reduce(isa, reduction, n, x, y);
+    } else {
+        columns::reduce(isa, reduction, n, inner, x, y);
+    }
+}
