@@ -3,7 +3,7 @@
 
 use crate::backend::cpu::Cpu;
 use crate::backend::{Backend, Weights};
-use crate::error::{At, Result, ensure, err};
+use crate::error::{Result, ensure, err};
 use crate::feeds::{Feeds, Outputs};
 use crate::graph::{Graph, ValueId};
 use crate::onnx::{self, Imported, LoadOptions};
@@ -74,8 +74,7 @@ impl Model {
     /// # Errors
     /// As [`load`](Model::load).
     pub fn load_with(path: impl AsRef<Path>, options: &LoadOptions) -> Result<Self> {
-        let path = path.as_ref();
-        Model::new(onnx::import_path(path, options).at(|| path.display().to_string())?)
+        Model::new(onnx::import_path(path, options)?)
     }
 
     /// Loads a model from its bytes, which are copied; see [`from_shared`](Model::from_shared).
