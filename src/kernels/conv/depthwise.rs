@@ -16,29 +16,88 @@ use std::ops::Range;
 /// Output columns of one block; as many independent chains as it takes to hide the latency of a multiply-add.
 const COLUMNS: usize = 8;
 
+/// The element types: sums and weights are 32-bit words of them.
+pub(super) trait Lanes: Copy {
+    /// An element of the input.
+    type Input: Copy;
+    /// A weight.
+    type Weight: Copy;
+    /// Loads `n <= LANES` elements as words that can be multiplied.
+    ///
+    /// # Safety
+    /// They are readable.
+    unsafe fn load<S: Simd>(self, s: S, p: *const Self::Input, n: usize) -> S::I32;
+    /// `acc + x * weight`.
+    fn mac<S: Simd>(self, s: S, acc: S::I32, x: S::I32, weight: S::I32) -> S::I32;
+}
+
+/// f32.
+#[derive(Clone, Copy)]
+pub(super) struct FloatLanes;
+
+impl Lanes for FloatLanes {
+    type Input = f32;
+    type Weight = f32;
+
+    #[inline(always)]
+    unsafe fn load<S: Simd>(self, s: S, p: *const f32, n: usize) -> S::I32 {
+        // SAFETY: as the caller promises.
+        s.to_bits(unsafe { if n == S::LANES { s.load(p) } else { s.load_part(p, n) } })
+    }
+
+    #[inline(always)]
+    fn mac<S: Simd>(self, s: S, acc: S::I32, x: S::I32, weight: S::I32) -> S::I32 {
+        s.to_bits(s.fma(s.from_bits(x), s.from_bits(weight), s.from_bits(acc)))
+    }
+}
+
+/// Unsigned bytes less their zero point, times weights of 32 bits, less theirs.
+#[derive(Clone, Copy)]
+pub(super) struct ByteLanes {
+    pub(super) zero_point: i32,
+}
+
+impl Lanes for ByteLanes {
+    type Input = u8;
+    type Weight = i32;
+
+    #[inline(always)]
+    unsafe fn load<S: Simd>(self, s: S, p: *const u8, n: usize) -> S::I32 {
+        // SAFETY: as the caller promises.
+        let bytes = unsafe { if n == S::LANES { s.load_u8(p) } else { s.load_u8_part(p, n) } };
+        s.sub_i32(bytes, s.splat_i32(self.zero_point))
+    }
+
+    #[inline(always)]
+    fn mac<S: Simd>(self, s: S, acc: S::I32, x: S::I32, weight: S::I32) -> S::I32 {
+        s.add_i32(acc, s.mul_i32(x, weight))
+    }
+}
+
 /// A depthwise convolution of the output pixels `rows`.
-pub(super) struct Depthwise<'a> {
+pub(super) struct Depthwise<'a, L: Lanes> {
     pub(super) geometry: &'a Geometry,
     /// `[taps][channels, filled up to whole vectors]`.
-    pub(super) weights: &'a [f32],
-    pub(super) input: *const f32,
+    pub(super) weights: &'a [L::Weight],
+    pub(super) input: *const L::Input,
     /// Elements from pixel to pixel of the input.
     pub(super) pixel: usize,
     pub(super) rows: Range<usize>,
     pub(super) finish: &'a Finish<'a>,
+    pub(super) lanes: L,
 }
 
 /// The taps that one block of output columns reads.
-#[derive(Clone, Copy)]
-struct Window {
+struct Window<L: Lanes> {
+    lanes: L,
     /// The first pixel of the first tap.
-    input: *const f32,
+    input: *const L::Input,
     /// Elements from tap to tap, down and across, and from output column to output column.
     down: usize,
     across: usize,
     step: usize,
     /// Weights of the first tap; elements from one tap down, and across.
-    weights: *const f32,
+    weights: *const L::Weight,
     weights_down: usize,
     weights_across: usize,
     /// Taps down and across.
@@ -46,7 +105,7 @@ struct Window {
     width: usize,
 }
 
-impl Body for Depthwise<'_> {
+impl<L: Lanes> Body for Depthwise<'_, L> {
     type Output = ();
 
     #[inline(always)]
@@ -90,6 +149,7 @@ impl Body for Depthwise<'_> {
                     if inside { (0..kernel_width, x * g.strides[1] - g.pad_begin[1]) } else { clip(1, x) };
                 let pixels = (image * g.input[0] + input_y) * g.input[1] + input_x;
                 let window = Window {
+                    lanes: self.lanes,
                     input: self.input.wrapping_add(pixels * self.pixel),
                     down: g.dilations[0] * g.input[1] * self.pixel,
                     across: g.dilations[1] * self.pixel,
@@ -107,9 +167,9 @@ impl Body for Depthwise<'_> {
                 // SAFETY: the window's taps lie in the image, and the rows and channels in the output.
                 unsafe {
                     match columns {
-                        COLUMNS => block::<S, COLUMNS>(s, window, self.finish, row, g.channels),
-                        4 => block::<S, 4>(s, window, self.finish, row, g.channels),
-                        _ => block::<S, 1>(s, window, self.finish, row, g.channels),
+                        COLUMNS => block::<S, L, COLUMNS>(s, &window, self.finish, row, g.channels),
+                        4 => block::<S, L, 4>(s, &window, self.finish, row, g.channels),
+                        _ => block::<S, L, 1>(s, &window, self.finish, row, g.channels),
                     }
                 }
                 done += columns;
@@ -125,19 +185,23 @@ impl Body for Depthwise<'_> {
 /// The window's taps are readable for every channel and output column, its weights for whole vectors; rows
 /// `row..row + N` lie in what `finish` describes.
 #[inline(always)]
-unsafe fn block<S: Simd, const N: usize>(s: S, w: Window, finish: &Finish<'_>, row: usize, channels: usize) {
+unsafe fn block<S: Simd, L: Lanes, const N: usize>(
+    s: S,
+    w: &Window<L>,
+    finish: &Finish<'_>,
+    row: usize,
+    channels: usize,
+) {
     let mut channel = 0;
-    while channel < channels {
-        let n = S::LANES.min(channels - channel);
-        // SAFETY: as the caller promises.
-        unsafe {
-            if n == S::LANES {
-                vector::<S, N>(s, w, finish, row, channel, n, |p| s.load(p));
-            } else {
-                vector::<S, N>(s, w, finish, row, channel, n, |p| s.load_part(p, n));
-            }
+    // SAFETY: as the caller promises.
+    unsafe {
+        while channel + S::LANES <= channels {
+            vector::<S, L, N>(s, w, finish, row, channel, S::LANES);
+            channel += S::LANES;
         }
-        channel += S::LANES;
+        if channel < channels {
+            vector::<S, L, N>(s, w, finish, row, channel, channels - channel);
+        }
     }
 }
 
@@ -146,32 +210,32 @@ unsafe fn block<S: Simd, const N: usize>(s: S, w: Window, finish: &Finish<'_>, r
 /// # Safety
 /// As of [`block`].
 #[inline(always)]
-unsafe fn vector<S: Simd, const N: usize>(
+unsafe fn vector<S: Simd, L: Lanes, const N: usize>(
     s: S,
-    w: Window,
+    w: &Window<L>,
     finish: &Finish<'_>,
     row: usize,
     channel: usize,
     n: usize,
-    load: impl Fn(*const f32) -> S::F32,
 ) {
     // SAFETY: as the caller promises.
     unsafe {
-        let start = finish.start.map_or(s.splat(0.0), |start| s.load_part(start.add(channel).cast(), n));
+        let start = finish.start.map_or(s.splat_i32(0), |start| s.load_i32_part(start.add(channel), n));
         let mut acc = [start; N];
         for y in 0..w.height {
             for x in 0..w.width {
-                let weight = s.load(w.weights.add(y * w.weights_down + x * w.weights_across + channel));
+                let weight = w.weights.add(y * w.weights_down + x * w.weights_across + channel);
+                let weight = s.load_i32(weight.cast());
                 let input = w.input.add(y * w.down + x * w.across + channel);
                 for (j, acc) in acc.iter_mut().enumerate() {
-                    *acc = s.fma(load(input.add(j * w.step)), weight, *acc);
+                    *acc = w.lanes.mac(s, *acc, w.lanes.load(s, input.add(j * w.step), n), weight);
                 }
             }
         }
         match &finish.direct {
             Some(direct) if n == S::LANES => {
                 for (j, &acc) in acc.iter().enumerate() {
-                    let mut v = acc;
+                    let mut v = s.from_bits(acc);
                     if let Some(residual) = direct.residual {
                         v = s.add(v, s.load(residual.add((row + j) * direct.residual_stride + channel)));
                     }
@@ -182,13 +246,13 @@ unsafe fn vector<S: Simd, const N: usize>(
                 }
             }
             _ => {
-                let mut words = MaybeUninit::<[f32; COLUMNS * 16]>::uninit();
-                let at = words.as_mut_ptr().cast::<f32>();
+                let mut words = MaybeUninit::<[i32; COLUMNS * 16]>::uninit();
+                let at = words.as_mut_ptr().cast::<i32>();
                 for (j, &acc) in acc.iter().enumerate() {
-                    s.store(at.add(j * S::LANES), acc);
+                    s.store_i32(at.add(j * S::LANES), acc);
                 }
                 let (rows, columns) = (row..row + N, channel..channel + n);
-                s.call(FinishTile { finish, words: at.cast(), pitch: S::LANES, rows, columns });
+                s.call(FinishTile { finish, words: at, pitch: S::LANES, rows, columns });
             }
         }
     }

@@ -7,23 +7,29 @@
 //! | fewer than 16 channels (stems) | the same with a segment per kernel row |
 //! | depthwise | a kernel of its own over vectors of channels |
 //!
+//! f32 images take a [`Conv2d`], bytes a [`ByteConv2d`], which pads with the input's zero point.
+//!
 //! Weights are packed once ([`ConvWeights`]); a [`Conv2d`] joins them with the tables of one size of image. A
 //! one-dimensional convolution is one of height 1.
 
+mod bytes;
 mod depthwise;
 mod geometry;
 mod taps;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_bytes;
 mod weights;
 
+pub use bytes::{ByteConv2d, ByteConvWeights};
 pub use geometry::Geometry;
 pub use weights::ConvWeights;
 
 use super::gemm::{Epilogue, Part, Strided, finish, product};
 use super::view::{Matrix, MatrixMut};
 use crate::error::{Result, ensure};
-use depthwise::Depthwise;
+use depthwise::{Depthwise, FloatLanes};
 use std::ops::Range;
 use std::sync::Arc;
 use taps::TapTable;
@@ -91,18 +97,9 @@ impl Conv2d {
         epilogue: &Epilogue<'_>,
     ) {
         let g = &self.geometry;
-        let pixels = g.output_pixels();
-        if pixels == 0 || g.filters == 0 {
+        if !check(g, (input.rows(), input.cols()), &rows, total) {
             return;
         }
-        let batch = total / pixels;
-        assert!(
-            batch * pixels == total && input.rows() == batch * g.input_pixels() && input.cols() == g.channels,
-            "{} x {} input, {total} output pixels, for {g:?}",
-            input.rows(),
-            input.cols()
-        );
-        assert!(rows.start <= rows.end && rows.end <= total, "rows {rows:?} of {total}");
         let isa = self.weights.isa;
         let whole = (total, g.filters);
         match &self.weights.form {
@@ -110,7 +107,15 @@ impl Conv2d {
                 let part = Part { whole, rows, columns: 0..g.filters, first_column: 0 };
                 let finish = finish(epilogue, &part, &mut output);
                 let (input, pixel) = (input.as_ptr(), input.stride());
-                isa.dispatch(Depthwise { geometry: g, weights, input, pixel, rows: part.rows, finish: &finish });
+                isa.dispatch(Depthwise {
+                    geometry: g,
+                    weights,
+                    input,
+                    pixel,
+                    rows: part.rows,
+                    finish: &finish,
+                    lanes: FloatLanes,
+                });
             }
             Form::Groups(groups) => {
                 let (channels, filters) = (g.channels_per_group(), g.filters_per_group());
@@ -129,7 +134,7 @@ impl Conv2d {
                                 product(isa, &a, b.view(), channels, part, &mut output, epilogue);
                             }
                             Some(taps) => {
-                                let a = taps.rows(data, stride_bytes, 4);
+                                let a = taps.floats(data, stride_bytes);
                                 product(isa, &a, b.view(), a.segment(), part, &mut output, epilogue);
                             }
                         }
@@ -138,4 +143,23 @@ impl Conv2d {
             }
         }
     }
+}
+
+/// Whether there is anything to compute.
+///
+/// # Panics
+/// If the input is not that of `total` output pixels, or `rows` are not among them.
+#[track_caller]
+fn check(g: &Geometry, (pixels, channels): (usize, usize), rows: &Range<usize>, total: usize) -> bool {
+    let output_pixels = g.output_pixels();
+    if output_pixels == 0 || g.filters == 0 {
+        return false;
+    }
+    let batch = total / output_pixels;
+    assert!(
+        batch * output_pixels == total && pixels == batch * g.input_pixels() && channels == g.channels,
+        "{pixels} x {channels} input, {total} output pixels, for {g:?}"
+    );
+    assert!(rows.start <= rows.end && rows.end <= total, "rows {rows:?} of {total}");
+    !rows.is_empty()
 }

@@ -19,6 +19,11 @@ const PADDING: isize = -1;
 /// Below this many channels, taps of a kernel row are taken together.
 const FEW_CHANNELS: usize = 16;
 
+/// Whether the taps of a kernel row are taken together.
+pub(super) fn merges(groups: usize, channels: usize, kernel: [usize; 2], dilations: [usize; 2]) -> bool {
+    groups == 1 && channels < FEW_CHANNELS && dilations[1] == 1 && kernel[1] > 1
+}
+
 /// The tables of a geometry, in pixels.
 #[derive(Debug, Clone)]
 pub(super) struct TapTable {
@@ -29,8 +34,9 @@ pub(super) struct TapTable {
     kernel: [usize; 2],
     output: [usize; 2],
     input: [usize; 2],
-    /// What padding reads: as long as a segment.
+    /// What padding reads: as long as a segment, all bytes `padding_byte`.
     padding: Buffer,
+    padding_byte: u8,
     /// First column of the leftmost tap at output column 0, as a step back; and columns from output to output.
     left: usize,
     step: usize,
@@ -43,8 +49,7 @@ impl TapTable {
     pub(super) fn new(geometry: &Geometry, element_bytes: usize, padding: u8) -> Self {
         let index = |position: Option<usize>, scale: usize| position.map_or(PADDING, |p| (p * scale) as isize);
         let channels = geometry.channels_per_group();
-        let merged =
-            geometry.groups == 1 && channels < FEW_CHANNELS && geometry.dilations[1] == 1 && geometry.kernel[1] > 1;
+        let merged = merges(geometry.groups, channels, geometry.kernel, geometry.dilations);
         let segment = if merged { channels * geometry.kernel[1] } else { channels };
         let mut zeros = Buffer::zeroed(segment * element_bytes);
         if let Some(bytes) = zeros.as_mut_slice() {
@@ -57,6 +62,7 @@ impl TapTable {
             output: geometry.output(),
             input: geometry.input,
             padding: zeros,
+            padding_byte: padding,
             left: geometry.pad_begin[1],
             step: geometry.strides[1],
             channels,
@@ -64,12 +70,18 @@ impl TapTable {
         }
     }
 
-    /// The rows over an input whose pixels lie `pixel_bytes` apart.
+    /// The rows over an f32 input whose pixels lie `pixel_bytes` apart. Packed f32 weights are the same with a segment
+    /// for each tap and with one for each kernel row, so that pixels with gaps between them take the former.
     ///
     /// `input` points to the first channel of a group in the first pixel.
-    pub(super) fn rows(&self, input: *const u8, pixel_bytes: usize, element_bytes: usize) -> TapRows<'_> {
-        let merged = self.merged && pixel_bytes == self.channels * element_bytes;
-        TapRows { table: self, input, pixel_bytes, element_bytes, merged }
+    pub(super) fn floats(&self, input: *const u8, pixel_bytes: usize) -> TapRows<'_> {
+        let merged = self.merged && pixel_bytes == self.channels * 4;
+        TapRows { table: self, input, pixel_bytes, element_bytes: 4, merged, padding_byte: self.padding_byte }
+    }
+
+    /// The rows over an input of bytes whose pixels lie `pixel_bytes` apart; padding reads `padding_byte`.
+    pub(super) fn bytes(&self, input: *const u8, pixel_bytes: usize, padding_byte: u8) -> TapRows<'_> {
+        TapRows { table: self, input, pixel_bytes, element_bytes: 1, merged: self.merged, padding_byte }
     }
 }
 
@@ -80,12 +92,18 @@ pub(super) struct TapRows<'a> {
     pixel_bytes: usize,
     element_bytes: usize,
     merged: bool,
+    padding_byte: u8,
 }
 
 impl TapRows<'_> {
     /// Elements of a segment.
     pub(super) fn segment(&self) -> usize {
         if self.merged { self.table.channels * self.table.kernel[1] } else { self.table.channels }
+    }
+
+    /// Bytes of the segments that a row may have to put together.
+    fn merged_bytes(&self) -> usize {
+        if self.merged { self.segments() * self.segment() * self.element_bytes } else { 0 }
     }
 }
 
@@ -96,7 +114,8 @@ impl RowPointers for TapRows<'_> {
     }
 
     fn copy_bytes(&self) -> usize {
-        if self.merged { self.segments() * self.segment() * self.element_bytes } else { 0 }
+        let own_padding = self.padding_byte != self.table.padding_byte;
+        self.merged_bytes() + if own_padding { self.segment() * self.element_bytes } else { 0 }
     }
 
     fn fill(&self, first: usize, count: usize, pointers: &mut [*const u8], copies: &mut [u8]) {
@@ -106,13 +125,21 @@ impl RowPointers for TapRows<'_> {
         let image_bytes = t.input[0] * t.input[1] * self.pixel_bytes;
         let (pixel, mut x) = (first / width, first % width);
         let (mut image, mut y) = (pixel / height, pixel % height);
-        let zeros = t.padding.as_slice().as_ptr();
+        // Padding of its own stands behind what the rows put together.
+        let (copies, own) = copies.split_at_mut(self.merged_bytes() * count);
+        let padding = if self.padding_byte == t.padding_byte {
+            t.padding.as_slice()
+        } else {
+            let own = &mut own[..self.segment() * self.element_bytes];
+            own.fill(self.padding_byte);
+            &*own
+        };
         for row in 0..count {
             let input = self.input.wrapping_add(image * image_bytes);
             let down = &t.down[y * kernel_height..][..kernel_height];
             if self.merged {
-                let copies = &mut copies[row * self.copy_bytes()..][..self.copy_bytes()];
-                self.fill_merged(input, down, x, row, count, pointers, copies);
+                let copies = &mut copies[row * self.merged_bytes()..][..self.merged_bytes()];
+                self.fill_merged(input, down, x, pointers[row..].iter_mut().step_by(count), copies, padding);
             } else {
                 let across = &t.across[x * kernel_width..][..kernel_width];
                 let mut slots = pointers[row..].iter_mut().step_by(count);
@@ -120,7 +147,7 @@ impl RowPointers for TapRows<'_> {
                     for (&across, slot) in across.iter().zip(&mut slots) {
                         let inside = down | across >= 0;
                         let pixel = input.wrapping_offset((down + across) * self.pixel_bytes as isize);
-                        *slot = if inside { pixel } else { zeros };
+                        *slot = if inside { pixel } else { padding.as_ptr() };
                     }
                 }
             }
@@ -137,40 +164,36 @@ impl RowPointers for TapRows<'_> {
 
 impl TapRows<'_> {
     /// The pointers of one output pixel with a segment for each kernel row.
-    #[allow(clippy::too_many_arguments)]
-    fn fill_merged(
+    fn fill_merged<'p>(
         &self,
         input: *const u8,
         down: &[isize],
         x: usize,
-        row: usize,
-        count: usize,
-        pointers: &mut [*const u8],
+        slots: impl Iterator<Item = &'p mut *const u8>,
         copies: &mut [u8],
+        padding: &[u8],
     ) {
         let t = self.table;
         let kernel_width = t.kernel[1];
         let across = &t.across[x * kernel_width..][..kernel_width];
-        let inside = across.iter().all(|&across| across >= 0);
-        let segment_bytes = kernel_width * self.pixel_bytes;
-        let zeros = t.padding.as_slice();
+        let channel_bytes = t.channels * self.element_bytes;
+        let in_place = self.pixel_bytes == channel_bytes && across.iter().all(|&across| across >= 0);
         // In pixels, where the leftmost tap lies; before the image in the padding.
         let start = (x * t.step) as isize - t.left as isize;
-        let slots = pointers[row..].iter_mut().step_by(count);
-        for ((&down, slot), copy) in down.iter().zip(slots).zip(copies.chunks_exact_mut(segment_bytes)) {
+        for ((&down, slot), copy) in down.iter().zip(slots).zip(copies.chunks_exact_mut(kernel_width * channel_bytes)) {
             *slot = if down < 0 {
-                zeros.as_ptr()
-            } else if inside {
+                padding.as_ptr()
+            } else if in_place {
                 input.wrapping_offset((down + start) * self.pixel_bytes as isize)
             } else {
-                for (&across, pixel) in across.iter().zip(copy.chunks_exact_mut(self.pixel_bytes)) {
+                for (&across, pixel) in across.iter().zip(copy.chunks_exact_mut(channel_bytes)) {
                     if across < 0 {
-                        pixel.copy_from_slice(&zeros[..self.pixel_bytes]);
+                        pixel.copy_from_slice(&padding[..channel_bytes]);
                     } else {
                         let from = input.wrapping_offset((down + across) * self.pixel_bytes as isize);
                         // SAFETY: the pixel lies in the image, as the table was made for its size, and `copies` is
                         // not part of it.
-                        unsafe { std::ptr::copy_nonoverlapping(from, pixel.as_mut_ptr(), self.pixel_bytes) };
+                        unsafe { std::ptr::copy_nonoverlapping(from, pixel.as_mut_ptr(), channel_bytes) };
                     }
                 }
                 copy.as_ptr()

@@ -1,0 +1,212 @@
+//! Convolution of bytes: exact integer sums, padding that reads the input's zero point, the integer epilogue.
+
+use super::super::arch::Isa;
+use super::super::gemm::{
+    ByteEpilogue, ByteOutput, ByteWeights, PackedBytes, Part, Strided, finish_bytes, product_bytes,
+};
+use super::super::view::Matrix;
+use super::depthwise::{ByteLanes, Depthwise};
+use super::geometry::Geometry;
+use super::taps::{TapTable, merges};
+use crate::error::{Result, ensure};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Packed bytes of `[filters, channels / groups, kernel height, kernel width]`, less their zero points.
+#[derive(Debug, Clone)]
+pub struct ByteConvWeights {
+    isa: Isa,
+    filters: usize,
+    channels_per_group: usize,
+    groups: usize,
+    kernel: [usize; 2],
+    merged: bool,
+    form: Form,
+}
+
+#[derive(Debug, Clone)]
+enum Form {
+    /// One B a group.
+    Groups(Vec<PackedBytes>),
+    /// `[taps][channels, filled up to whole vectors]`.
+    Depthwise(Vec<i32>),
+}
+
+impl ByteConvWeights {
+    /// Packs the `weights` of `geometry` (whose input size does not matter) for `isa`, less `zero_points`: one, one a
+    /// filter, or none.
+    ///
+    /// # Errors
+    /// `Shape` where the number of weights or of zero points is not the geometry's, or groups do not divide the
+    /// filters.
+    pub fn pack(isa: Isa, weights: ByteWeights<'_>, geometry: &Geometry, zero_points: &[i32]) -> Result<Self> {
+        let g = geometry;
+        let (filters, groups, [height, width]) = (g.filters, g.groups, g.kernel);
+        ensure!(
+            groups > 0 && filters % groups == 0 && g.channels % groups == 0,
+            Shape,
+            "{groups} groups do not divide {filters} filters and {} channels",
+            g.channels
+        );
+        let channels = g.channels_per_group();
+        let len = [channels, height, width].iter().try_fold(filters, |len, &size| len.checked_mul(size));
+        ensure!(len == Some(weights.len()), Shape, "{} weights for {g:?}", weights.len());
+        let known = [0, 1, filters].contains(&zero_points.len());
+        ensure!(known, Shape, "{} zero points for {filters} filters", zero_points.len());
+        let taps = height * width;
+        let merged = merges(groups, channels, g.kernel, g.dilations);
+        let form = if channels == 1 && filters == groups && groups > 1 {
+            let padded = filters.next_multiple_of(isa.lanes());
+            let mut packed = vec![0; taps * padded];
+            for (filter, tap) in (0..filters).flat_map(|filter| (0..taps).map(move |tap| (filter, tap))) {
+                let zero_point = zero_points.get(if zero_points.len() == 1 { 0 } else { filter });
+                packed[tap * padded + filter] = weights.get(filter * taps + tap) - zero_point.copied().unwrap_or(0);
+            }
+            Form::Depthwise(packed)
+        } else {
+            let per_group = filters / groups;
+            let group = |group: usize| {
+                let own = match zero_points.len() {
+                    0 | 1 => zero_points,
+                    _ => &zero_points[group * per_group..][..per_group],
+                };
+                let sizes = if merged { [height, width * channels] } else { [taps, channels] };
+                PackedBytes::from_elements(isa, sizes, per_group, own, |segment, row, column| {
+                    let (tap, channel) =
+                        if merged { (segment * width + row / channels, row % channels) } else { (segment, row) };
+                    weights.get(((group * per_group + column) * channels + channel) * taps + tap)
+                })
+            };
+            Form::Groups((0..groups).map(group).collect())
+        };
+        Ok(ByteConvWeights { isa, filters, channels_per_group: channels, groups, kernel: g.kernel, merged, form })
+    }
+
+    /// The instruction set that they are packed for.
+    #[must_use]
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// Bytes that they hold.
+    #[must_use]
+    pub fn len_bytes(&self) -> usize {
+        match &self.form {
+            Form::Groups(groups) => groups.iter().map(PackedBytes::len_bytes).sum(),
+            Form::Depthwise(packed) => packed.len() * 4,
+        }
+    }
+}
+
+/// A convolution of images of bytes of one size, to be run on any number of them.
+#[derive(Debug, Clone)]
+pub struct ByteConv2d {
+    geometry: Geometry,
+    weights: Arc<ByteConvWeights>,
+    /// Absent where rows need no table.
+    taps: Option<TapTable>,
+}
+
+impl ByteConv2d {
+    /// Joins weights with a size of image. `zero_point` is the input's where it is known, so that padding need not be
+    /// written for each run.
+    ///
+    /// # Errors
+    /// `Shape` where the weights are not those of the geometry, or the geometry contradicts itself; `Limit` where its
+    /// sizes overflow.
+    pub fn new(geometry: Geometry, weights: Arc<ByteConvWeights>, zero_point: u8) -> Result<Self> {
+        geometry.validate()?;
+        let merged = merges(geometry.groups, geometry.channels_per_group(), geometry.kernel, geometry.dilations);
+        let fits = weights.filters == geometry.filters
+            && weights.channels_per_group == geometry.channels_per_group()
+            && weights.groups == geometry.groups
+            && weights.kernel == geometry.kernel
+            && weights.merged == merged;
+        ensure!(fits, Shape, "the weights are of another convolution than {geometry:?}");
+        let taps = match weights.form {
+            Form::Groups(_) if !geometry.is_pointwise() => Some(TapTable::new(&geometry, 1, zero_point)),
+            _ => None,
+        };
+        Ok(ByteConv2d { geometry, weights, taps })
+    }
+
+    /// The sizes.
+    #[must_use]
+    pub fn geometry(&self) -> &Geometry {
+        &self.geometry
+    }
+
+    /// Convolves `input`, a matrix of `[batch * height * width, channels]`, to `output`, `[batch * output height *
+    /// output width, filters]`. The input's zero point is the epilogue's, whose operands have the output's sizes.
+    ///
+    /// # Panics
+    /// If sizes do not fit together, or the zero point is no unsigned byte.
+    #[track_caller]
+    pub fn run(&self, input: Matrix<'_, u8>, output: ByteOutput<'_>, epilogue: &ByteEpilogue<'_>) {
+        let rows = output.rows();
+        self.run_rows(input, 0..rows, rows, output, epilogue);
+    }
+
+    /// The part of [`run`](ByteConv2d::run) that lies in `rows` of all `total` output pixels; see
+    /// [`Conv2d::run_rows`](super::Conv2d::run_rows).
+    ///
+    /// # Panics
+    /// As [`run`](ByteConv2d::run).
+    #[track_caller]
+    pub fn run_rows(
+        &self,
+        input: Matrix<'_, u8>,
+        rows: Range<usize>,
+        total: usize,
+        mut output: ByteOutput<'_>,
+        epilogue: &ByteEpilogue<'_>,
+    ) {
+        let g = &self.geometry;
+        if !super::check(g, (input.rows(), input.cols()), &rows, total) {
+            return;
+        }
+        let zero_point = epilogue.zero_point;
+        assert!((0..256).contains(&zero_point), "the input's zero point is {zero_point}");
+        let isa = self.weights.isa;
+        let whole = (total, g.filters);
+        match &self.weights.form {
+            Form::Depthwise(weights) => {
+                let part = Part { whole, rows, columns: 0..g.filters, first_column: 0 };
+                let finish = finish_bytes(epilogue, &part, &mut output);
+                isa.dispatch(Depthwise {
+                    geometry: g,
+                    weights,
+                    input: input.as_ptr(),
+                    pixel: input.stride(),
+                    rows: part.rows,
+                    finish: &finish,
+                    lanes: ByteLanes { zero_point },
+                });
+            }
+            Form::Groups(groups) => {
+                let (channels, filters) = (g.channels_per_group(), g.filters_per_group());
+                for (group, b) in groups.iter().enumerate() {
+                    let columns = group * filters..(group + 1) * filters;
+                    let mut output = output.columns(columns.clone());
+                    let part = Part { whole, rows: rows.clone(), first_column: columns.start, columns };
+                    let data = input.as_ptr().wrapping_add(group * channels);
+                    let pixel = input.stride();
+                    // SAFETY: the rows are those of the input, whose size was compared with the geometry that the
+                    // tables were made for.
+                    unsafe {
+                        match &self.taps {
+                            None => {
+                                let a = Strided { data, stride_bytes: pixel };
+                                product_bytes(isa, a, b, &part, &mut output, epilogue);
+                            }
+                            Some(taps) => {
+                                let a = taps.bytes(data, pixel, zero_point as u8);
+                                product_bytes(isa, a, b, &part, &mut output, epilogue);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Convolutions of bytes against the definition, exactly, on every instruction set.
+
+use super::super::arch::Isa;
+use super::super::gemm::{ByteEpilogue, ByteOutput, ByteWeights, Requantize};
+use super::super::view::{Matrix, MatrixMut};
+use super::tests::geometries;
+use super::*;
+
+fn bytes(len: usize, seed: u64) -> Vec<u8> {
+    let mut random = fastrand::Rng::with_seed(seed);
+    (0..len).map(|_| if random.u8(..4) == 0 { [0, 255, 128, 127][random.usize(..4)] } else { random.u8(..) }).collect()
+}
+
+/// The definition; padding contributes nothing, as it is the zero point.
+fn reference(
+    g: &Geometry,
+    batch: usize,
+    input: &[u8],
+    pixel: usize,
+    weight: impl Fn(usize) -> i32,
+    zero: i32,
+) -> Vec<i32> {
+    let [height, width] = g.output();
+    let (channels, filters) = (g.channels_per_group(), g.filters_per_group());
+    let mut out = vec![0; batch * height * width * g.filters];
+    for (at, out) in out.iter_mut().enumerate() {
+        let (f, x) = (at % g.filters, at / g.filters % width);
+        let (y, image) = (at / g.filters / width % height, at / g.filters / width / height);
+        for (ky, kx) in (0..g.kernel[0]).flat_map(|ky| (0..g.kernel[1]).map(move |kx| (ky, kx))) {
+            let iy = (y * g.strides[0] + ky * g.dilations[0]).wrapping_sub(g.pad_begin[0]);
+            let ix = (x * g.strides[1] + kx * g.dilations[1]).wrapping_sub(g.pad_begin[1]);
+            if iy < g.input[0] && ix < g.input[1] {
+                let from = ((image * g.input[0] + iy) * g.input[1] + ix) * pixel + f / filters * channels;
+                for c in 0..channels {
+                    let w = weight(((f * channels + c) * g.kernel[0] + ky) * g.kernel[1] + kx);
+                    *out += (i32::from(input[from + c]) - zero) * w;
+                }
+            }
+        }
+    }
+    out
+}
+
+#[test]
+fn every_geometry_exactly() {
+    for g in geometries() {
+        let batch = 2;
+        let (weights, zero) = (bytes(g.weights_len(), 2), 113);
+        let signed: Vec<i8> = weights.iter().map(|&w| w as i8).collect();
+        let taps = g.weights_len() / g.filters;
+        let many: Vec<i32> = (0..g.filters as i32).map(|f| f % 3 - 1).collect();
+        let rows = batch * g.output_pixels();
+        let pixel = g.channels + 3;
+        let input = bytes((batch * g.input_pixels() - 1) * pixel + g.channels, 1);
+        let cases: [(ByteWeights<'_>, &[i32]); 3] =
+            [(ByteWeights::I8(&signed), &[]), (ByteWeights::U8(&weights), &[128]), (ByteWeights::I8(&signed), &many)];
+        for (weights, zero_points) in cases {
+            let zero_point = |at: usize| match zero_points {
+                [] => 0,
+                [one] => *one,
+                many => many[at / taps],
+            };
+            let expected = reference(&g, batch, &input, pixel, |at| weights.get(at) - zero_point(at), zero);
+            for (isa, table_zero) in Isa::available().into_iter().flat_map(|isa| [(isa, 113), (isa, 0)]) {
+                let packed = Arc::new(ByteConvWeights::pack(isa, weights, &g, zero_points).unwrap());
+                let conv = ByteConv2d::new(g, packed, table_zero).unwrap();
+                let input = Matrix::new(&input, batch * g.input_pixels(), g.channels, pixel);
+                let epilogue = ByteEpilogue { zero_point: zero, ..ByteEpilogue::default() };
+                let mut out = vec![0; rows * g.filters];
+                conv.run(input, ByteOutput::I32(MatrixMut::dense(&mut out, rows, g.filters)), &epilogue);
+                assert_eq!(out, expected, "{} {g:?}", isa.name());
+                // To bytes, in two parts.
+                let scale = vec![1e-3; g.filters];
+                let epilogue = ByteEpilogue { column_scale: Some(&scale), ..epilogue };
+                let to = Requantize { factor: 1.0, zero_point: 77 };
+                let mut out = vec![0; rows * g.filters];
+                let at = rows / 3;
+                let (top, bottom) = MatrixMut::dense(&mut out, rows, g.filters).split_rows(at);
+                conv.run_rows(input, 0..at, rows, ByteOutput::U8(top, to), &epilogue);
+                conv.run_rows(input, at..rows, rows, ByteOutput::U8(bottom, to), &epilogue);
+                for (x, sum) in out.iter().zip(&expected) {
+                    let q = (*sum as f32 * 1e-3).round_ties_even() as i32 + 77;
+                    assert_eq!(i32::from(*x), q.clamp(0, 255), "{} {g:?}", isa.name());
+                }
+            }
+        }
+    }
+}
