@@ -222,3 +222,95 @@ impl Op for Conv {
         self.padding.write(attrs)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::{DType, Symbol};
+
+    fn ramp(shape: &[usize]) -> Tensor {
+        Tensor::new(shape, (0..shape.iter().product::<usize>()).map(|v| v as f32).collect()).unwrap()
+    }
+
+    fn run(op: &Conv, tensors: &[&Tensor]) -> Result<Tensor> {
+        let facts: Vec<Fact> = tensors.iter().map(|t| Fact::concrete(t.dtype(), t.shape())).collect();
+        let inferred = op.infer(Inputs::new(&facts.iter().map(Some).collect::<Vec<_>>()))?.remove(0);
+        let tensors: Vec<Option<&Tensor>> = tensors.iter().copied().map(Some).collect();
+        let y = op.eval(Inputs::new(&tensors), &Budget::generous())?.remove(0);
+        assert_eq!(inferred.concrete_shape().as_ref(), Some(y.shape()));
+        Ok(y)
+    }
+
+    #[test]
+    fn groups_see_their_own_channels() {
+        let x = Tensor::new([1, 2, 3], vec![1.0f32, 2.0, 3.0, 10.0, 20.0, 30.0]).unwrap();
+        let w = Tensor::new([2, 1, 2], vec![1.0f32, 1.0, 1.0, -1.0]).unwrap();
+        let bias = Tensor::vector(vec![0.5f32, 0.0]);
+        let y = run(&Conv { group: 2, ..Conv::default() }, &[&x, &w, &bias]).unwrap();
+        assert_eq!(y.as_slice::<f32>().unwrap(), [3.5, 5.5, -10.0, -10.0]);
+    }
+
+    #[test]
+    fn stride_dilation_and_uneven_padding() {
+        let padding = Padding::Explicit { begin: vec![1], end: vec![2] };
+        let op = Conv { strides: vec![2], dilations: vec![2], padding, ..Conv::default() };
+        let w = Tensor::new([1, 1, 2], vec![1.0f32, 10.0]).unwrap();
+        // Padded: 0 0 1 2 3 4 0 0; pairs two apart, from every second place.
+        let y = run(&op, &[&ramp(&[1, 1, 5]), &w]).unwrap();
+        assert_eq!(y.as_slice::<f32>().unwrap(), [10.0, 31.0, 3.0]);
+    }
+
+    #[test]
+    fn more_places_than_a_block_holds() {
+        let (x, w) = (ramp(&[1, 1, 2 * PLACES + 5]), Tensor::new([1, 1, 2], vec![-1.0f32, 1.0]).unwrap());
+        let y = run(&Conv::default(), &[&x, &w]).unwrap();
+        assert!(y.as_slice::<f32>().unwrap().iter().all(|&v| v == 1.0));
+    }
+
+    #[test]
+    fn nothing_in_gives_the_bias_or_nothing() {
+        let bias = Tensor::vector(vec![7.0f32]);
+        let empty = run(&Conv::default(), &[&ramp(&[0, 1, 4]), &ramp(&[1, 1, 2]), &bias]).unwrap();
+        assert_eq!(empty.shape()[..], [0, 1, 3]);
+        let no_channels = run(&Conv::default(), &[&ramp(&[1, 0, 4]), &ramp(&[1, 0, 2]), &bias]).unwrap();
+        assert_eq!(no_channels.as_slice::<f32>().unwrap(), [7.0; 3]);
+    }
+
+    #[test]
+    fn misfits_are_errors() {
+        let (x, w) = (ramp(&[1, 4, 5, 5]), ramp(&[4, 4, 3, 3]));
+        let ok = Conv::default();
+        assert!(run(&ok, &[&x, &w]).is_ok());
+        for op in [
+            Conv { group: 0, ..ok.clone() },
+            Conv { group: 3, ..ok.clone() },
+            Conv { group: usize::MAX, ..ok.clone() },
+            Conv { kernel: Some(vec![3, 2]), ..ok.clone() },
+            Conv { strides: vec![1], ..ok.clone() },
+            Conv { strides: vec![0, 1], ..ok.clone() },
+            Conv { dilations: vec![3, 1], ..ok.clone() },
+            Conv { padding: Padding::symmetric(&[i64::MAX, 0]), ..ok.clone() },
+            Conv { padding: Padding::symmetric(&[i64::MIN, 0]), ..ok.clone() },
+        ] {
+            assert!(run(&op, &[&x, &w]).is_err(), "{op:?}");
+        }
+        for (x, w) in [(ramp(&[1, 3, 5, 5]), w.clone()), (ramp(&[4, 5, 5]), w.clone()), (x, ramp(&[4, 4]))] {
+            assert!(run(&ok, &[&x, &w]).is_err());
+        }
+    }
+
+    #[test]
+    fn batch_and_kept_lengths_stay_symbols() {
+        let (n, width) = (Dim::Symbol(Symbol::new("N")), Dim::Symbol(Symbol::new("W")));
+        let x = Fact::new(DType::F32, vec![n.clone(), Dim::Known(3), width.clone()]);
+        let w = Fact::concrete(DType::F32, &[8, 3, 3]);
+        let infer = |padding: Padding| {
+            let op = Conv { padding, ..Conv::default() };
+            op.infer(Inputs::new(&[Some(&x), Some(&w)])).unwrap()[0].dims().unwrap().to_vec()
+        };
+        assert_eq!(infer(Padding::SameUpper), [n.clone(), Dim::Known(8), width]);
+        assert_eq!(infer(Padding::Valid), [n, Dim::Known(8), Dim::Unknown]);
+        let unknown = Conv::default().infer(Inputs::new(&[Some(&Fact::unranked(DType::F32)), Some(&w)])).unwrap();
+        assert_eq!(unknown[0].rank(), Some(3));
+    }
+}

@@ -232,3 +232,97 @@ fn largest(plane: &[f64], taps: &[usize]) -> Option<usize> {
     }
     best
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::Symbol;
+
+    fn pool(kind: PoolKind) -> Pool {
+        Pool {
+            kind,
+            kernel: vec![2, 2],
+            strides: vec![],
+            dilations: vec![],
+            padding: Padding::none(),
+            ceil_mode: false,
+        }
+    }
+
+    const MAX: PoolKind = PoolKind::Max { storage_order: false };
+
+    fn run(op: &Pool, x: &Tensor) -> Result<Vec<Tensor>> {
+        let facts = op.infer(Inputs::new(&[Some(&Fact::concrete(x.dtype(), x.shape()))]))?;
+        let y = op.eval(Inputs::new(&[Some(x)]), &Budget::generous())?;
+        assert!(facts.iter().zip(&y).all(|(f, t)| f.concrete_shape().as_ref() == Some(t.shape())));
+        Ok(y)
+    }
+
+    fn square() -> Tensor {
+        Tensor::new([1, 1, 3, 3], (1..=9).map(|v| v as f32).collect()).unwrap()
+    }
+
+    #[test]
+    fn indices_count_in_the_stated_order() {
+        let rows = run(&pool(MAX), &square()).unwrap();
+        assert_eq!(rows[0].as_slice::<f32>().unwrap(), [5.0, 6.0, 8.0, 9.0]);
+        assert_eq!(rows[1].as_slice::<i64>().unwrap(), [4, 5, 7, 8]);
+        let columns = run(&pool(PoolKind::Max { storage_order: true }), &square()).unwrap();
+        assert_eq!(columns[1].as_slice::<i64>().unwrap(), [4, 7, 5, 8]);
+    }
+
+    #[test]
+    fn padding_never_wins_a_maximum() {
+        let x = Tensor::new([1, 1, 1, 1], vec![-3i8]).unwrap();
+        let op = Pool { padding: Padding::symmetric(&[1, 1]), ..pool(MAX) };
+        assert_eq!(run(&op, &x).unwrap()[0].as_slice::<i8>().unwrap(), [-3; 4]);
+    }
+
+    #[test]
+    fn padding_counts_in_an_average_only_when_asked() {
+        let padding = Padding::Explicit { begin: vec![1, 1], end: vec![0, 0] };
+        let mean = |count_include_pad, ceil_mode| {
+            let op = Pool {
+                padding: padding.clone(),
+                ceil_mode,
+                strides: vec![3, 3],
+                ..pool(PoolKind::Average { count_include_pad })
+            };
+            run(&op, &square()).unwrap()[0].to_f32_vec().unwrap()
+        };
+        assert_eq!(mean(false, false), [1.0]);
+        assert_eq!(mean(true, false), [0.25]);
+        // The windows that ceil_mode adds reach over the end: what lies behind the padding never counts.
+        assert_eq!(mean(true, true), [0.25, 1.5, 3.5, 9.0]);
+    }
+
+    #[test]
+    fn hostile_attributes_are_errors() {
+        for op in [
+            Pool { kernel: vec![4, 4], ..pool(MAX) },
+            Pool { kernel: vec![2], ..pool(MAX) },
+            Pool { kernel: vec![2, 0], ..pool(MAX) },
+            Pool { strides: vec![0, 1], ..pool(MAX) },
+            Pool { padding: Padding::symmetric(&[2, 2]), ..pool(MAX) },
+            Pool { padding: Padding::symmetric(&[-1, 0]), ..pool(MAX) },
+            Pool { dilations: vec![usize::MAX, 1], ..pool(MAX) },
+        ] {
+            assert!(run(&op, &square()).is_err(), "{op:?}");
+        }
+        let wide = 1usize << 40;
+        let op = Pool { kernel: vec![wide, 1], padding: Padding::symmetric(&[wide as i64 - 1, 0]), ..pool(MAX) };
+        let error = op.eval(Inputs::new(&[Some(&square())]), &Budget::new(1 << 20, 1)).unwrap_err();
+        assert_eq!(error.kind(), crate::ErrorKind::Limit);
+        assert!(
+            run(&pool(PoolKind::Average { count_include_pad: false }), &square().cast(DType::I8).unwrap()).is_err()
+        );
+    }
+
+    #[test]
+    fn a_batch_symbol_survives() {
+        let n = Dim::Symbol(Symbol::new("N"));
+        let x = Fact::new(DType::F32, vec![n.clone(), Dim::Known(3), Dim::Known(4), Dim::Known(4)]);
+        let y = pool(MAX).infer(Inputs::new(&[Some(&x)])).unwrap();
+        assert_eq!(y[0].dims().unwrap(), [n, Dim::Known(3), Dim::Known(3), Dim::Known(3)]);
+    }
+}
