@@ -1,7 +1,6 @@
 //! [`Attr`] to `AttributeProto`.
 
 use super::Exporter;
-use super::names::Scope;
 use crate::error::{At, Result, bail};
 use crate::graph::Graph;
 use crate::onnx::proto::{AttributeProto, attribute_type as kind};
@@ -12,17 +11,12 @@ use std::any::Any;
 
 impl Exporter {
     /// The attributes of a node, whose bodies take the values named `captured`.
-    pub(super) fn attributes(
-        &mut self,
-        op: &dyn Op,
-        captured: &[String],
-        scope: &Scope,
-    ) -> Result<Vec<AttributeProto>> {
+    pub(super) fn attributes(&mut self, op: &dyn Op, captured: &[String]) -> Result<Vec<AttributeProto>> {
         let mut protos = Vec::new();
         for (name, value) in op.attrs().iter() {
             let mut proto = match value {
                 Attr::Body(body) => {
-                    let graph = self.body(body.as_ref(), captured, scope).at(|| format!("attribute {name:?}"))?;
+                    let graph = self.body(body.as_ref(), captured).at(|| format!("attribute {name:?}"))?;
                     AttributeProto { r#type: kind::GRAPH, g: Some(Box::new(graph)), ..AttributeProto::default() }
                 }
                 value => plain(value),
@@ -33,11 +27,11 @@ impl Exporter {
         Ok(protos)
     }
 
-    fn body(&mut self, body: &dyn Body, captured: &[String], scope: &Scope) -> Result<super::GraphProto> {
+    fn body(&mut self, body: &dyn Body, captured: &[String]) -> Result<super::GraphProto> {
         let Some(graph) = (body as &dyn Any).downcast_ref::<Graph>() else {
             bail!(Unsupported, "a body that is no graph");
         };
-        self.graph(graph, &mut scope.body(captured), captured.len())
+        self.graph(graph, Some(captured))
     }
 }
 

@@ -1,14 +1,14 @@
 //! Graph to bytes: every operator in its newest form, at the oldest opset that has all of these forms.
 //!
-//! What was a capture of a body becomes an outer name again, and a constant that a body shares with the graph around
-//! it is written once.
+//! What was a capture of a body becomes an outer name again. All constants stand in the outermost graph, so that one
+//! which several bodies share is written once.
 
 mod attributes;
 mod names;
 
 use super::proto::{
-    DimensionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto, TensorShapeProto,
-    TensorTypeProto, TypeProto, ValueInfoProto,
+    DimensionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto, TensorProto,
+    TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto,
 };
 use super::tensors::to_proto;
 use crate::error::{At, Result, bail, ensure, err};
@@ -16,9 +16,9 @@ use crate::graph::{Graph, Node, ValueId};
 use crate::ops::reader::dtype_to_onnx;
 use crate::ops::registry;
 use crate::tensor::{Dim, Fact, Tensor};
-use names::{Memory, Names, Scope};
+use names::{Memory, Names};
 use prost::Message;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// The oldest opset that is written; what is older reads differently in too many places.
 const OLDEST: u32 = 17;
@@ -37,8 +37,9 @@ const MAX_FILE_BYTES: usize = i32::MAX as usize;
 /// [`Unsupported`](crate::ErrorKind::Unsupported) for an operator that ONNX does not name,
 /// [`Limit`](crate::ErrorKind::Limit) when the file would pass 2 GiB.
 pub fn export(graph: &Graph) -> Result<Vec<u8>> {
-    let mut exporter = Exporter { names: Names::default(), opsets: BTreeMap::new() };
-    let proto = exporter.graph(graph, &mut Scope::default(), 0)?;
+    let mut exporter = Exporter::default();
+    let mut proto = exporter.graph(graph, None)?;
+    proto.initializer = exporter.initializers;
     let opset = exporter.opsets.entry("").or_default();
     *opset = OLDEST.max(*opset);
     let ir_version = IR_VERSIONS.iter().rev().find(|(from, _)| from <= opset).map_or(8, |(_, version)| *version);
@@ -64,48 +65,55 @@ pub fn export(graph: &Graph) -> Result<Vec<u8>> {
     Ok(model.encode_to_vec())
 }
 
+#[derive(Default)]
 struct Exporter {
     names: Names,
+    initializers: Vec<TensorProto>,
+    /// The names of the initializers by their elements.
+    constants: HashMap<Memory, String>,
     /// The newest form used of each domain.
     opsets: BTreeMap<&'static str, u32>,
 }
 
 impl Exporter {
-    /// A graph, whose last `captures` inputs `scope` has named already and which are not listed.
-    fn graph(&mut self, graph: &Graph, scope: &mut Scope, captures: usize) -> Result<GraphProto> {
-        let is_body = scope.is_body();
-        let formal = graph.inputs().len().saturating_sub(captures);
-        let mut values: HashMap<ValueId, String> = HashMap::new();
-        for (id, name) in graph.inputs()[formal..].iter().zip(scope.take_captures()) {
-            values.insert(*id, name);
+    /// A graph. A body takes its last inputs from the values around it that have the names `captured`.
+    fn graph(&mut self, graph: &Graph, captured: Option<&[String]>) -> Result<GraphProto> {
+        let names = captured.unwrap_or_default();
+        let formal = graph.inputs().len().saturating_sub(names.len());
+        let (inputs, captures) = graph.inputs().split_at(formal);
+        let mut values: HashMap<ValueId, String> = captures.iter().copied().zip(names.iter().cloned()).collect();
+        let mut outer: HashSet<ValueId> = captures.iter().copied().collect();
+        for id in inputs {
+            values.insert(*id, self.names.fresh(graph.value(*id).name()));
         }
-        let outer: Vec<ValueId> = values.keys().copied().collect();
-        for id in graph.inputs()[..formal].iter().chain(graph.outputs()) {
+        let constants = constants(graph)?;
+        if captured.is_some() {
+            for (id, tensor) in &constants {
+                values.insert(*id, self.shared_constant(graph.value(*id).name(), tensor));
+                outer.insert(*id);
+            }
+        }
+        for id in graph.outputs() {
             values.entry(*id).or_insert_with(|| self.names.fresh(graph.value(*id).name()));
         }
-        let mut proto = GraphProto { name: self.names.graph(graph.name()), ..GraphProto::default() };
-        proto.input = graph.inputs()[..formal].iter().map(|id| value_info(&values[id], graph.fact(*id))).collect();
-
-        let mut shared: Vec<ValueId> = Vec::new();
-        for (id, tensor) in constants(graph)? {
-            if let Some(name) = scope.constant(tensor).filter(|_| is_body) {
-                values.insert(id, name);
-                shared.push(id);
-                continue;
+        if captured.is_none() {
+            for (id, tensor) in &constants {
+                let name = values.entry(*id).or_insert_with(|| self.names.fresh(graph.value(*id).name())).clone();
+                self.constants.insert(Memory::of(tensor), name.clone());
+                self.initializers.push(to_proto(&name, tensor));
             }
-            let name = values.entry(id).or_insert_with(|| self.names.fresh(graph.value(id).name())).clone();
-            proto.initializer.push(to_proto(&name, tensor));
-            scope.add_constant(Memory::of(tensor), name);
         }
+        let mut proto = GraphProto { name: self.names.graph(graph.name()), ..GraphProto::default() };
+        proto.input = inputs.iter().map(|id| value_info(&values[id], graph.fact(*id))).collect();
         for (_, node) in graph.nodes()? {
-            let node_proto = self.node(graph, node, &mut values, scope).at(|| node.to_string())?;
+            let node_proto = self.node(graph, node, &mut values).at(|| node.to_string())?;
             proto.node.push(node_proto);
         }
         let mut listed = Vec::new();
         for id in graph.outputs() {
             let mut name = named(&values, *id)?;
             // A body may not yield a value of the graph around it, and no graph the same value twice.
-            if outer.contains(id) || shared.contains(id) || listed.contains(id) {
+            if outer.contains(id) || listed.contains(id) {
                 let copy = self.names.fresh(graph.value(*id).name());
                 proto.node.push(self.identity(&name, &copy)?);
                 name = copy;
@@ -116,13 +124,7 @@ impl Exporter {
         Ok(proto)
     }
 
-    fn node(
-        &mut self,
-        graph: &Graph,
-        node: &Node,
-        values: &mut HashMap<ValueId, String>,
-        scope: &mut Scope,
-    ) -> Result<NodeProto> {
+    fn node(&mut self, graph: &Graph, node: &Node, values: &mut HashMap<ValueId, String>) -> Result<NodeProto> {
         let op = node.op().as_ref();
         let Some(def) = registry::find(op.domain(), op.name()) else {
             bail!(Unsupported, "the operator has no name in a model file");
@@ -141,7 +143,7 @@ impl Exporter {
             .iter()
             .map(|id| named(values, id.ok_or_else(|| err!(Internal, "a capture is absent"))?))
             .collect();
-        let attribute = self.attributes(op, &captured?, scope)?;
+        let attribute = self.attributes(op, &captured?)?;
         let mut output = Vec::with_capacity(node.outputs().len());
         for id in node.outputs() {
             output.push(match id {
@@ -160,6 +162,18 @@ impl Exporter {
             attribute,
             ..NodeProto::default()
         })
+    }
+
+    /// The name of an initializer with the elements of a body's constant.
+    fn shared_constant(&mut self, wanted: &str, tensor: &Tensor) -> String {
+        let memory = Memory::of(tensor);
+        if let Some(name) = self.constants.get(&memory) {
+            return name.clone();
+        }
+        let name = self.names.fresh(wanted);
+        self.initializers.push(to_proto(&name, tensor));
+        self.constants.insert(memory, name.clone());
+        name
     }
 
     fn identity(&mut self, from: &str, to: &str) -> Result<NodeProto> {

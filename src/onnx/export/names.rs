@@ -39,35 +39,3 @@ impl Memory {
         Memory(tensor.as_bytes().as_ptr() as usize, tensor.dtype(), tensor.shape().clone())
     }
 }
-
-/// What a body sees of the graphs around it.
-#[derive(Default)]
-pub(super) struct Scope {
-    constants: HashMap<Memory, String>,
-    captures: Vec<String>,
-    is_body: bool,
-}
-
-impl Scope {
-    /// The scope of a body whose last inputs are `captures`.
-    pub(super) fn body(&self, captures: &[String]) -> Scope {
-        Scope { constants: self.constants.clone(), captures: captures.to_vec(), is_body: true }
-    }
-
-    pub(super) fn is_body(&self) -> bool {
-        self.is_body
-    }
-
-    pub(super) fn take_captures(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.captures)
-    }
-
-    /// The outer constant with the same elements.
-    pub(super) fn constant(&self, tensor: &Tensor) -> Option<String> {
-        self.constants.get(&Memory::of(tensor)).cloned()
-    }
-
-    pub(super) fn add_constant(&mut self, memory: Memory, name: String) {
-        self.constants.entry(memory).or_insert(name);
-    }
-}

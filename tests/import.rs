@@ -1,0 +1,300 @@
+//! What import makes of well-formed models: functions, bodies, defaults, old opsets, names; and that export keeps it.
+
+mod support;
+
+use bytes::Bytes;
+use onrush::onnx::{Imported, LoadOptions, export, import, import_reader};
+use onrush::{Dim, Tensor};
+use support::*;
+
+#[track_caller]
+fn load(model: &Message) -> Imported {
+    import(Bytes::from(model.0.clone()), &LoadOptions::default()).unwrap()
+}
+
+/// The first output, as imported and after a round trip through export.
+#[track_caller]
+fn run(model: &Message, inputs: &[Tensor]) -> Vec<f32> {
+    let imported = load(model);
+    let answer = imported.graph.interpret(inputs).unwrap()[0].to_f32_vec().unwrap();
+    let again = import(export(&imported.graph).unwrap().into(), &LoadOptions::default()).unwrap();
+    let names = |m: &Imported| -> Vec<String> {
+        let values = m.graph.inputs().iter().chain(m.graph.outputs());
+        values.map(|id| m.graph.value(*id).name().to_owned()).collect()
+    };
+    assert_eq!(names(&again), names(&imported));
+    assert_eq!(again.graph.interpret(inputs).unwrap()[0].to_f32_vec().unwrap(), answer);
+    answer
+}
+
+fn pair(a: f32, b: f32) -> Tensor {
+    Tensor::vector(vec![a, b])
+}
+
+#[test]
+fn what_the_file_says_of_itself() {
+    let graph = between(vec![node("Relu", &["x"], &["y"], &[])], vec![]);
+    let model = graph
+        .model(17)
+        .text(2, "writer")
+        .text(3, "1.2")
+        .text(4, "com.example")
+        .int(5, 3)
+        .text(6, "about")
+        .message(14, &Message::new().text(1, "author").text(2, "me"))
+        .message(8, &Message::new().text(1, "com.example").int(2, 2));
+    let imported = import_reader(&model.0[..], &LoadOptions::default()).unwrap();
+    assert_eq!((imported.ir_version, imported.model_version), (8, 3));
+    assert_eq!((imported.producer_name.as_str(), imported.producer_version.as_str()), ("writer", "1.2"));
+    assert_eq!((imported.domain.as_str(), imported.doc_string.as_str()), ("com.example", "about"));
+    assert_eq!(imported.opsets, [(String::new(), 17), ("com.example".to_owned(), 2)]);
+    assert_eq!(imported.metadata, [("author".to_owned(), "me".to_owned())]);
+    assert_eq!(imported.graph.name(), "made in code");
+    let again = import(export(&imported.graph).unwrap().into(), &LoadOptions::default()).unwrap();
+    assert_eq!(again.metadata, imported.metadata);
+}
+
+#[test]
+fn nodes_in_any_order() {
+    let nodes = vec![node("Neg", &["a"], &["y"], &[]), node("Relu", &["x"], &["a"], &[])];
+    assert_eq!(run(&between(nodes, vec![]).model(17), &[pair(-1.0, 2.0)]), [-0.0, -2.0]);
+}
+
+#[test]
+fn inputs_with_a_default_are_constants() {
+    let mut graph = between(vec![node("Add", &["x", "w"], &["y"], &[])], vec![floats("w", &[2], &[1.0, 2.0])]);
+    graph.inputs.push(value("w", F32, &[2]));
+    let imported = load(&graph.model(17));
+    assert_eq!(imported.graph.inputs().len(), 1);
+    let [overridable] = imported.overridable.as_slice() else { panic!("one input has a default") };
+    assert_eq!(overridable.name, "w");
+    assert!(imported.graph.constant_of(overridable.value).is_some());
+    assert_eq!(run(&graph.model(17), &[pair(1.0, 1.0)]), [2.0, 3.0]);
+}
+
+#[test]
+fn dimensions_have_names() {
+    let dim = |d: Message| Message::new().message(1, &d);
+    let shape = Message(
+        [dim(Message::new().text(2, "N")), dim(Message::new()), dim(Message::new().int(1, 3))].map(|m| m.0).concat(),
+    );
+    let tensor = Message::new().int(1, F32).message(2, &shape);
+    let input = Message::new().text(1, "x").message(2, &Message::new().message(1, &tensor));
+    let graph = Graph { inputs: vec![input], ..between(vec![node("Relu", &["x"], &["y"], &[])], vec![]) };
+    let imported = load(&graph.model(17));
+    let fact = imported.graph.fact(imported.graph.outputs()[0]).clone();
+    assert_eq!(fact.to_string(), "f32[N, x_1, 3]");
+    assert_eq!(fact.dims().unwrap()[2], Dim::Known(3));
+    let again = import(export(&imported.graph).unwrap().into(), &LoadOptions::default()).unwrap();
+    assert_eq!(again.graph.fact(again.graph.inputs()[0]).to_string(), "f32[N, x_1, 3]");
+}
+
+#[test]
+fn weights_share_the_memory_of_the_file() {
+    // The alignment of the data within the file is chance, so the file is made with each of four paddings.
+    let shared = (0..4).any(|padding| {
+        let graph = between(vec![node("Add", &["x", "w"], &["y"], &[])], vec![floats("w", &[2], &[1.0, 2.0])]);
+        let padded = Message::new().text(6, &"-".repeat(padding)).0;
+        let bytes = Bytes::from([padded, graph.model(17).0].concat());
+        let file = bytes.as_ptr_range();
+        let imported = import(bytes, &LoadOptions::default()).unwrap();
+        let (_, add) = imported.graph.nodes().unwrap().next().unwrap();
+        let weights = imported.graph.constant_of(add.input(1).unwrap()).unwrap();
+        file.contains(&weights.as_bytes().as_ptr())
+    });
+    assert!(shared);
+}
+
+#[test]
+fn old_opsets() {
+    // Clip had its bounds as attributes; the newest form has them as inputs.
+    let bound = |name: &str, v: f32| Message::new().text(1, name).int(20, 1).float(2, v);
+    let clip = node("Clip", &["x"], &["y"], &[bound("min", 0.0), bound("max", 1.0)]);
+    assert_eq!(run(&between(vec![clip], vec![]).model(7), &[pair(-1.0, 2.0)]), [0.0, 1.0]);
+    // The first format imports no opset at all.
+    let not = Graph {
+        nodes: vec![node("Not", &["x"], &["y"], &[])],
+        inputs: vec![value("x", BOOL, &[2])],
+        outputs: vec![unshaped("y", BOOL)],
+        initializers: vec![],
+    };
+    let model = Message::new().int(1, 2).message(7, &not.message());
+    assert_eq!(run(&model, &[Tensor::vector(vec![true, false])]), [0.0, 1.0]);
+}
+
+#[test]
+fn outputs_that_nothing_takes_are_left_out() {
+    let nodes = vec![node("Dropout", &["x"], &["y", "mask"], &[])];
+    assert_eq!(run(&between(nodes, vec![]).model(7), &[pair(1.0, 2.0)]), [1.0, 2.0]);
+    // The number of outputs of Split says how many pieces there are.
+    let nodes = vec![node("Split", &["x"], &["y", "rest"], &[])];
+    assert_eq!(run(&between(nodes, vec![]).model(17), &[pair(1.0, 2.0)]), [1.0]);
+}
+
+#[test]
+fn sparse_initializers_become_dense() {
+    let sparse = Message::new().message(1, &floats("w", &[1], &[5.0])).message(2, &integers("i", &[1])).int(3, 2);
+    let graph = between(vec![node("Add", &["x", "w"], &["y"], &[])], vec![]);
+    let model = header(17).message(7, &graph.message().message(15, &sparse));
+    assert_eq!(run(&model, &[pair(1.0, 1.0)]), [1.0, 6.0]);
+}
+
+fn branch(name: &str, nodes: Vec<Message>, output: &str) -> Message {
+    body(name, &Graph { nodes, outputs: vec![unshaped(output, F32)], ..Graph::default() }.message())
+}
+
+/// `c` picks between `inner`, an `If` on `d`, and a branch that yields an outer constant as it is.
+fn nested() -> Message {
+    let inner = vec![
+        branch("then_branch", vec![node("Add", &["x", "w"], &["t"], &[])], "t"),
+        branch("else_branch", vec![node("Sub", &["h", "w"], &["t"], &[])], "t"),
+    ];
+    let outer =
+        vec![branch("then_branch", vec![node("If", &["d"], &["u"], &inner)], "u"), branch("else_branch", vec![], "w")];
+    let mut graph = between(
+        vec![node("Neg", &["x"], &["h"], &[]), node("If", &["c"], &["y"], &outer)],
+        vec![floats("w", &[2], &[10.0, 20.0])],
+    );
+    graph.inputs.extend([value("c", BOOL, &[]), value("d", BOOL, &[])]);
+    graph.model(17)
+}
+
+#[test]
+fn bodies_see_the_graphs_around_them() {
+    let flag = Tensor::scalar::<bool>;
+    let run = |c, d| run(&nested(), &[pair(1.0, 2.0), flag(c), flag(d)]);
+    assert_eq!(run(true, true), [11.0, 22.0]);
+    assert_eq!(run(true, false), [-11.0, -22.0]);
+    assert_eq!(run(false, true), [10.0, 20.0]);
+}
+
+#[test]
+fn captures_are_outer_names_again_when_exported() {
+    let written = export(&load(&nested()).graph).unwrap();
+    // The weights lie in the file once, though three graphs use them.
+    let weights: Vec<u8> = [10.0f32, 20.0].iter().flat_map(|v| v.to_le_bytes()).collect();
+    assert_eq!(written.windows(weights.len()).filter(|w| *w == weights).count(), 1);
+    let conditional = load(&Message(written)).graph;
+    let node = conditional.nodes().unwrap().map(|(_, n)| n).find(|n| n.op().name() == "If").unwrap().clone();
+    assert_eq!((node.op().captures(), node.inputs().len()), (3, 4));
+}
+
+/// A function of `a` and `b` that yields `p` and `q`; attributes `alpha`, and `beta` with a default.
+fn function(name: &str, nodes: Vec<Message>) -> Message {
+    let beta = Message::new().text(1, "beta").int(20, 1).float(2, 0.5);
+    let imports = [("", 17), ("f", 1)].map(|(d, v)| Message::new().text(1, d).int(2, v));
+    let names = [(4, "a"), (4, "b"), (5, "p"), (5, "q"), (6, "alpha"), (10, "f")];
+    let function = names.iter().fold(Message::new().text(1, name), |f, (field, text)| f.text(*field, text));
+    function.messages(7, nodes).messages(9, imports).message(11, &beta)
+}
+
+fn call(name: &str, inputs: &[&str], outputs: &[&str], attributes: &[Message]) -> Message {
+    node(name, inputs, outputs, attributes).text(7, "f")
+}
+
+fn referring(name: &str, to: &str) -> Message {
+    Message::new().text(1, name).int(20, 1).text(21, to)
+}
+
+fn with_functions(graph: &Graph, functions: Vec<Message>) -> Message {
+    graph.model(17).message(8, &Message::new().text(1, "f").int(2, 1)).messages(25, functions)
+}
+
+#[test]
+fn functions_are_inlined_with_their_attributes() {
+    let elu = |input: &str, output: &str, to: &str| node("LeakyRelu", &[input], &[output], &[referring("alpha", to)]);
+    let inner = function("inner", vec![elu("a", "p", "alpha"), elu("a", "q", "beta")]);
+    // Calls twice, hands its own attribute on, and leaves an input out.
+    let again = [referring("alpha", "alpha"), Message::new().text(1, "beta").int(20, 1).float(2, 0.25)];
+    let outer = function(
+        "outer",
+        vec![
+            call("inner", &["a"], &["m", "n"], &again),
+            call("inner", &["m", ""], &["", "k"], &[]),
+            node("Add", &["n", "k"], &["p"], &[]),
+            node("Identity", &["a"], &["q"], &[]),
+        ],
+    );
+    let alpha = Message::new().text(1, "alpha").int(20, 1).float(2, 2.0);
+    let graph = between(vec![call("outer", &["x"], &["y"], &[alpha])], vec![]);
+    let model = with_functions(&graph, vec![inner, outer]);
+    // -4: alpha gives m = -8, beta gives n = -1, and beta by default k = -4.
+    assert_eq!(run(&model, &[pair(-4.0, 3.0)]), [-5.0, 6.0]);
+    let imported = load(&model);
+    let names: Vec<String> = imported.graph.nodes().unwrap().map(|(_, n)| n.name().to_owned()).collect();
+    assert!(names.iter().all(|n| n.starts_with("y_node/")), "{names:?}");
+}
+
+#[test]
+fn what_a_function_passes_through_keeps_the_names_of_the_call() {
+    // Yields `a` as it came in, and `q` twice.
+    let pass = Message::new()
+        .text(1, "both")
+        .text(4, "a")
+        .text(4, "b")
+        .text(5, "a")
+        .text(5, "q")
+        .text(5, "q")
+        .messages(7, vec![node("Neg", &["b"], &["q"], &[])])
+        .messages(9, [Message::new().text(1, "").int(2, 17)])
+        .text(10, "f");
+    let mut graph = between(vec![call("both", &["x", "x"], &["y", "n", "z"], &[])], vec![]);
+    graph.outputs.extend([unshaped("n", F32), unshaped("z", F32)]);
+    let model = with_functions(&graph, vec![pass]);
+    assert_eq!(run(&model, &[pair(1.0, 2.0)]), [1.0, 2.0]);
+    let outputs = load(&model).graph.interpret(&[pair(1.0, 2.0)]).unwrap();
+    assert_eq!(outputs[1], outputs[2]);
+    assert_eq!(outputs[2].to_f32_vec().unwrap(), [-1.0, -2.0]);
+}
+
+#[test]
+fn bodies_within_functions_see_its_values() {
+    let branches = [
+        branch("then_branch", vec![node("LeakyRelu", &["a"], &["t"], &[referring("alpha", "beta")])], "t"),
+        branch("else_branch", vec![node("Neg", &["a"], &["t"], &[])], "t"),
+    ];
+    let nodes = vec![node("If", &["b"], &["p"], &branches), node("Identity", &["a"], &["q"], &[])];
+    let mut graph = between(vec![call("choose", &["x", "c"], &["y"], &[])], vec![]);
+    graph.inputs.push(value("c", BOOL, &[]));
+    let model = with_functions(&graph, vec![function("choose", nodes)]);
+    assert_eq!(run(&model, &[pair(-1.0, 2.0), Tensor::scalar(true)]), [-0.5, 2.0]);
+    assert_eq!(run(&model, &[pair(-1.0, 2.0), Tensor::scalar(false)]), [1.0, -2.0]);
+}
+
+#[test]
+fn an_output_may_be_an_input_or_a_constant() {
+    let mut graph = between(vec![node("Relu", &["x"], &["y"], &[])], vec![floats("w", &[2], &[1.0, 2.0])]);
+    graph.outputs.extend([unshaped("x", F32), unshaped("w", F32), unshaped("y", F32)]);
+    let imported = load(&graph.model(17));
+    let again = import(export(&imported.graph).unwrap().into(), &LoadOptions::default()).unwrap();
+    for graph in [&imported.graph, &again.graph] {
+        let outputs = graph.interpret(&[pair(-1.0, 3.0)]).unwrap();
+        let values: Vec<_> = outputs.iter().map(|t| t.to_f32_vec().unwrap()).collect();
+        assert_eq!(values, [[0.0, 3.0], [-1.0, 3.0], [1.0, 2.0], [0.0, 3.0]]);
+    }
+}
+
+#[test]
+fn constants_of_every_form() {
+    let attribute = |name: &str| Message::new().text(1, name);
+    let cases = [
+        (attribute("value").int(20, 4).message(5, &floats("", &[2], &[1.0, 2.0])), vec![1.0, 2.0]),
+        (attribute("value_float").int(20, 1).float(2, 1.5), vec![1.5]),
+        (attribute("value_floats").int(20, 6).float(7, 1.5).float(7, 2.5), vec![1.5, 2.5]),
+        (int("value_int", 3), vec![3.0]),
+        (ints("value_ints", &[3, 4]), vec![3.0, 4.0]),
+    ];
+    for (value, expected) in cases {
+        let nodes = vec![
+            node("Constant", &[], &["w"], &[value]),
+            node("Cast", &["w"], &["v"], &[int("to", 1)]),
+            node("Expand", &["v", "shape"], &["e"], &[]),
+            node("Add", &["z", "e"], &["y"], &[]),
+        ];
+        let graph = Graph {
+            initializers: vec![integers("shape", &[expected.len() as i64]), floats("z", &[], &[0.0])],
+            ..between(nodes, vec![])
+        };
+        assert_eq!(run(&graph.model(17), &[pair(0.0, 0.0)]), expected);
+    }
+}
