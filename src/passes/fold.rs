@@ -1,5 +1,6 @@
 //! Computes what depends on constants alone, where that does not make the model much larger.
 
+use super::pattern::constant;
 use crate::error::Result;
 use crate::graph::{Graph, Node, Patch};
 use crate::ops::quant::DequantizeLinear;
@@ -37,6 +38,9 @@ fn fold(graph: &Graph, node: &Node, budget: &Budget) -> Option<Vec<Tensor>> {
     if !op.is_pure() || op.is::<DequantizeLinear>() {
         return None;
     }
+    if let Some(told) = told(graph, node) {
+        return Some(told);
+    }
     let inputs: Vec<Option<&Tensor>> = node
         .inputs()
         .iter()
@@ -55,4 +59,31 @@ fn fold(graph: &Graph, node: &Node, budget: &Budget) -> Option<Vec<Tensor>> {
     budget.step().ok()?;
     let values = op.eval(Inputs::new(&inputs), budget).ok()?;
     (values.len() >= node.outputs().len()).then_some(values)
+}
+
+/// The outputs where inference tells them, as it does for `Shape` of a known shape, whose input is no constant.
+fn told(graph: &Graph, node: &Node) -> Option<Vec<Tensor>> {
+    node.outputs().iter().map(|output| constant(graph, (*output)?).cloned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{check, graph_of, ramp};
+    use super::*;
+    use crate::ops::elementwise::{Binary, BinaryKind, Cast, CastLike};
+    use crate::ops::layout::ShapeOf;
+    use crate::tensor::DType;
+
+    #[test]
+    fn what_inference_tells_is_folded() {
+        let (mut graph, x) = graph_of(&[2, 3]);
+        let two = graph.constant("two", Tensor::scalar(2i32)).unwrap();
+        let like = graph.op("like", CastLike, &[two, x]).unwrap();
+        let shape = graph.op("shape", ShapeOf { start: 1, end: None }, &[x]).unwrap();
+        let length = graph.op("length", Cast { to: DType::F32 }, &[shape]).unwrap();
+        let scaled = graph.op("scaled", Binary(BinaryKind::Mul), &[x, like]).unwrap();
+        let y = graph.op("y", Binary(BinaryKind::Add), &[scaled, length]).unwrap();
+        graph.output(y).unwrap();
+        check(&mut graph, fold_constants, &[ramp(&[2, 3])], 2);
+    }
 }

@@ -8,8 +8,13 @@ mod bodies;
 mod common;
 mod epilogue;
 mod fold;
+mod identity;
 mod linear;
 mod pattern;
+mod reshape;
+#[cfg(test)]
+mod testing;
+mod transpose;
 
 use crate::error::{At, Result};
 use crate::graph::Graph;
@@ -29,6 +34,11 @@ const PASSES: &[Pass] = &[
     // First, so that no later pass has to look into subgraphs or at constants in disguise.
     Pass { name: "bodies", run: bodies::optimize_bodies },
     Pass { name: "fold", run: fold::fold_constants },
+    // Before identities, since a constant target shows that a reshape keeps the shape.
+    Pass { name: "reshape", run: reshape::simplify_reshapes },
+    Pass { name: "transpose", run: transpose::join_transposes },
+    // Early, so that no pattern has to look through a node that does nothing.
+    Pass { name: "identity", run: identity::drop_identities },
     // Early, so that patterns find one node where the exporter wrote two.
     Pass { name: "common-subexpressions", run: common::share_common },
     // Before epilogues, which would hide the product from the normalization after it.

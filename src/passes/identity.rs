@@ -1,0 +1,156 @@
+//! Drops nodes whose output is one of their inputs.
+
+use super::pattern::{constant, each, integers, replaceable, same_dims, scalar_beside};
+use crate::error::Result;
+use crate::graph::{Graph, Node, Patch, ValueId};
+use crate::ops::elementwise::{Binary, BinaryKind, Cast, CastLike, Clip, Unary, UnaryKind, Variadic, Where};
+use crate::ops::index::Slice;
+use crate::ops::layout::{Concat, Expand, Flatten, Pad, Reshape, Split, Squeeze, Tile, Transpose, Unsqueeze};
+use crate::ops::nn::Dropout;
+use crate::ops::reduce::{Reduce, ReduceKind};
+
+pub(super) fn drop_identities(graph: &mut Graph) -> Result<usize> {
+    each(graph, |graph, _, node| {
+        let (x, y) = (source(graph, node)?, node.output(0)?);
+        if !replaceable(graph, y, x) {
+            return None;
+        }
+        let mut patch = Patch::new();
+        patch.replace(y, x);
+        Some(patch)
+    })
+}
+
+/// The input that output 0 of the node equals for every request.
+fn source(graph: &Graph, node: &Node) -> Option<ValueId> {
+    let op = node.op();
+    let holds = if let Some(Unary(kind)) = op.downcast_ref::<Unary>() {
+        *kind == UnaryKind::Identity
+    } else if let Some(Binary(kind)) = op.downcast_ref::<Binary>() {
+        return neutral(graph, node, *kind);
+    } else if op.is::<Where>() {
+        return chosen(graph, node);
+    } else if op.is::<Dropout>() {
+        match node.input(2) {
+            Some(training) => constant(graph, training)?.to_f64_vec().ok()? == [0.0],
+            None => true,
+        }
+    } else if op.is::<Cast>() || op.is::<CastLike>() {
+        graph.fact(node.input(0)?).dtype == graph.fact(node.output(0)?).dtype
+    } else if op.is::<Concat>() || op.is::<Variadic>() {
+        node.inputs().len() == 1
+    } else if op.is::<Clip>() {
+        open(graph, node, 1, f64::NEG_INFINITY) && open(graph, node, 2, f64::INFINITY)
+    } else if op.is::<Pad>() {
+        integers(graph, node.input(1)?)?.iter().all(|&n| n == 0)
+    } else if let Some(transpose) = op.downcast_ref::<Transpose>() {
+        let rank = graph.fact(node.input(0)?).rank().or(transpose.perm.as_ref().map(Vec::len))?;
+        transpose.permutation(rank).ok()?.into_iter().eq(0..rank)
+    } else {
+        keeps_all(graph, node)? && same_dims(graph, node.input(0)?, node.output(0)?)
+    };
+    holds.then_some(node.input(0)?)
+}
+
+/// True for an operator whose output is its input whenever it has the same shape.
+fn keeps_all(graph: &Graph, node: &Node) -> Option<bool> {
+    let op = node.op();
+    if op.is::<Slice>() {
+        return Some(match node.input(4) {
+            Some(steps) => integers(graph, steps)?.iter().all(|&step| step == 1),
+            None => true,
+        });
+    }
+    if let Some(reduce) = op.downcast_ref::<Reduce>() {
+        use ReduceKind::*;
+        return Some(matches!(reduce.kind, Sum | Mean | Max | Min | Prod));
+    }
+    let split = op.is::<Split>() && node.outputs().len() == 1;
+    let reshape = op.is::<Reshape>() || op.is::<Flatten>() || op.is::<Squeeze>() || op.is::<Unsqueeze>();
+    Some(split || reshape || op.is::<Expand>() || op.is::<Tile>())
+}
+
+/// True where bound `index` of a `Clip` is absent or bounds nothing.
+fn open(graph: &Graph, node: &Node, index: usize, infinity: f64) -> bool {
+    node.input(index).is_none_or(|bound| super::pattern::scalar(graph, bound) == Some(infinity))
+}
+
+/// The operand beside the neutral element.
+fn neutral(graph: &Graph, node: &Node, kind: BinaryKind) -> Option<ValueId> {
+    let (a, b) = (node.input(0)?, node.input(1)?);
+    let (element, commutes) = match kind {
+        BinaryKind::Add => (0.0, true),
+        BinaryKind::Sub => (0.0, false),
+        BinaryKind::Mul => (1.0, true),
+        BinaryKind::Div | BinaryKind::Pow => (1.0, false),
+        _ => return None,
+    };
+    if scalar_beside(graph, b, a) == Some(element) {
+        return Some(a);
+    }
+    (commutes && scalar_beside(graph, a, b) == Some(element)).then_some(b)
+}
+
+/// The choice of a `Where` whose condition is the same everywhere.
+fn chosen(graph: &Graph, node: &Node) -> Option<ValueId> {
+    let condition = constant(graph, node.input(0)?)?.as_slice::<bool>().ok()?;
+    let first = condition.first()?;
+    if condition.iter().any(|c| c != first) {
+        return None;
+    }
+    let value = node.input(if *first { 1 } else { 2 })?;
+    same_dims(graph, value, node.output(0)?).then_some(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{check, graph_of, list, number, ramp};
+    use super::*;
+    use crate::tensor::{DType, Tensor};
+
+    #[test]
+    fn a_chain_of_nothing_becomes_nothing() {
+        let (mut graph, x) = graph_of(&[2, 3, 4]);
+        let (zero, one) = (number(&mut graph, 0.0), number(&mut graph, 1.0));
+        let (shape, axes) = (list(&mut graph, &[2, -1, 4]), list(&mut graph, &[1]));
+        let (none, all, pads) =
+            (list(&mut graph, &[0]), list(&mut graph, &[i64::MAX]), list(&mut graph, &[0, 0, 0, 0, 0, 0]));
+        let yes = graph.constant("yes", Tensor::scalar(true)).unwrap();
+        let mut y = graph.op("relu", Unary(UnaryKind::Relu), &[x]).unwrap();
+        y = graph.op("identity", Unary(UnaryKind::Identity), &[y]).unwrap();
+        y = graph.op("dropout", Dropout::default(), &[y]).unwrap();
+        y = graph.op("cast", Cast { to: DType::F32 }, &[y]).unwrap();
+        y = graph.op("add", Binary(BinaryKind::Add), &[zero, y]).unwrap();
+        y = graph.op("sub", Binary(BinaryKind::Sub), &[y, zero]).unwrap();
+        y = graph.op("mul", Binary(BinaryKind::Mul), &[y, one]).unwrap();
+        y = graph.op("div", Binary(BinaryKind::Div), &[y, one]).unwrap();
+        y = graph.op("reshape", Reshape::default(), &[y, shape]).unwrap();
+        y = graph.op("slice", Slice, &[y, none, all, axes]).unwrap();
+        y = graph.op("concat", Concat { axis: 0 }, &[y]).unwrap();
+        y = graph.op("clip", Clip, &[y]).unwrap();
+        y = graph.op("pad", Pad { mode: Default::default() }, &[y, pads]).unwrap();
+        y = graph.op("where", Where, &[yes, y, zero]).unwrap();
+        y = graph.op("transpose", Transpose { perm: Some(vec![0, 1, 2]) }, &[y]).unwrap();
+        graph.output(y).unwrap();
+        check(&mut graph, drop_identities, &[ramp(&[2, 3, 4])], 1);
+        assert_eq!(graph.value(graph.outputs()[0]).name(), "transpose");
+    }
+
+    #[test]
+    fn what_changes_something_stays() {
+        let (mut graph, x) = graph_of(&[4]);
+        let (one, zero) = (number(&mut graph, 1.0), number(&mut graph, 0.0));
+        let wide = graph.constant("wide", Tensor::new([1, 1], vec![0.0f32]).unwrap()).unwrap();
+        let back = list(&mut graph, &[-1]);
+        let (before, axis) = (list(&mut graph, &[i64::MIN]), list(&mut graph, &[0]));
+        let a = graph.op("from zero", Binary(BinaryKind::Sub), &[zero, x]).unwrap();
+        let b = graph.op("another rank", Binary(BinaryKind::Add), &[a, wide]).unwrap();
+        let c = graph.op("reversed", Slice, &[x, back, before, axis, back]).unwrap();
+        let d = graph.op("plus one", Binary(BinaryKind::Add), &[c, one]).unwrap();
+        let e = graph.op("an output of its own", Unary(UnaryKind::Identity), &[x]).unwrap();
+        for output in [b, d, e] {
+            graph.output(output).unwrap();
+        }
+        check(&mut graph, drop_identities, &[ramp(&[4])], 5);
+    }
+}
