@@ -259,7 +259,8 @@ mod tests {
 
     #[test]
     fn equations() {
-        let cases: &[(&str, &[&[usize]], &[usize], &[i64])] = &[
+        type Case<'a> = (&'a str, &'a [&'a [usize]], &'a [usize], &'a [i64]);
+        let cases: &[Case] = &[
             ("ij,jk->ik", &[&[2, 2], &[2, 2]], &[2, 2], &[2, 3, 6, 11]),
             ("ij,jk", &[&[2, 2], &[2, 2]], &[2, 2], &[2, 3, 6, 11]),
             ("ij->ji", &[&[2, 3]], &[3, 2], &[0, 3, 1, 4, 2, 5]),

@@ -120,7 +120,8 @@ mod tests {
 
     #[test]
     fn shapes_follow_numpy() {
-        let cases: &[(&[usize], &[usize], Option<&[usize]>)] = &[
+        type Case<'a> = (&'a [usize], &'a [usize], Option<&'a [usize]>);
+        let cases: &[Case] = &[
             (&[3], &[3], Some(&[])),
             (&[2, 3], &[3], Some(&[2])),
             (&[3], &[3, 2], Some(&[2])),

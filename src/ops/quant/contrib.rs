@@ -90,7 +90,7 @@ fn binary(node: &mut NodeReader, kind: BinaryKind) -> Result<Reading> {
 fn concat(node: &mut NodeReader) -> Result<Reading> {
     let Some(axis) = node.int("axis")? else { crate::error::bail!(InvalidModel, "attribute axis is missing") };
     let count = node.input_count().saturating_sub(2);
-    ensure!(count % 3 == 0, InvalidModel, "QLinearConcat takes three inputs an operand, but has {count}");
+    ensure!(count.is_multiple_of(3), InvalidModel, "QLinearConcat takes three inputs an operand, but has {count}");
     let mut nodes = Sequence::default();
     let parts: Vec<Operand> = (0..count / 3).map(|i| dequantize(node, &mut nodes, 2 + 3 * i, 1)).collect();
     let joined = nodes.push(Concat { axis }, parts);
