@@ -5,6 +5,7 @@
 
 mod batch_norm;
 mod bodies;
+mod channels_last;
 mod common;
 mod epilogue;
 mod fold;
@@ -46,6 +47,8 @@ const PASSES: &[Pass] = &[
     // A bias first: a residual or an activation comes after it in the sum.
     Pass { name: "bias", run: linear::fuse_bias },
     Pass { name: "epilogue", run: epilogue::fuse_epilogues },
+    // Last: the patterns above are written for the layout of ONNX.
+    Pass { name: "channels-last", run: channels_last::lay_out },
 ];
 
 /// Rounds after which the list is not run again, whatever still changes.

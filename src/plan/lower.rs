@@ -6,7 +6,7 @@ use crate::error::{At, Result, bail, ensure, err};
 use crate::graph::{Graph, Node, ValueId};
 use crate::ops::control::If;
 use crate::ops::elementwise::{Unary, UnaryKind};
-use crate::ops::layout::{Flatten, Reshape, Squeeze, Unsqueeze};
+use crate::ops::layout::{Flatten, Reshape, Squeeze, Transpose, Unsqueeze};
 use crate::ops::nn::Dropout;
 use crate::ops::{Attr, Op};
 use crate::tensor::{Shape, Tensor};
@@ -114,7 +114,7 @@ impl Lowering<'_> {
     }
 
     fn node(&mut self, position: usize, node: &Node) -> Result<()> {
-        if let Some((input, output)) = alias_of(node) {
+        if let Some((input, output)) = alias_of(self.graph, node) {
             let source = self.slot(input)?;
             let shape = self.graph.fact(output).concrete_shape();
             if let (Some(shape), false) = (&shape, matches!(self.home(source), Home::Dynamic(_))) {
@@ -299,13 +299,24 @@ impl Lowering<'_> {
 }
 
 /// The input and output of a node that only gives the same bytes another shape.
-fn alias_of(node: &Node) -> Option<(ValueId, ValueId)> {
+fn alias_of(graph: &Graph, node: &Node) -> Option<(ValueId, ValueId)> {
     let op = node.op();
     let pure_view = op.is::<Reshape>()
         || op.is::<Flatten>()
         || op.is::<Squeeze>()
         || op.is::<Unsqueeze>()
         || op.downcast_ref::<Unary>() == Some(&Unary(UnaryKind::Identity))
+        || moves_unit_axes_only(graph, node)
         || (op.is::<Dropout>() && node.output(1).is_none() && node.input(2).is_none());
     pure_view.then(|| Some((node.input(0)?, node.output(0)?))).flatten()
+}
+
+/// Whether a transposition leaves the order of the axes that are longer than one.
+fn moves_unit_axes_only(graph: &Graph, node: &Node) -> bool {
+    let Some(transpose) = node.op().downcast_ref::<Transpose>() else { return false };
+    let Some(shape) = node.input(0).and_then(|v| graph.fact(v).concrete_shape()) else { return false };
+    let reversed = (0..shape.rank()).rev().collect();
+    let perm: &Vec<usize> = transpose.perm.as_ref().unwrap_or(&reversed);
+    let long: Vec<usize> = perm.iter().copied().filter(|&axis| shape.get(axis).is_some_and(|&d| d != 1)).collect();
+    long.is_sorted()
 }

@@ -1,20 +1,35 @@
 //! Which kernel computes a step: the first family that takes it, and the reference evaluation where none does.
 
 use super::branch::Branch;
+use super::convolution::Convolution;
+use super::elementwise::{Copy, Map, Select, Zip};
 use super::kernel::{Kernel, Spec};
 use super::product::Product;
 use super::reference::Reference;
+use super::rows::{NormRows, SoftmaxRows};
 use crate::backend::Slot;
 use crate::error::Result;
 use crate::kernels::arch::Isa;
 use crate::ops::Op;
-use crate::ops::fused::Epilogue;
+use crate::ops::elementwise::{Binary, Clip, Unary, UnaryKind, Variadic};
+use crate::ops::fused::{ChannelsLast, Epilogue};
+use crate::ops::nn::{LayerNormalization, LogSoftmax, Softmax};
 use crate::tensor::DType;
 
 type Family = fn(&Spec<'_>, Isa) -> Result<Option<Box<dyn Kernel>>>;
 
 /// The families in the order in which they are asked.
-const FAMILIES: &[Family] = &[|spec, isa| boxed(Product::new(spec, isa)?), |spec, isa| boxed(Branch::new(spec, isa)?)];
+const FAMILIES: &[Family] = &[
+    |spec, isa| boxed(Product::new(spec, isa)?),
+    |spec, isa| boxed(Convolution::new(spec, isa)?),
+    |spec, isa| boxed(Map::new(spec, isa)?),
+    |spec, isa| boxed(Zip::new(spec, isa)?),
+    |spec, isa| boxed(Select::new(spec, isa)?),
+    |spec, isa| boxed(SoftmaxRows::new(spec, isa)?),
+    |spec, isa| boxed(NormRows::new(spec, isa)?),
+    |spec, isa| boxed(Copy::new(spec, isa)?),
+    |spec, isa| boxed(Branch::new(spec, isa)?),
+];
 
 fn boxed<K: Kernel + 'static>(kernel: Option<K>) -> Result<Option<Box<dyn Kernel>>> {
     Ok(kernel.map(|kernel| Box::new(kernel) as Box<dyn Kernel>))
@@ -29,11 +44,37 @@ pub(super) fn lower(spec: &Spec<'_>, isa: Isa) -> Result<Box<dyn Kernel>> {
     Ok(Box::new(Reference { op: spec.instruction.op.clone() }))
 }
 
-/// The input that a step may overwrite, of those kernels that can work in place.
-pub(super) fn in_place(op: &dyn Op, _inputs: &[Option<&Slot>], outputs: &[Option<&Slot>]) -> Option<usize> {
+/// The input that a step may overwrite: of f32 steps whose kernels work in place.
+pub(super) fn in_place(op: &dyn Op, inputs: &[Option<&Slot>], outputs: &[Option<&Slot>]) -> Option<usize> {
     let output = outputs.first().copied().flatten()?;
     if output.dtype != DType::F32 {
         return None;
     }
-    op.downcast_ref::<Epilogue>().and_then(Epilogue::residual_index)
+    let same = |index: &usize| {
+        inputs.get(*index).copied().flatten().is_some_and(|s| s.dtype == DType::F32 && s.shape == output.shape)
+    };
+    let epilogue = op.downcast_ref::<Epilogue>().or_else(|| op.downcast_ref::<ChannelsLast>()?.op.downcast_ref());
+    if let Some(epilogue) = epilogue {
+        return epilogue.residual_index().filter(same);
+    }
+    let pairwise = op.is::<Binary>() || (op.is::<Variadic>() && inputs.len() == 2);
+    let rowwise = op.is::<Softmax>() || op.is::<LogSoftmax>() || op.is::<LayerNormalization>();
+    let maps = op.is::<Clip>() || op.downcast_ref::<Unary>().is_some_and(|Unary(kind)| *kind != UnaryKind::Identity);
+    if pairwise {
+        [0, 1].into_iter().find(same)
+    } else if maps || (rowwise && last_axis(op, output)) {
+        Some(0).filter(same)
+    } else {
+        None
+    }
+}
+
+/// Whether a function of rows runs over the last axis, where it can overwrite its input.
+fn last_axis(op: &dyn Op, output: &Slot) -> bool {
+    let axis = match (op.downcast_ref::<Softmax>(), op.downcast_ref::<LogSoftmax>()) {
+        (Some(op), _) => op.axis,
+        (_, Some(op)) => op.axis,
+        _ => return true,
+    };
+    output.shape.as_ref().is_some_and(|shape| shape.axis(axis).is_ok_and(|axis| axis + 1 == shape.rank()))
 }

@@ -2,10 +2,13 @@
 
 mod arena;
 mod branch;
+mod convolution;
+mod elementwise;
 mod kernel;
 mod lower;
 mod product;
 mod reference;
+mod rows;
 
 use super::{Backend, Buffers, Executable, Profile, Program, Slot, State, StepProfile, Weights};
 use crate::error::{At, Result, ensure, err};

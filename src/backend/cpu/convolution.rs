@@ -1,0 +1,105 @@
+//! Convolution of f32 images, channels last, with its epilogue.
+
+use super::arena::Io;
+use super::kernel::{Context, Kernel, Spec};
+use super::product::activation;
+use crate::error::{Result, ensure};
+use crate::kernels::arch::Isa;
+use crate::kernels::conv::{Conv2d, ConvWeights, Geometry};
+use crate::kernels::gemm;
+use crate::kernels::{Matrix, MatrixMut};
+use crate::ops::fused::{ChannelsLast, Epilogue};
+use crate::ops::nn::Conv;
+use crate::tensor::{DType, Tensor};
+
+#[derive(Debug)]
+pub(super) struct Convolution {
+    conv: Conv2d,
+    batch: usize,
+    bias: Option<usize>,
+    residual: Option<usize>,
+    activation: gemm::Activation,
+}
+
+/// The values of two spatial axes; an image without height has height 1. Empty lists mean ones.
+fn pair(values: &[usize], rank: usize) -> [usize; 2] {
+    match (rank, values) {
+        (_, []) => [1, 1],
+        (1, [w, ..]) => [1, *w],
+        (_, [h, w, ..]) => [*h, *w],
+        (_, [w]) => [1, *w],
+    }
+}
+
+impl Convolution {
+    pub(super) fn new(spec: &Spec<'_>, isa: Isa) -> Result<Option<Self>> {
+        let Some(last) = spec.op::<ChannelsLast>() else { return Ok(None) };
+        let epilogue = last.op.downcast_ref::<Epilogue>();
+        let inner = epilogue.map_or(&last.op, |e| &e.op);
+        let (Some(conv), true) = (inner.downcast_ref::<Conv>(), spec.all(DType::F32)) else { return Ok(None) };
+        let (Some(input), Some(weight), Some(output)) = (spec.shape(0), spec.constant(1), spec.output_shape(0)) else {
+            return Ok(None);
+        };
+        let Some(activation) = activation(epilogue.and_then(|e| e.activation)) else { return Ok(None) };
+        let spatial = input.rank().saturating_sub(2);
+        if !(1..=2).contains(&spatial) || weight.rank() != input.rank() {
+            return Ok(None);
+        }
+        let size = &input[1..=spatial];
+        let kernel = &weight.shape()[2..];
+        let (begin, end) = conv.padding.resolve(size, kernel, &conv.strides, &conv.dilations)?;
+        let pads = |list: &[i64]| -> Option<Vec<usize>> { list.iter().map(|&p| usize::try_from(p).ok()).collect() };
+        let (Some(begin), Some(end)) = (pads(&begin), pads(&end)) else { return Ok(None) };
+        let flat = |list: &[usize]| if spatial == 1 { [0, list[0]] } else { [list[0], list[1]] };
+        let geometry = Geometry {
+            groups: conv.group,
+            strides: pair(&conv.strides, spatial),
+            dilations: pair(&conv.dilations, spatial),
+            pad_begin: flat(&begin),
+            pad_end: flat(&end),
+            ..Geometry::new(pair(size, spatial), input[spatial + 1], weight.shape()[0], pair(kernel, spatial))
+        };
+        let pack = |w: &Tensor| {
+            let (filters, channels) = (w.shape()[0], w.shape()[1]);
+            ConvWeights::pack(isa, w.as_slice()?, filters, channels, geometry.kernel, conv.group)
+        };
+        let weights = spec.weights.get_or_pack(weight, conv.group as u64, pack)?;
+        let [height, width] = geometry.output();
+        let expected = input[0] * height * width * weight.shape()[0];
+        ensure!(output.len() == expected, Internal, "the output is {output}, not of {height} x {width} pixels");
+        Ok(Some(Convolution {
+            batch: input[0],
+            conv: Conv2d::new(geometry, weights)?,
+            bias: spec.input(2).filter(|_| epilogue.is_none_or(|e| e.arity > 2)).map(|_| 2),
+            residual: epilogue.and_then(Epilogue::residual_index),
+            activation,
+        }))
+    }
+}
+
+impl Kernel for Convolution {
+    fn name(&self) -> String {
+        let g = self.conv.geometry();
+        let [h, w] = g.kernel;
+        let groups = if g.groups > 1 { format!(" in {} groups", g.groups) } else { String::new() };
+        format!("conv {h}x{w} {}->{}{groups}", g.channels, g.filters)
+    }
+
+    fn run(&self, io: &Io<'_>, _context: &mut Context<'_>) -> Result<()> {
+        let g = self.conv.geometry();
+        let (pixels, rows) = (self.batch * g.input_pixels(), self.batch * g.output_pixels());
+        let input = Matrix::dense(io.input(0)?, pixels, g.channels);
+        let bias: Option<&[f32]> = self.bias.map(|i| io.input(i)).transpose()?;
+        let residual = match self.residual {
+            Some(index) if io.in_place() == Some(index) => Some(gemm::Residual::OutputBefore),
+            Some(index) => Some(gemm::Residual::Before(Matrix::dense(io.input(index)?, rows, g.filters))),
+            None => None,
+        };
+        let epilogue = gemm::Epilogue { bias, residual, activation: self.activation, ..Default::default() };
+        let output = io.output::<f32>(0)?;
+        if !output.is_empty() {
+            self.conv.run(input, MatrixMut::dense(output, rows, g.filters), &epilogue);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,195 @@
+//! Convolutions and what surrounds them laid out channels last, with the transpositions in between cancelled.
+//!
+//! A convolution turns its image once and its result back. Every operator behind it that does not care about the layout
+//! lets that turning back pass through itself, so that it meets the next convolution's turning and both vanish. What is
+//! left stands where the graph really changes over: at its inputs, its outputs and before reshapes.
+
+use super::pattern::constant;
+use crate::error::Result;
+use crate::graph::{Graph, Node, Operand, Patch, ValueId};
+use crate::ops::Op;
+use crate::ops::elementwise::{Binary, Clip, Unary, Variadic};
+use crate::ops::fused::{ChannelsLast, Epilogue, to_first, to_last};
+use crate::ops::layout::{Concat, Transpose};
+use crate::ops::nn::{Conv, GlobalPool, Pool};
+use crate::tensor::DType;
+use std::sync::Arc;
+
+pub(super) fn lay_out(graph: &mut Graph) -> Result<usize> {
+    let mut changed = 0;
+    for id in graph.node_ids()? {
+        let Some(node) = graph.get(id) else { continue };
+        let patch = convolution(graph, node)
+            .or_else(|| pool(graph, node))
+            .or_else(|| agnostic(graph, node))
+            .or_else(|| concat(graph, node));
+        let Some(patch) = patch else { continue };
+        graph.apply(patch)?;
+        changed += 1;
+    }
+    Ok(changed)
+}
+
+fn rank(graph: &Graph, value: ValueId) -> Option<usize> {
+    graph.fact(value).rank().filter(|rank| (3..=5).contains(rank))
+}
+
+/// The channels-last value that `value` is turned back from.
+fn turned(graph: &Graph, value: ValueId) -> Option<ValueId> {
+    let (_, node) = graph.producer(value)?;
+    let perm = node.op().downcast_ref::<Transpose>()?.perm.as_ref()?;
+    (*perm == to_first(rank(graph, value)?)).then(|| node.input(0)).flatten()
+}
+
+/// `value` channels last: what it is turned back from, or a transposition of it.
+fn last(graph: &Graph, patch: &mut Patch, value: ValueId) -> Option<Operand> {
+    match turned(graph, value) {
+        Some(value) => Some(value.into()),
+        None => Some(patch.op("to_last", Transpose { perm: Some(to_last(rank(graph, value)?)) }, &[value.into()])),
+    }
+}
+
+/// Replaces the node's output by `result` turned back.
+fn finish(graph: &Graph, node: &Node, mut patch: Patch, result: Operand) -> Option<Patch> {
+    let output = node.output(0)?;
+    let back = patch.op("to_first", Transpose { perm: Some(to_first(rank(graph, output)?)) }, &[result]);
+    patch.replace(output, back);
+    Some(patch)
+}
+
+fn convolution(graph: &Graph, node: &Node) -> Option<Patch> {
+    let epilogue = node.op().downcast_ref::<Epilogue>();
+    let inner = epilogue.map_or(node.op(), |e| &e.op);
+    let constant_weight = constant(graph, node.input(1)?).is_some();
+    let rank = rank(graph, node.input(0)?)?;
+    let float = graph.fact(node.output(0)?).dtype == DType::F32;
+    if !inner.is::<Conv>() || !constant_weight || !float || rank > 4 {
+        return None;
+    }
+    let mut images = vec![0];
+    images.extend(epilogue.and_then(Epilogue::residual_index));
+    let mut patch = Patch::new();
+    let mut inputs: Vec<Option<Operand>> = Vec::with_capacity(node.inputs().len());
+    for (index, input) in node.inputs().iter().enumerate() {
+        inputs.push(match input {
+            Some(input) if images.contains(&index) => Some(last(graph, &mut patch, *input)?),
+            input => input.map(Into::into),
+        });
+    }
+    let op = ChannelsLast { op: node.op().clone(), images };
+    let result = patch.node(node.name(), Arc::new(op), &inputs, 1)[0];
+    finish(graph, node, patch, result)
+}
+
+/// A pool of one output behind a convolution.
+fn pool(graph: &Graph, node: &Node) -> Option<Patch> {
+    let pools = node.op().is::<Pool>() || node.op().is::<GlobalPool>();
+    if !pools || node.output(1).is_some() || rank(graph, node.input(0)?)? > 4 {
+        return None;
+    }
+    let input = turned(graph, node.input(0)?)?;
+    let mut patch = Patch::new();
+    let op = ChannelsLast { op: node.op().clone(), images: vec![0] };
+    let result = patch.node(node.name(), Arc::new(op), &[Some(input.into())], 1)[0];
+    finish(graph, node, patch, result)
+}
+
+/// An operator that works element by element, at least one of whose operands is turned back.
+fn agnostic(graph: &Graph, node: &Node) -> Option<Patch> {
+    let op = node.op();
+    let single = op.is::<Unary>() || op.is::<Clip>();
+    if !single && !op.is::<Binary>() && !op.is::<Variadic>() {
+        return None;
+    }
+    let output = rank(graph, node.output(0)?)?;
+    let images: Vec<ValueId> =
+        if single { vec![node.input(0)?] } else { node.inputs().iter().copied().collect::<Option<_>>()? };
+    if !images.iter().any(|v| turned(graph, *v).is_some()) {
+        return None;
+    }
+    let mut patch = Patch::new();
+    let mut inputs: Vec<Option<Operand>> = Vec::with_capacity(node.inputs().len());
+    for image in &images {
+        inputs.push(Some(operand(graph, &mut patch, *image, output)?));
+    }
+    inputs.extend(node.inputs()[images.len()..].iter().map(|v| v.map(Into::into)));
+    let result = patch.node(node.name(), op.clone(), &inputs, 1)[0];
+    finish(graph, node, patch, result)
+}
+
+/// An operand of an elementwise operator whose output has `output` axes, channels last.
+fn operand(graph: &Graph, patch: &mut Patch, value: ValueId, output: usize) -> Option<Operand> {
+    let fact = graph.fact(value);
+    if let Some(image) = turned(graph, value) {
+        return (fact.rank() == Some(output)).then(|| image.into());
+    }
+    let constant = constant(graph, value)?;
+    if constant.len() == 1 && constant.rank() <= 1 {
+        return Some(value.into());
+    }
+    // `[C, 1, 1]` means `[1, C, 1, 1]`: fill up with leading ones, then move the channels behind.
+    let mut shape = vec![1; output.checked_sub(constant.rank())?];
+    shape.extend_from_slice(constant.shape());
+    let lone_channels = shape.iter().enumerate().all(|(axis, &d)| axis == 1 || d == 1);
+    if !lone_channels {
+        return None;
+    }
+    shape[1..].rotate_left(1);
+    Some(patch.constant("channels", constant.reshaped(shape).ok()?))
+}
+
+/// A concatenation of channels all of which are turned back.
+fn concat(graph: &Graph, node: &Node) -> Option<Patch> {
+    let op = node.op().downcast_ref::<Concat>()?;
+    let rank = rank(graph, node.output(0)?)?;
+    let axis = if op.axis < 0 { op.axis + rank as i64 } else { op.axis };
+    let place = to_last(rank).iter().position(|&a| a as i64 == axis)?;
+    let parts: Vec<Option<Operand>> =
+        node.inputs().iter().map(|v| Some(Some(turned(graph, (*v)?)?.into()))).collect::<Option<_>>()?;
+    let mut patch = Patch::new();
+    let result = patch.node(node.name(), Arc::new(Concat { axis: place as i64 }) as Arc<dyn Op>, &parts, 1)[0];
+    finish(graph, node, patch, result)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::elementwise::{BinaryKind, UnaryKind};
+    use crate::ops::nn::Padding;
+    use crate::tensor::{Fact, Tensor};
+
+    fn conv() -> Conv {
+        Conv {
+            group: 1,
+            kernel: None,
+            strides: vec![],
+            dilations: vec![],
+            padding: Padding::Explicit { begin: vec![1, 1], end: vec![1, 1] },
+        }
+    }
+
+    #[test]
+    fn transpositions_between_convolutions_vanish() {
+        let mut graph = Graph::new("test");
+        let x = graph.input("x", Fact::concrete(DType::F32, &[1, 2, 4, 3])).unwrap();
+        let weight = |graph: &mut Graph, name: &str, seed: f32| {
+            let elements: Vec<f32> = (0..36).map(|i| (i as f32 * seed).sin()).collect();
+            graph.constant(name, Tensor::new([2, 2, 3, 3], elements).unwrap()).unwrap()
+        };
+        let (w1, w2) = (weight(&mut graph, "w1", 0.7), weight(&mut graph, "w2", 1.3));
+        let scale = graph.constant("s", Tensor::new([2, 1, 1], vec![0.5f32, -2.0]).unwrap()).unwrap();
+        let a = graph.op("a", conv(), &[x, w1]).unwrap();
+        let b = graph.op("b", Binary(BinaryKind::Mul), &[a, scale]).unwrap();
+        let c = graph.op("c", Unary(UnaryKind::Relu), &[b]).unwrap();
+        let d = graph.op("d", conv(), &[c, w2]).unwrap();
+        let e = graph.op("e", Binary(BinaryKind::Add), &[d, c]).unwrap();
+        graph.output(e).unwrap();
+        let input = [Tensor::new([1, 2, 4, 3], (0..24).map(|i| (i as f32).cos()).collect::<Vec<f32>>()).unwrap()];
+        let before = graph.interpret(&input).unwrap();
+        assert_eq!(lay_out(&mut graph).unwrap(), 5);
+        graph.verify().unwrap();
+        let transposes = graph.nodes().unwrap().filter(|(_, n)| n.op().is::<Transpose>()).count();
+        assert_eq!(transposes, 2, "one at the input, one at the output");
+        assert_eq!(graph.interpret(&input).unwrap(), before);
+    }
+}
