@@ -62,9 +62,9 @@ impl Body for Zip<'_> {
 
 /// Where an operand's elements of one block lie: one after the other, or (`step` 0) the same sixteen again and again.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Lane<T> {
-    pub(super) from: *const T,
-    pub(super) step: usize,
+pub(in crate::kernels) struct Lane<T> {
+    pub(in crate::kernels) from: *const T,
+    pub(in crate::kernels) step: usize,
 }
 
 /// One loop, in steps of the operands; the tail runs the same lanes.

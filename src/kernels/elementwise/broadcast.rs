@@ -111,7 +111,7 @@ pub enum Operand<'a, T> {
 impl<'a, T: Copy> Operand<'a, T> {
     /// The operand as a source of blocks; `target` is the start of the slice that is written.
     #[inline(always)]
-    pub(super) fn blocks(self, target: *const T) -> Blocks<'a, T> {
+    pub(in crate::kernels) fn blocks(self, target: *const T) -> Blocks<'a, T> {
         let (kind, data): (Load<'a>, &[T]) = match self {
             Operand::Scalar(_) => (Load::Scalar, &[]),
             Operand::Full(data) => (Load::Full, data),
@@ -149,7 +149,7 @@ enum Load<'a> {
 }
 
 /// An operand that yields its elements block by block.
-pub(super) struct Blocks<'a, T> {
+pub(in crate::kernels) struct Blocks<'a, T> {
     kind: Load<'a>,
     data: &'a [T],
     target: *const T,
@@ -161,7 +161,7 @@ pub(super) struct Blocks<'a, T> {
 impl<T: Copy> Blocks<'_, T> {
     /// How many elements from output `index` on one block can have.
     #[inline(always)]
-    pub(super) fn reach(&self, index: usize) -> usize {
+    pub(in crate::kernels) fn reach(&self, index: usize) -> usize {
         match self.kind {
             Load::Scalar | Load::Full | Load::Target => usize::MAX,
             Load::Strided { .. } => BLOCK,
@@ -179,7 +179,7 @@ impl<T: Copy> Blocks<'_, T> {
 
     /// Where the `n` elements from output `index` on lie; `at` is the same place within the target.
     #[inline(always)]
-    pub(super) fn lane(&mut self, index: usize, at: usize, n: usize) -> Lane<T> {
+    pub(in crate::kernels) fn lane(&mut self, index: usize, at: usize, n: usize) -> Lane<T> {
         match self.kind {
             Load::Scalar => Lane { from: self.buffer.as_ptr().cast(), step: 0 },
             Load::Full => Lane { from: self.data[index..index + n].as_ptr(), step: 1 },
