@@ -5,6 +5,7 @@
 
 mod attributes;
 mod names;
+mod opsets;
 
 use super::proto::{
     DimensionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto, TensorProto,
@@ -129,7 +130,7 @@ impl Exporter {
         let Some(def) = registry::find(op.domain(), op.name()) else {
             bail!(Unsupported, "the operator has no name in a model file");
         };
-        self.use_opset(def.domain, def.opset);
+        self.use_opset(def.domain, opsets::needed(graph, node, def));
         let captures = op.captures();
         let own = node.inputs().len().saturating_sub(captures);
         let mut input = Vec::with_capacity(own);
