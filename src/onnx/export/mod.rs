@@ -157,7 +157,7 @@ impl Exporter {
         Ok(NodeProto {
             input,
             output,
-            name: node.name().to_owned(),
+            name: self.names.node(node.name()),
             op_type: def.name.to_owned(),
             domain: def.domain.to_owned(),
             attribute,
