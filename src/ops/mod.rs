@@ -10,6 +10,8 @@ pub mod create;
 pub mod elementwise;
 pub(crate) mod eval;
 pub mod fused;
+#[cfg(test)]
+mod hostile_tests;
 pub mod image;
 pub mod index;
 pub mod layout;

@@ -49,8 +49,8 @@ impl Op for TensorScatter {
         }
         if let Some(starts) = inputs.get(2) {
             ensure!(starts.dtype.is_integer(), InvalidModel, "write_indices are {}", starts.dtype);
-            if let (Some([rows]), Some(dims)) = (starts.dims(), cache.dims()) {
-                rows.unify(&dims[0]).map_err(|e| e.at("write_indices"))?;
+            if let (Some([rows]), Some([batch, ..])) = (starts.dims(), cache.dims()) {
+                rows.unify(batch).map_err(|e| e.at("write_indices"))?;
             }
         }
         Ok(vec![Fact { shape: cache.shape.clone(), ..Fact::unranked(cache.dtype) }])

@@ -10,6 +10,8 @@ mod shape_of;
 mod split;
 mod squeeze;
 pub(in crate::ops) mod strided;
+#[cfg(test)]
+mod tests;
 mod transpose;
 
 pub use bit_cast::BitCast;

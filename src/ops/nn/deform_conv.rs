@@ -50,7 +50,10 @@ impl Op for DeformConv {
             let fits = fact.dtype.is_float() && fact.dtype == x.dtype;
             ensure!(fits, Shape, "DeformConv of {} with {}", x.dtype, fact.dtype);
         }
-        ensure!(x.rank().is_none_or(|r| r == 4), Unsupported, "DeformConv is supported over two spatial axes only");
+        for fact in [x, w] {
+            let planar = fact.rank().is_none_or(|rank| rank == 4);
+            ensure!(planar, Unsupported, "DeformConv is supported over two spatial axes only, not on {fact}");
+        }
         let Some(mut shape) = self.conv.infer_shape(x, w, inputs.get(3))? else {
             return Ok(vec![Fact::unranked(x.dtype)]);
         };
