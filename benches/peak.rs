@@ -4,8 +4,11 @@
 //! that contain it.
 
 use onrush::kernels::arch::{Body, Isa, Simd};
-use onrush::kernels::conv::{Conv2d, ConvWeights, Geometry};
-use onrush::kernels::gemm::{Activation, Epilogue, Layout, PackedB, gemm};
+use onrush::kernels::conv::{ByteConv2d, ByteConvWeights, Conv2d, ConvWeights, Geometry};
+use onrush::kernels::gemm::{
+    Activation, ByteEpilogue, ByteOutput, ByteWeights, Epilogue, Layout, PackedB, PackedBytes, Requantize, gemm,
+    gemm_bytes,
+};
 use onrush::kernels::{Matrix, MatrixMut};
 use std::hint::black_box;
 use std::sync::Arc;
@@ -27,37 +30,48 @@ fn main() {
     for size in [64, 128, 256, 384, 512, 768, 1024, 1536, 2048] {
         float(isa, size, size, size, peak, &report);
     }
-    for (m, k, n) in [
-        (12, 512, 512),
-        (49, 512, 512),
-        (196, 256, 256),
-        (32, 384, 1152),
-        (32, 384, 1536),
-        (32, 1536, 384),
-        (256, 384, 1152),
-        (256, 1536, 384),
-        (12544, 16, 96),
-        (3136, 24, 144),
-        (3136, 144, 24),
-        (784, 192, 32),
-        (196, 384, 64),
-        (49, 960, 160),
-        (49, 320, 1280),
-        (1, 1280, 1000),
-        (1, 512, 512),
-        (1, 2048, 1000),
-        (1, 64, 64),
-        (2, 512, 512),
-        (4, 512, 512),
-        (8, 512, 512),
-        (1, 4096, 4096),
-    ] {
+    for (m, k, n) in SIZES {
         float(isa, m, k, n, peak, &report);
     }
+    for g in convolutions() {
+        convolution(isa, g, peak, &report);
+    }
+    integers(isa, &report);
+}
+
+/// Products of convolution nets and transformers, `(m, k, n)`.
+const SIZES: [(usize, usize, usize); 23] = [
+    (12, 512, 512),
+    (49, 512, 512),
+    (196, 256, 256),
+    (32, 384, 1152),
+    (32, 384, 1536),
+    (32, 1536, 384),
+    (256, 384, 1152),
+    (256, 1536, 384),
+    (12544, 16, 96),
+    (3136, 24, 144),
+    (3136, 144, 24),
+    (784, 192, 32),
+    (196, 384, 64),
+    (49, 960, 160),
+    (49, 320, 1280),
+    (1, 1280, 1000),
+    (1, 512, 512),
+    (1, 2048, 1000),
+    (1, 64, 64),
+    (2, 512, 512),
+    (4, 512, 512),
+    (8, 512, 512),
+    (1, 4096, 4096),
+];
+
+/// Convolutions of ResNet-50 and MobileNetV2.
+fn convolutions() -> Vec<Geometry> {
     let base = Geometry::new;
     let padded = |g: Geometry, p: usize| Geometry { pad_begin: [p; 2], pad_end: [p; 2], ..g };
     let strided = |g: Geometry, s: usize| Geometry { strides: [s; 2], ..g };
-    for g in [
+    let mut all = vec![
         strided(padded(base([224; 2], 3, 64, [7, 7]), 3), 2),
         strided(padded(base([224; 2], 3, 32, [3, 3]), 1), 2),
         padded(base([56; 2], 64, 64, [3, 3]), 1),
@@ -65,10 +79,8 @@ fn main() {
         padded(base([14; 2], 256, 256, [3, 3]), 1),
         padded(base([7; 2], 512, 512, [3, 3]), 1),
         strided(padded(base([56; 2], 128, 128, [3, 3]), 1), 2),
-    ] {
-        convolution(isa, g, peak, &report);
-    }
-    for (size, channels, stride, kernel) in [
+    ];
+    let depthwise = [
         (112, 32, 1, 3),
         (112, 96, 2, 3),
         (56, 144, 1, 3),
@@ -77,9 +89,26 @@ fn main() {
         (14, 576, 2, 3),
         (7, 960, 1, 3),
         (28, 240, 1, 5),
-    ] {
-        let g = base([size; 2], channels, channels, [kernel; 2]);
-        convolution(isa, strided(padded(Geometry { groups: channels, ..g }, kernel / 2), stride), peak, &report);
+    ];
+    all.extend(depthwise.map(|(size, channels, stride, kernel)| {
+        let g = Geometry { groups: channels, ..base([size; 2], channels, channels, [kernel; 2]) };
+        strided(padded(g, kernel / 2), stride)
+    }));
+    all
+}
+
+/// All integer products and convolutions.
+fn integers(isa: Isa, report: &Report<'_>) {
+    let peak = (0..5).map(|_| isa.dispatch(DotPeak)).fold(0.0, f64::max);
+    println!("{}: byte dot product {peak:.1} GOP/s", isa.name());
+    for size in [64, 128, 256, 512, 1024, 2048] {
+        bytes(isa, size, size, size, peak, report);
+    }
+    for (m, k, n) in SIZES {
+        bytes(isa, m, k, n, peak, report);
+    }
+    for g in convolutions() {
+        byte_convolution(isa, g, peak, report);
     }
 }
 
@@ -95,6 +124,53 @@ fn float(isa: Isa, m: usize, k: usize, n: usize, peak: f64, report: &Report<'_>)
     });
 }
 
+fn bytes(isa: Isa, m: usize, k: usize, n: usize, peak: f64, report: &Report<'_>) {
+    let (a, b): (Vec<u8>, Vec<i8>) = (vec![3; m * k], vec![-2; k * n]);
+    let b = PackedBytes::pack(isa, ByteWeights::I8(&b), k, n, &[]);
+    let (bias, scale) = (vec![5; n], vec![1e-3; n]);
+    let mut out = vec![0; m * n];
+    let epilogue = ByteEpilogue {
+        zero_point: 7,
+        bias: Some(&bias),
+        column_scale: Some(&scale),
+        activation: Activation::Relu,
+        ..ByteEpilogue::default()
+    };
+    let to = Requantize { factor: 1.0, zero_point: 0 };
+    report(format!("byte gemm {m} x {k} x {n}"), 2.0 * (m * k * n) as f64, peak, &mut || {
+        let out = ByteOutput::U8(MatrixMut::dense(&mut out, m, n), to);
+        gemm_bytes(isa, Matrix::dense(&a, m, k), black_box(&b), out, &epilogue);
+    });
+}
+
+fn byte_convolution(isa: Isa, g: Geometry, peak: f64, report: &Report<'_>) {
+    let weights = vec![-3; g.weights_len()];
+    let weights = ByteConvWeights::pack(isa, ByteWeights::I8(&weights), &g, &[]).expect("the sizes fit");
+    let conv = ByteConv2d::new(g, Arc::new(weights), 7).expect("the geometry is right");
+    let input = vec![9; g.input_pixels() * g.channels];
+    let (bias, scale) = (vec![5; g.filters], vec![1e-3; g.filters]);
+    let rows = g.output_pixels();
+    let mut out = vec![0; rows * g.filters];
+    let epilogue = ByteEpilogue {
+        zero_point: 7,
+        bias: Some(&bias),
+        column_scale: Some(&scale),
+        activation: Activation::Relu,
+        ..ByteEpilogue::default()
+    };
+    let to = Requantize { factor: 1.0, zero_point: 0 };
+    report(format!("byte {}", name(&g)), 2.0 * (rows * g.weights_len()) as f64, peak, &mut || {
+        let input = Matrix::dense(black_box(&input), g.input_pixels(), g.channels);
+        conv.run(input, ByteOutput::U8(MatrixMut::dense(&mut out, rows, g.filters), to), &epilogue);
+    });
+}
+
+fn name(g: &Geometry) -> String {
+    let [height, width] = g.input;
+    let kind = if g.groups > 1 { " depthwise" } else { "" };
+    format!("conv {height}x{width} {} -> {} k{} s{}{kind}", g.channels, g.filters, g.kernel[0], g.strides[0])
+}
+
 fn convolution(isa: Isa, g: Geometry, peak: f64, report: &Report<'_>) {
     let weights =
         ConvWeights::pack(isa, &numbers(g.weights_len()), g.filters, g.channels_per_group(), g.kernel, g.groups);
@@ -103,17 +179,7 @@ fn convolution(isa: Isa, g: Geometry, peak: f64, report: &Report<'_>) {
     let rows = g.output_pixels();
     let mut out = vec![0.0; rows * g.filters];
     let epilogue = Epilogue { bias: Some(&bias), activation: Activation::Relu, ..Epilogue::default() };
-    let name = format!(
-        "f32 conv {}x{} {} -> {} k{} s{}{}",
-        g.input[0],
-        g.input[1],
-        g.channels,
-        g.filters,
-        g.kernel[0],
-        g.strides[0],
-        if g.groups > 1 { " depthwise" } else { "" }
-    );
-    report(name, 2.0 * (rows * g.weights_len()) as f64, peak, &mut || {
+    report(format!("f32 {}", name(&g)), 2.0 * (rows * g.weights_len()) as f64, peak, &mut || {
         let input = Matrix::dense(black_box(&input), g.input_pixels(), g.channels);
         conv.run(input, MatrixMut::dense(&mut out, rows, g.filters), &epilogue);
     });
@@ -124,7 +190,8 @@ fn numbers(len: usize) -> Vec<f32> {
     (0..len).map(|_| random.f32() - 0.5).collect()
 }
 
-/// The shortest of the repeats that fit in a third of a second; short runs are timed several at a time.
+/// The shortest of the repeats that fit in a third of a second; short runs are timed several at a time, long ones by the
+/// time that they held a core, where the system tells.
 fn best(run: &mut dyn FnMut()) -> Duration {
     run();
     let once = {
@@ -136,11 +203,20 @@ fn best(run: &mut dyn FnMut()) -> Duration {
     let start = Instant::now();
     let mut shortest = once;
     while start.elapsed() < Duration::from_millis(300) {
-        let start = Instant::now();
+        let (start, on_core) = (Instant::now(), time_on_core());
         (0..inner).for_each(|_| run());
-        shortest = shortest.min(start.elapsed() / inner);
+        let elapsed = start.elapsed();
+        let held = time_on_core().zip(on_core).map(|(end, start)| end - start);
+        let elapsed = held.filter(|_| elapsed > Duration::from_millis(2)).unwrap_or(elapsed);
+        shortest = shortest.min(elapsed / inner);
     }
     shortest
+}
+
+/// How long this thread has held a core, as Linux tells it.
+fn time_on_core() -> Option<Duration> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    text.split_whitespace().next()?.parse().ok().map(Duration::from_nanos)
 }
 
 /// GFLOP/s of multiply-adds on registers alone.
@@ -164,5 +240,38 @@ impl Body for FmaPeak {
         let time = start.elapsed().as_secs_f64();
         black_box(acc.iter().map(|&acc| s.sum(acc)).sum::<f32>());
         (2 * CHAINS * TURNS * S::LANES) as f64 / time / 1e9
+    }
+}
+
+/// GOP/s of byte dot products on registers alone.
+struct DotPeak;
+
+impl Body for DotPeak {
+    type Output = f64;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> f64 {
+        const CHAINS: usize = 6;
+        const TURNS: usize = 2_000_000;
+        let bytes = black_box([3u8; 64]);
+        let mut sums = [0i32; 16];
+        // SAFETY: the arrays hold as many elements as the widest vector.
+        unsafe {
+            let (a, b) = (s.dot_a(bytes.as_ptr()), s.dot_b(bytes.as_ptr().cast()));
+            let mut acc = [s.dot_start(s.splat_i32(black_box(1))); 2 * CHAINS];
+            let chains = 2 * CHAINS / S::DOT_REGISTERS;
+            let start = Instant::now();
+            for _ in 0..TURNS {
+                for acc in &mut acc[..chains] {
+                    *acc = s.dot(*acc, a, b);
+                }
+            }
+            let time = start.elapsed().as_secs_f64();
+            for acc in acc {
+                s.store_i32(sums.as_mut_ptr(), s.dot_sum(acc));
+                black_box(sums);
+            }
+            (8 * chains * TURNS * S::LANES) as f64 / time / 1e9
+        }
     }
 }

@@ -1,7 +1,8 @@
 //! The epilogue of a tile, out of its accumulators: the general form, through a small buffer in the first cache.
 //!
-//! Bounds and an f32 residual are applied by the tile itself while the sums are in registers ([`Direct`]); all else
-//! comes here, where code size and registers are not the tile's.
+//! Bounds and an f32 residual are applied by the tile itself while the sums are in registers ([`Direct`]), where it is
+//! full; all else comes here, where code size and registers are not the tile's. What is common ([`Direct`] in part,
+//! [`Rescale`]) has short loops of its own.
 
 use super::super::arch::{Body, Simd};
 use super::activation;
@@ -16,8 +17,10 @@ pub(in crate::kernels) const TILE_WORDS: usize = 24 * 16;
 pub(in crate::kernels) struct Finish<'a> {
     /// One word a column that the sums start from: bits of the bias, or of the integer correction.
     pub(in crate::kernels) start: Option<*const i32>,
-    /// Where the tile can do all of it.
+    /// Where it is no more than this.
     pub(in crate::kernels) direct: Option<Direct>,
+    /// Where it is no more than this.
+    pub(in crate::kernels) rescale: Option<Rescale>,
     /// Sums are integers.
     pub(in crate::kernels) integer: bool,
     /// The zero point of A, whose product with these sums of B's columns is taken off.
@@ -46,6 +49,18 @@ pub(in crate::kernels) struct Direct {
     pub(in crate::kernels) residual: Option<*const f32>,
     pub(in crate::kernels) residual_stride: usize,
     pub(in crate::kernels) bounded: bool,
+    pub(in crate::kernels) lo: f32,
+    pub(in crate::kernels) hi: f32,
+}
+
+/// An epilogue of integers that consists of column scales, a shift, a byte residual, bounds and a store.
+#[derive(Clone, Copy)]
+pub(in crate::kernels) struct Rescale {
+    pub(in crate::kernels) scale: *const f32,
+    /// Of the output, where it is bytes.
+    pub(in crate::kernels) factor: f32,
+    pub(in crate::kernels) zero_point: i32,
+    /// The activation's bounds and the output's, times the factor.
     pub(in crate::kernels) lo: f32,
     pub(in crate::kernels) hi: f32,
 }
@@ -89,6 +104,22 @@ impl Body for FinishTile<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let f = self.finish;
+        // SAFETY: the tile's maker saw to it that its rows and columns lie in the output and the operands.
+        unsafe {
+            match (&f.direct, &f.rescale, f.store) {
+                (Some(direct), _, _) => return self.direct(s, direct),
+                (_, Some(rescale), Store::F32) => {
+                    return self.rescale(s, rescale, |to, n, v| s.store_part(f.out.cast::<f32>().add(to), n, v));
+                }
+                (_, Some(rescale), Store::U8 { .. }) => {
+                    return self.rescale(s, rescale, |to, n, v| {
+                        let v = s.add_i32(s.to_i32(v), s.splat_i32(rescale.zero_point));
+                        if n == S::LANES { s.store_u8(f.out.add(to), v) } else { s.store_u8_part(f.out.add(to), n, v) }
+                    });
+                }
+                _ => {}
+            }
+        }
         for (i, row) in self.rows.enumerate() {
             // SAFETY: the tile's maker saw to it that its rows and columns lie in the output and the operands.
             unsafe {
@@ -141,6 +172,68 @@ impl Body for FinishTile<'_> {
                     column += S::LANES;
                 }
             }
+        }
+    }
+}
+
+impl FinishTile<'_> {
+    /// # Safety
+    /// The tile's rows and columns lie in the output and the operands.
+    #[inline(always)]
+    unsafe fn direct<S: Simd>(&self, s: S, direct: &Direct) {
+        let (lo, hi) = (s.splat(direct.lo), s.splat(direct.hi));
+        let mut column = self.columns.start;
+        while column < self.columns.end {
+            let n = S::LANES.min(self.columns.end - column);
+            for (i, row) in self.rows.clone().enumerate() {
+                // SAFETY: as the caller promises.
+                unsafe {
+                    let mut v = s.load(self.words.add(i * self.pitch + column - self.columns.start).cast());
+                    if let Some(residual) = direct.residual {
+                        v = s.add(v, s.load_part(residual.add(row * direct.residual_stride + column), n));
+                    }
+                    if direct.bounded {
+                        v = s.min(hi, s.max(lo, v));
+                    }
+                    s.store_part(self.finish.out.cast::<f32>().add(row * self.finish.stride + column), n, v);
+                }
+            }
+            column += S::LANES;
+        }
+    }
+
+    /// `store(to, n, v)` stores the first `n` lanes at element `to`.
+    ///
+    /// # Safety
+    /// The tile's rows and columns lie in the output and the operands.
+    #[inline(always)]
+    unsafe fn rescale<S: Simd>(&self, s: S, r: &Rescale, store: impl Fn(usize, usize, S::F32)) {
+        let f = self.finish;
+        let (lo, hi, factor) = (s.splat(r.lo), s.splat(r.hi), s.splat(r.factor));
+        let mut column = self.columns.start;
+        while column < self.columns.end {
+            let n = S::LANES.min(self.columns.end - column);
+            // SAFETY: as the caller promises.
+            unsafe {
+                let scale = s.load_part(r.scale.add(column), n);
+                let shift = f.shift.map(|shift| s.load_part(shift.add(column), n));
+                for (i, row) in self.rows.clone().enumerate() {
+                    let sums = s.load_i32(self.words.add(i * self.pitch + column - self.columns.start));
+                    let mut v = s.mul(s.from_i32(sums), scale);
+                    if let Some(shift) = shift {
+                        v = s.add(v, shift);
+                    }
+                    if let Some(r) = f.byte_residual {
+                        let from = r.data.add(row * r.stride + column);
+                        let bytes = if n == S::LANES { s.load_u8(from) } else { s.load_u8_part(from, n) };
+                        let residual = s.from_i32(s.sub_i32(bytes, s.splat_i32(r.zero_point)));
+                        v = s.add(v, s.mul(residual, s.splat(r.scale)));
+                    }
+                    v = s.mul(v, factor);
+                    store(row * f.stride + column, n, s.min(hi, s.max(lo, v)));
+                }
+            }
+            column += S::LANES;
         }
     }
 }

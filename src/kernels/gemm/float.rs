@@ -121,6 +121,7 @@ pub(in crate::kernels) fn finish<'a>(epilogue: &Epilogue<'a>, part: &Part, out: 
         // Unscaled, the sums start from the bias; it costs nothing then.
         start: if scaled { None } else { bias.map(<*const f32>::cast) },
         direct,
+        rescale: None,
         integer: false,
         zero_point: 0,
         column_sums: None,

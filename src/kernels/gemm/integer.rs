@@ -4,7 +4,7 @@ use super::super::arch::Isa;
 use super::super::view::{Matrix, MatrixMut};
 use super::driver::RowPointers;
 use super::epilogue::{Activation, Residual};
-use super::finish::{ByteResidual, Finish, Store};
+use super::finish::{ByteResidual, Finish, Rescale, Store};
 use super::pack_bytes::{PackedBytes, panel_width};
 use super::part::{Operand, Part, Strided, drive};
 use super::product::Bytes;
@@ -219,13 +219,28 @@ pub(in crate::kernels) fn finish_bytes<'a>(
         let (data, stride) = part.matrix(residual.data);
         ByteResidual { data, stride, scale: residual.scale, zero_point: residual.zero_point }
     });
+    let column_scale = epilogue.column_scale.map(|scale| part.per_column(scale));
+    let rescale = match (column_scale, epilogue.activation.bounds()) {
+        (Some(scale), Some((lo, hi))) if epilogue.row_scale.is_none() && residual.is_none() => {
+            // Bounding before or after a multiplication by a positive factor is the same, bit for bit.
+            let (factor, zero_point, least, most) = match store {
+                Store::U8 { factor, zero_point } => (factor, zero_point, -zero_point as f32, (255 - zero_point) as f32),
+                Store::I8 { .. } | Store::I32 | Store::F32 => (1.0, 0, f32::NEG_INFINITY, f32::INFINITY),
+            };
+            let (lo, hi) = ((lo * factor).max(least), (hi * factor).min(most));
+            let known = matches!(store, Store::U8 { .. } | Store::F32) && factor > 0.0 && lo <= hi;
+            known.then_some(Rescale { scale, factor, zero_point, lo, hi })
+        }
+        _ => None,
+    };
     Finish {
+        rescale,
         start: epilogue.bias.map(|bias| part.per_column(bias)),
         direct: None,
         integer: true,
         zero_point: epilogue.zero_point,
         column_sums: None,
-        column_scale: epilogue.column_scale.map(|scale| part.per_column(scale)),
+        column_scale,
         row_scale: epilogue.row_scale.map(|scale| part.per_row(scale)),
         shift: epilogue.shift.map(|shift| part.per_column(shift)),
         residual: residual.map(|(pointer, _)| pointer),

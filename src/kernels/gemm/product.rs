@@ -15,6 +15,8 @@ pub(super) trait Product<S: Simd> {
     const PANEL: usize;
     /// Sums are integers.
     const INTEGER: bool;
+    /// Elements of a word.
+    const GROUP: usize;
     /// Registers that the sums of `LANES` columns take, and as many words of B.
     const REGISTERS: usize;
     /// The sums of `LANES` columns.
@@ -52,6 +54,7 @@ impl Element for Float {
 impl<S: Simd> Product<S> for Float {
     const PANEL: usize = 2;
     const INTEGER: bool = false;
+    const GROUP: usize = 1;
     const REGISTERS: usize = 1;
     type Acc = S::F32;
     type A = S::F32;
@@ -95,6 +98,7 @@ impl Element for Bytes {
 impl<S: Simd> Product<S> for Bytes {
     const PANEL: usize = 2 / S::DOT_REGISTERS;
     const INTEGER: bool = true;
+    const GROUP: usize = 4;
     const REGISTERS: usize = S::DOT_REGISTERS;
     type Acc = S::Dot;
     type A = S::DotA;

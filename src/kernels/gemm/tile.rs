@@ -28,16 +28,16 @@ use std::ops::Range;
 /// Words of a row that one turn of the inner loop takes.
 const UNROLL: usize = 4;
 
-/// Runs the body for each row with its number as a constant: an accumulator that is indexed by a variable, even in a
-/// loop that could be unrolled and was not, lives in memory from its first to its last use.
-macro_rules! each_row {
-    ($rows:expr, $i:ident => $body:block) => {
-        each_row!(@ $rows, $i, $body, 0 1 2 3 4 5 6 7 8 9 10 11)
+/// Runs the body for each number below the bound, as a constant: an accumulator that is indexed by a variable, even in
+/// a loop that could be unrolled and was not, lives in memory from its first to its last use.
+macro_rules! each {
+    ($bound:expr, $i:ident => $body:block) => {
+        each!(@ $bound, $i, $body, 0 1 2 3 4 5 6 7 8 9 10 11)
     };
-    (@ $rows:expr, $i:ident, $body:block, $($row:literal)*) => {
-        $(if $row < $rows {
+    (@ $bound:expr, $i:ident, $body:block, $($number:literal)*) => {
+        $(if $number < $bound {
             #[allow(non_upper_case_globals)]
-            const $i: usize = $row;
+            const $i: usize = $number;
             $body
         })*
     };
@@ -145,23 +145,31 @@ unsafe fn tile<S: Simd, P: Product<S>, const MR: usize, const NV: usize>(
         let vector = column / S::LANES;
         let mut b = shared.b.add(vector / P::PANEL * shared.panel_bytes + vector % P::PANEL * S::LANES * 4);
 
-        let mut start = [P::start(s, s.splat_i32(0)); NV];
         let finish = shared.finish;
-        if finish.start.is_some() || P::INTEGER && finish.column_sums.is_some() {
-            for (j, start) in start.iter_mut().enumerate() {
-                let at = (column + j * S::LANES).min(end);
-                let n = S::LANES.min(end - at);
-                let mut words = finish.start.map_or(s.splat_i32(0), |start| load_upto(s, start.add(at), n));
-                if P::INTEGER {
-                    if let Some(sums) = finish.column_sums {
-                        let zero = s.splat_i32(finish.zero_point);
-                        words = s.sub_i32(words, s.mul_i32(zero, load_upto(s, sums.add(at), n)));
-                    }
+        let mut words = MaybeUninit::<[i32; 8 * 16]>::uninit();
+        let words = words.as_mut_ptr().cast::<i32>();
+        for j in 0..NV {
+            let at = (column + j * S::LANES).min(end);
+            let n = S::LANES.min(end - at);
+            let mut start = finish.start.map_or(s.splat_i32(0), |start| load_upto(s, start.add(at), n));
+            if P::INTEGER {
+                if let Some(sums) = finish.column_sums {
+                    let zero = s.splat_i32(finish.zero_point);
+                    start = s.sub_i32(start, s.mul_i32(zero, load_upto(s, sums.add(at), n)));
                 }
-                *start = P::start(s, words);
             }
+            s.store_i32(words.add(j * S::LANES), start);
         }
-        let mut acc = [start; MR];
+        // Written one by one: an array of arrays would be copied row by row.
+        let mut acc = MaybeUninit::<[[P::Acc; NV]; MR]>::uninit();
+        let first = acc.as_mut_ptr().cast::<P::Acc>();
+        each!(NV, j => {
+            let start = P::start(s, s.load_i32(words.add(j * S::LANES)));
+            each!(MR, i => {
+                first.add(i * NV + j).write(start);
+            });
+        });
+        let mut acc = acc.assume_init();
 
         let mut rows = rows;
         for _ in 0..shared.segments {
@@ -183,7 +191,7 @@ unsafe fn tile<S: Simd, P: Product<S>, const MR: usize, const NV: usize>(
                 word += 1;
                 b = b.add(line);
             }
-            if shared.tail > 0 {
+            if P::GROUP > 1 && shared.tail > 0 {
                 let mut last = [[0u8; 4]; MR];
                 for (last, a) in last.iter_mut().zip(&a) {
                     *last = last_word(*a, word, shared.tail);
@@ -199,7 +207,7 @@ unsafe fn tile<S: Simd, P: Product<S>, const MR: usize, const NV: usize>(
                 let out = finish.out.cast::<f32>().add(row * finish.stride + column);
                 if let Some(residual) = direct.residual {
                     let residual = residual.add(row * direct.residual_stride + column);
-                    each_row!(MR, i => {
+                    each!(MR, i => {
                         for (j, acc) in acc[i].iter_mut().enumerate() {
                             let sum = s.from_bits(P::words(s, *acc));
                             let more = s.load(residual.add(i * direct.residual_stride + j * S::LANES));
@@ -209,14 +217,14 @@ unsafe fn tile<S: Simd, P: Product<S>, const MR: usize, const NV: usize>(
                 }
                 if direct.bounded {
                     let (lo, hi) = (s.splat(direct.lo), s.splat(direct.hi));
-                    each_row!(MR, i => {
+                    each!(MR, i => {
                         for acc in &mut acc[i] {
                             let sum = s.from_bits(P::words(s, *acc));
                             *acc = P::start(s, s.to_bits(s.min(hi, s.max(lo, sum))));
                         }
                     });
                 }
-                each_row!(MR, i => {
+                each!(MR, i => {
                     for (j, acc) in acc[i].iter().enumerate() {
                         s.store(out.add(i * finish.stride + j * S::LANES), s.from_bits(P::words(s, *acc)));
                     }
@@ -226,7 +234,7 @@ unsafe fn tile<S: Simd, P: Product<S>, const MR: usize, const NV: usize>(
         }
         let mut words = MaybeUninit::<[i32; TILE_WORDS]>::uninit();
         let at = words.as_mut_ptr().cast::<i32>();
-        each_row!(MR, i => {
+        each!(MR, i => {
             for (j, acc) in acc[i].iter().enumerate() {
                 s.store_i32(at.add((i * NV + j) * S::LANES), P::words(s, *acc));
             }
@@ -264,11 +272,13 @@ unsafe fn last_word(row: *const u8, words: usize, tail: usize) -> [u8; 4] {
             // The last bytes of a word are its high ones.
             return (u32::from_le(end) >> (32 - 8 * tail)).to_le_bytes();
         }
-        let mut word = [0; 4];
-        for (t, byte) in word.iter_mut().enumerate().take(tail) {
-            *byte = *row.add(t);
-        }
-        word
+        // Byte by byte without a loop, which would become a call of `memcpy`.
+        [
+            if tail > 0 { *row } else { 0 },
+            if tail > 1 { *row.add(1) } else { 0 },
+            if tail > 2 { *row.add(2) } else { 0 },
+            0,
+        ]
     }
 }
 
