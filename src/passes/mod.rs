@@ -3,15 +3,21 @@
 //! Each pass is a function in a file of its own that patches the graph and says how often; the list gives the order and
 //! the reason for each place in it.
 
+mod activation;
+mod attention;
 mod batch_norm;
 mod bodies;
 mod channels_last;
 mod common;
 mod epilogue;
 mod fold;
+mod gelu;
 mod identity;
+mod layer_norm;
 mod linear;
+mod pad;
 mod pattern;
+mod polynomial;
 mod reshape;
 #[cfg(test)]
 mod testing;
@@ -42,6 +48,14 @@ const PASSES: &[Pass] = &[
     Pass { name: "identity", run: identity::drop_identities },
     // Early, so that patterns find one node where the exporter wrote two.
     Pass { name: "common-subexpressions", run: common::share_common },
+    // What has a name of its own, before epilogues take parts of it. The gelus first: a gate might match their inside.
+    Pass { name: "gelu", run: gelu::recognize_gelu },
+    Pass { name: "activation", run: activation::recognize_activations },
+    Pass { name: "layer-norm", run: layer_norm::recognize_layer_norm },
+    // Before a bias or a residual takes the mask.
+    Pass { name: "attention", run: attention::recognize_attention },
+    // While the activation that shows what is never negative still stands by itself.
+    Pass { name: "pad", run: pad::absorb_padding },
     // Before epilogues, which would hide the product from the normalization after it.
     Pass { name: "batch-norm", run: batch_norm::fold_batch_norm },
     // A bias first: a residual or an activation comes after it in the sum.
