@@ -9,33 +9,36 @@
 
 mod compare;
 mod ledger;
+mod models;
 mod routes;
 mod suite;
 
+use compare::Tolerance;
 use ledger::{Ledger, Outcome};
+use rayon::prelude::*;
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Mutex;
 
-/// What the last panic said, and where.
-static PANIC: Mutex<String> = Mutex::new(String::new());
+thread_local! {
+    /// What the last panic of this thread said, and where.
+    static PANIC: RefCell<String> = const { RefCell::new(String::new()) };
+}
 
 /// One case by one route.
 fn run(case: &suite::Case, route: &routes::Route) -> Outcome {
-    catch_unwind(AssertUnwindSafe(|| attempt(case, route))).unwrap_or_else(|_| {
-        let said = PANIC.lock().map(|said| said.clone()).unwrap_or_default();
-        Outcome::Fail(said.replace('\n', " "))
-    })
+    catch_unwind(AssertUnwindSafe(|| attempt(case, route)))
+        .unwrap_or_else(|_| Outcome::Fail(PANIC.with_borrow(|said| said.replace('\n', " "))))
 }
 
 fn attempt(case: &suite::Case, route: &routes::Route) -> Outcome {
     let result = (|| {
-        let (inputs, expected) = (case.tensors("input")?, case.tensors("output")?);
+        let (inputs, expected) = (suite::tensors(&case.data, "input")?, suite::tensors(&case.data, "output")?);
         let computed = (route.run)(case.model.clone().into(), &inputs)?;
         Ok::<_, onrush::Error>((computed, expected))
     })();
     match result {
-        Ok((computed, expected)) => match compare::all(&case.name, &computed, &expected) {
+        Ok((computed, expected)) => match compare::all(&computed, &expected, Tolerance::of_case(&case.name)) {
             Ok(()) => Outcome::Pass,
             Err(difference) => Outcome::Fail(difference),
         },
@@ -59,17 +62,18 @@ fn node_cases() {
     let mut counts: BTreeMap<(usize, &str, &str), [usize; 3]> = BTreeMap::new();
     let mut faults = Vec::new();
     std::panic::set_hook(Box::new(|panic| {
-        if let Ok(mut said) = PANIC.lock() {
-            *said = panic.to_string();
-        }
+        PANIC.set(panic.to_string());
     }));
-    for case in suite.cases() {
+    let selected = |case: &suite::Case| {
         let named = words.is_empty() || words.iter().any(|w| case.name.contains(w));
-        if !named || !(tier.is_empty() || tier == case.tier) {
-            continue;
-        }
-        for route in routes::ROUTES.iter().filter(|r| route.is_empty() || r.name == route) {
-            let outcome = run(&case, route);
+        named && (tier.is_empty() || tier == case.tier)
+    };
+    let cases: Vec<suite::Case> = suite.cases().filter(selected).collect();
+    let routes: Vec<_> = routes::ROUTES.iter().filter(|r| route.is_empty() || r.name == route).collect();
+    let outcomes: Vec<Vec<Outcome>> =
+        cases.par_iter().map(|case| routes.iter().map(|route| run(case, route)).collect()).collect();
+    for (case, outcomes) in cases.iter().zip(outcomes) {
+        for (route, outcome) in routes.iter().zip(outcomes) {
             let count = counts.entry((case.tier_index, case.tier, route.name)).or_default();
             count[outcome.index()] += 1;
             if let Some(fault) = expected.judge(&case.name, route.name, &outcome) {

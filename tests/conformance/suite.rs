@@ -18,7 +18,7 @@ pub(crate) struct Case {
     pub(crate) tier: &'static str,
     pub(crate) tier_index: usize,
     pub(crate) model: Vec<u8>,
-    data: PathBuf,
+    pub(crate) data: PathBuf,
 }
 
 /// The suite, or `None` after saying why there is none.
@@ -73,12 +73,10 @@ impl Suite {
     }
 }
 
-impl Case {
-    /// The tensors `{kind}_0.pb`, `{kind}_1.pb` and so on.
-    pub(crate) fn tensors(&self, kind: &str) -> Result<Vec<Tensor>> {
-        (0..)
-            .map_while(|i| fs::read(self.data.join(format!("{kind}_{i}.pb"))).ok())
-            .map(|bytes| Ok(onnx::read_tensor(&bytes)?.1))
-            .collect()
-    }
+/// The tensors `{kind}_0.pb`, `{kind}_1.pb` and so on.
+pub(crate) fn tensors(folder: &Path, kind: &str) -> Result<Vec<Tensor>> {
+    (0..)
+        .map_while(|i| fs::read(folder.join(format!("{kind}_{i}.pb"))).ok())
+        .map(|bytes| Ok(onnx::read_tensor(&bytes)?.1))
+        .collect()
 }
