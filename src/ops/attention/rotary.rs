@@ -2,8 +2,8 @@
 
 use super::heads::{Heads, head_dims};
 use crate::error::{Result, bail, ensure};
-use crate::ops::{Attrs, Budget, Inputs, NodeReader, Op, Reading};
-use crate::tensor::{Fact, Tensor};
+use crate::ops::{Attrs, Budget, Inputs, NodeReader, Op};
+use crate::tensor::{Dim, Fact, Tensor};
 
 /// Rotates pairs of the first `rotary_dim` features of each head by the angle of the position.
 ///
@@ -15,22 +15,8 @@ pub struct RotaryEmbedding {
     pub interleaved: bool,
     /// How many features of each head are rotated; 0 for all.
     pub rotary_dim: usize,
-    /// Heads of X; needed where it has rank 3.
+    /// Heads of X where it has rank 3; without it, a head is as wide as the angles reach.
     pub num_heads: Option<usize>,
-}
-
-pub(super) fn read(node: &mut NodeReader) -> Result<Reading> {
-    let length = |node: &mut NodeReader, name: &str| -> Result<usize> {
-        let value = node.int_or(name, 0)?;
-        match usize::try_from(value) {
-            Ok(value) => Ok(value),
-            Err(_) => bail!(InvalidModel, "{name} is {value}"),
-        }
-    };
-    let rotary_dim = length(node, "rotary_embedding_dim")?;
-    ensure!(rotary_dim % 2 == 0, InvalidModel, "rotary_embedding_dim {rotary_dim} is odd");
-    let num_heads = Some(length(node, "num_heads")?).filter(|&n| n > 0);
-    Ok(RotaryEmbedding { interleaved: node.flag_or("interleaved", false)?, rotary_dim, num_heads }.into())
 }
 
 impl Op for RotaryEmbedding {
@@ -46,7 +32,10 @@ impl Op for RotaryEmbedding {
             let rank = if inputs.get(3).is_some() { 2 } else { 3 };
             ensure!(cache.rank().is_none_or(|r| r == rank), Shape, "input {index} is {cache}, not of rank {rank}");
         }
-        if let Some([_, _, _, size]) = head_dims(x, self.heads_of(x.rank()), "X")?
+        let last = |fact: &Fact| fact.dims().and_then(|dims| dims.last().and_then(Dim::known));
+        let heads = self.heads_of(x.rank(), last(x), last(inputs.require(1)?));
+        if (x.rank() != Some(3) || heads.is_some())
+            && let Some([_, _, _, size]) = head_dims(x, heads, "X")?
             && let Some(size) = size.known()
         {
             let rotated = self.rotated(size);
@@ -60,7 +49,8 @@ impl Op for RotaryEmbedding {
         let (x, cos, sin) = (inputs.require(0)?, inputs.require(1)?, inputs.require(2)?);
         let mut held = budget.hold();
         held.set(x.len().saturating_mul(2).saturating_add(cos.len()).saturating_add(sin.len()).saturating_mul(8))?;
-        let mut heads = Heads::read(x, self.heads_of(Some(x.rank())), "X")?;
+        let last = |value: &Tensor| value.shape().last().copied();
+        let mut heads = Heads::read(x, self.heads_of(Some(x.rank()), last(x), last(cos)), "X")?;
         let rotated = self.rotated(heads.size);
         let half = rotated / 2;
         let fits = |cache: &Tensor| cache.shape().last() == Some(&half) && cache.shape() == cos.shape();
@@ -103,12 +93,29 @@ impl Op for RotaryEmbedding {
 }
 
 impl RotaryEmbedding {
+    /// Reads the attributes, the same in ONNX's domain and in ONNX Runtime's.
+    pub(super) fn read(node: &mut NodeReader) -> Result<Self> {
+        let length = |node: &mut NodeReader, name: &str| -> Result<usize> {
+            let value = node.int_or(name, 0)?;
+            match usize::try_from(value) {
+                Ok(value) => Ok(value),
+                Err(_) => bail!(InvalidModel, "{name} is {value}"),
+            }
+        };
+        let rotary_dim = length(node, "rotary_embedding_dim")?;
+        ensure!(rotary_dim % 2 == 0, InvalidModel, "rotary_embedding_dim {rotary_dim} is odd");
+        let num_heads = Some(length(node, "num_heads")?).filter(|&n| n > 0);
+        Ok(RotaryEmbedding { interleaved: node.flag_or("interleaved", false)?, rotary_dim, num_heads })
+    }
+
     fn rotated(&self, size: usize) -> usize {
         if self.rotary_dim == 0 { size } else { self.rotary_dim }
     }
 
-    /// The number of heads says something only where the heads lie side by side.
-    fn heads_of(&self, rank: Option<usize>) -> Option<usize> {
-        if rank == Some(3) { self.num_heads } else { None }
+    /// The number of heads, which says something only where they lie side by side. Where the node does not tell it, a
+    /// head is as wide as the `angles` reach; `None` where these are not known either.
+    fn heads_of(&self, rank: Option<usize>, width: Option<usize>, angles: Option<usize>) -> Option<usize> {
+        let head = angles.filter(|_| self.rotary_dim == 0).map(|n| n * 2).filter(|&n| n > 0);
+        if rank == Some(3) { self.num_heads.or_else(|| Some(width? / head?)).filter(|&n| n > 0) } else { None }
     }
 }

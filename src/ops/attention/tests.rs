@@ -6,7 +6,9 @@ use crate::ErrorKind;
 use crate::error::Result;
 use crate::graph::Graph;
 use crate::ops::elementwise::{Binary, BinaryKind};
-use crate::ops::{Budget, Inputs, Op};
+use crate::ops::reader::Operand;
+use crate::ops::testing::run;
+use crate::ops::{Attr, NodeReader, Reading};
 use crate::tensor::{DType, Fact, Tensor};
 use std::sync::Arc;
 
@@ -24,18 +26,6 @@ const PLAIN: Attention = Attention {
 
 fn tensor(shape: &[usize], elements: &[f32]) -> Tensor {
     Tensor::new(shape, elements.to_vec()).unwrap()
-}
-
-fn run(op: &dyn Op, inputs: &[Option<&Tensor>]) -> Result<Vec<Tensor>> {
-    let facts: Vec<Option<Fact>> = inputs.iter().map(|v| v.map(|v| Fact::concrete(v.dtype(), v.shape()))).collect();
-    let facts: Vec<Option<&Fact>> = facts.iter().map(Option::as_ref).collect();
-    let inferred = op.infer(Inputs::new(&facts))?;
-    let outputs = op.eval(Inputs::new(inputs), &Budget::generous())?;
-    assert_eq!(inferred.len(), outputs.len());
-    for (fact, output) in inferred.iter().zip(&outputs) {
-        assert_eq!((fact.dtype, fact.concrete_shape().as_ref()), (output.dtype(), Some(output.shape())));
-    }
-    Ok(outputs)
 }
 
 fn assert_close(value: &Tensor, expected: &[f64]) {
@@ -204,4 +194,81 @@ fn a_corrected_state_forgets_what_a_key_held() {
         assert_close(&outputs[0], &expected);
         assert_close(&outputs[1], &expected[1..]);
     }
+}
+
+/// Reads a node of ONNX Runtime's domain into its several nodes, and runs them.
+fn run_contrib(name: &str, attrs: &[(&str, Attr)], inputs: &[Option<&Tensor>]) -> Result<Tensor> {
+    let def = crate::ops::registry::find(contrib::DOMAIN, name).unwrap();
+    let attrs = attrs.iter().map(|(n, a)| ((*n).to_owned(), a.clone())).collect();
+    let present = inputs.iter().map(Option::is_some).collect();
+    let ranks = inputs.iter().map(|v| v.map(Tensor::rank)).collect();
+    let mut node = NodeReader::new(name, 1, attrs, present, 1, 0).with_ranks(ranks);
+    let reading = (def.read)(&mut node)?;
+    node.finish()?;
+    let Reading::Nodes(nodes) = reading else { panic!("{name} is one node") };
+    let mut made: Vec<Vec<Tensor>> = Vec::new();
+    for (op, operands) in nodes {
+        let operand = |operand: &Operand| match operand {
+            Operand::Input(index) => inputs[*index].unwrap().clone(),
+            Operand::Output { node, output } => made[*node][*output].clone(),
+            Operand::Constant(value) => value.clone(),
+        };
+        let operands: Vec<Tensor> = operands.iter().map(operand).collect();
+        made.push(run(op.as_ref(), &operands.iter().map(Some).collect::<Vec<_>>())?);
+    }
+    Ok(made.pop().unwrap().swap_remove(0))
+}
+
+#[test]
+fn contributed_attention_is_told_in_terms_of_onnx() {
+    let zeros = tensor(&[2, 2, 1], &[0.0; 4]);
+    let v = tensor(&[2, 2, 1], &[1.0, 3.0, 5.0, 9.0]);
+    let heads = ("num_heads", Attr::Int(1));
+    let lengths = Tensor::vector(vec![1i32, 2]);
+    let mask = Tensor::new([2, 2], vec![1i32, 0, 1, 1]).unwrap();
+    let expected = [1.0, 1.0, 7.0, 7.0];
+    let inputs = [Some(&zeros), Some(&zeros), Some(&v), None, Some(&mask)];
+    assert_close(&run_contrib("MultiHeadAttention", std::slice::from_ref(&heads), &inputs).unwrap(), &expected);
+    // The weights yield queries and keys of zeros, and the input itself as values.
+    let w = tensor(&[1, 3], &[0.0, 0.0, 1.0]);
+    let bias = tensor(&[3], &[0.0, 0.0, 1.0]);
+    for mask in [&lengths, &mask] {
+        let y = run_contrib("Attention", std::slice::from_ref(&heads), &[Some(&v), Some(&w), Some(&bias), Some(mask)]);
+        assert_close(&y.unwrap(), &expected.map(|e| e + 1.0));
+    }
+    let past = tensor(&[2, 2, 1, 1, 1], &[0.0; 4]);
+    let error = run_contrib("Attention", &[heads], &[Some(&v), Some(&w), None, None, Some(&past)]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+}
+
+#[test]
+fn a_contributed_rotation_may_start_at_an_offset() {
+    let x = tensor(&[1, 2, 4], &[1.0, 2.0, 1.0, 2.0, 1.0, 2.0, 1.0, 2.0]); // two heads of size 2, by the angles
+    let (cos, sin) = (tensor(&[3, 1], &[9.0, 1.0, 0.0]), tensor(&[3, 1], &[9.0, 0.0, 1.0]));
+    let all = Tensor::new([1, 2], vec![1i64, 2]).unwrap();
+    for positions in [&all, &Tensor::vector(vec![1i64])] {
+        let y = run_contrib("RotaryEmbedding", &[], &[Some(&x), Some(positions), Some(&cos), Some(&sin)]).unwrap();
+        assert_close(&y, &[1.0, 2.0, 1.0, 2.0, -2.0, 1.0, -2.0, 1.0]);
+    }
+}
+
+#[test]
+fn embeddings_are_summed_and_normalized() {
+    let op = EmbedLayerNormalization { epsilon: 0.0 };
+    let words = Tensor::new([2, 1], vec![1i32, 0]).unwrap();
+    let table = tensor(&[2, 2], &[1.0, 2.0, 3.0, 9.0]);
+    let positions = tensor(&[1, 2], &[1.0, 0.0]);
+    let (scale, shift) = (tensor(&[2], &[2.0, 2.0]), tensor(&[2], &[0.0, 1.0]));
+    let mask = Tensor::new([2, 1], vec![1i32, 0]).unwrap();
+    let inputs = [&words, &table, &positions, &scale, &shift, &mask].map(Some);
+    let [words, table, positions, scale, shift, mask] = inputs;
+    let inputs = [words, None, table, positions, None, scale, shift, mask];
+    let outputs = run(&op, &inputs).unwrap();
+    assert_close(&outputs[2], &[4.0, 9.0, 2.0, 2.0]);
+    assert_close(&outputs[0].rows(0..1).unwrap(), &[-2.0, 3.0]);
+    assert_eq!(outputs[1].as_slice::<i32>().unwrap(), [1, 0]);
+    let outside = Tensor::new([2, 1], vec![1i32, 2]).unwrap();
+    let mut inputs = inputs;
+    inputs[0] = Some(&outside);
+    assert_eq!(run(&op, &inputs).unwrap_err().kind(), ErrorKind::InvalidInput);
 }

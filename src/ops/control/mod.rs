@@ -19,7 +19,7 @@ use super::{Inputs, Op, OpDef};
 use crate::error::{Result, bail};
 
 /// As many inputs or outputs as the bodies say.
-const ANY: usize = u32::MAX as usize;
+const ANY: usize = usize::MAX;
 
 pub(super) const OPS: &[OpDef] = &[
     OpDef::new("If", 25, 1..=1, conditional::read).outputs(1..=ANY),

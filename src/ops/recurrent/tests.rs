@@ -26,15 +26,7 @@ fn build(name: &str, attrs: &[(&str, Attr)], inputs: usize) -> Result<Arc<dyn Op
 }
 
 fn run(op: &dyn Op, inputs: &[Tensor]) -> Vec<Tensor> {
-    let facts: Vec<Fact> = inputs.iter().map(|v| Fact::concrete(v.dtype(), v.shape())).collect();
-    let facts: Vec<Option<&Fact>> = facts.iter().map(Some).collect();
-    let inferred = op.infer(Inputs::new(&facts)).unwrap();
-    let inputs: Vec<Option<&Tensor>> = inputs.iter().map(Some).collect();
-    let outputs = op.eval(Inputs::new(&inputs), &Budget::generous()).unwrap();
-    for (fact, output) in inferred.iter().zip(&outputs) {
-        assert_eq!(fact.concrete_shape().as_ref(), Some(output.shape()));
-    }
-    outputs
+    crate::ops::testing::run(op, &inputs.iter().map(Some).collect::<Vec<_>>()).unwrap()
 }
 
 fn assert_close(value: &Tensor, expected: &[f64], tolerance: f64) {
