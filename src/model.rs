@@ -196,12 +196,11 @@ pub struct CompileOptions {
     max_run_bytes: usize,
     max_run_steps: u64,
     max_plans: usize,
-    threads: usize,
 }
 
 impl Default for CompileOptions {
     fn default() -> Self {
-        CompileOptions { optimize: true, max_run_bytes: 8 << 30, max_run_steps: 100_000_000, max_plans: 64, threads: 1 }
+        CompileOptions { optimize: true, max_run_bytes: 8 << 30, max_run_steps: 100_000_000, max_plans: 64 }
     }
 }
 
@@ -210,12 +209,6 @@ impl CompileOptions {
     #[must_use]
     pub fn new() -> Self {
         CompileOptions::default()
-    }
-
-    /// Threads that one call may use, the caller's own included; one by default.
-    #[must_use]
-    pub fn threads(self, threads: usize) -> Self {
-        CompileOptions { threads: threads.max(1), ..self }
     }
 
     /// Whether the passes run; without them the graph runs as the file has it.

@@ -232,14 +232,6 @@ impl<'a> Io<'a> {
         self.step.in_place
     }
 
-    pub(crate) fn has_input(&self, index: usize) -> bool {
-        matches!(self.step.inputs.get(index), Some(Some(_)))
-    }
-
-    pub(crate) fn has_output(&self, index: usize) -> bool {
-        matches!(self.step.outputs.get(index), Some(Some(_)))
-    }
-
     pub(crate) fn input_count(&self) -> usize {
         self.step.inputs.len()
     }

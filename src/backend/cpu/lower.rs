@@ -4,7 +4,10 @@ use super::branch::Branch;
 use super::convolution::Convolution;
 use super::elementwise::{Copy, Map, Select, Zip};
 use super::kernel::{Kernel, Spec};
+use super::movement::{Padded, Pick, Runs, Strided};
+use super::pooling::{Global, Window};
 use super::product::Product;
+use super::reduction::{Convert, Fold};
 use super::reference::Reference;
 use super::rows::{NormRows, SoftmaxRows};
 use crate::backend::Slot;
@@ -28,6 +31,14 @@ const FAMILIES: &[Family] = &[
     |spec, isa| boxed(SoftmaxRows::new(spec, isa)?),
     |spec, isa| boxed(NormRows::new(spec, isa)?),
     |spec, isa| boxed(Copy::new(spec, isa)?),
+    |spec, isa| boxed(Strided::new(spec, isa)?),
+    |spec, isa| boxed(Runs::new(spec, isa)?),
+    |spec, isa| boxed(Pick::new(spec, isa)?),
+    |spec, isa| boxed(Padded::new(spec, isa)?),
+    |spec, isa| boxed(Window::new(spec, isa)?),
+    |spec, isa| boxed(Global::new(spec, isa)?),
+    |spec, isa| boxed(Fold::new(spec, isa)?),
+    |spec, isa| boxed(Convert::new(spec, isa)?),
     |spec, isa| boxed(Branch::new(spec, isa)?),
 ];
 

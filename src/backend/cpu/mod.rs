@@ -6,7 +6,10 @@ mod convolution;
 mod elementwise;
 mod kernel;
 mod lower;
+mod movement;
+mod pooling;
 mod product;
+mod reduction;
 mod reference;
 mod rows;
 

@@ -1,0 +1,284 @@
+//! Elements moved and not changed: transpose, slice, expand, concatenate, split, gather, pad.
+
+use super::arena::Io;
+use super::kernel::{Context, Kernel, Spec};
+use crate::error::{Result, err};
+use crate::kernels::arch::Isa;
+use crate::kernels::movement::{self as m, Edge, copy_rows, gather_rows};
+use crate::ops::index::{Gather, Slice};
+use crate::ops::layout::{Concat, Expand, Pad, PadMode, Split, Transpose};
+use crate::tensor::{DType, Shape};
+
+/// Evaluates the body with `T` bound to the unsigned integer of the element's size.
+macro_rules! by_size {
+    ($size:expr, $t:ident => $body:expr) => {
+        match $size {
+            1 => {
+                type $t = u8;
+                $body
+            }
+            2 => {
+                type $t = u16;
+                $body
+            }
+            4 => {
+                type $t = u32;
+                $body
+            }
+            _ => {
+                type $t = u64;
+                $body
+            }
+        }
+    };
+}
+
+/// One strided copy: `Transpose`, `Slice`, `Expand`.
+#[derive(Debug)]
+pub(super) struct Strided {
+    kind: &'static str,
+    size: usize,
+    movement: m::Movement,
+}
+
+impl Strided {
+    pub(super) fn new(spec: &Spec<'_>, _isa: Isa) -> Result<Option<Self>> {
+        let (Some(input), Some(shape), Some(out)) = (spec.input(0), spec.shape(0), spec.output_shape(0)) else {
+            return Ok(None);
+        };
+        let movement = if let Some(op) = spec.op::<Transpose>() {
+            let perm = op.perm.clone().unwrap_or_else(|| (0..shape.rank()).rev().collect());
+            m::Movement::transpose(shape, &perm)
+        } else if spec.op::<Slice>().is_some() {
+            slice(spec, shape, out)
+        } else if spec.op::<Expand>().is_some() {
+            m::Movement::expand(shape, out)
+        } else {
+            None
+        };
+        let kind = spec.instruction.op.name();
+        Ok(movement.map(|movement| Strided { kind, size: input.dtype.size(), movement }))
+    }
+}
+
+/// The movement of a `Slice` whose bounds are constants; the lengths are those that inference found.
+fn slice(spec: &Spec<'_>, shape: &Shape, out: &Shape) -> Option<m::Movement> {
+    let list = |index: usize| match spec.input(index) {
+        Some(_) => spec.constant(index)?.to_i64_vec().ok().map(Some),
+        None => Some(None),
+    };
+    let starts = list(1)??;
+    let axes = list(3)?.unwrap_or_else(|| (0..starts.len() as i64).collect());
+    let steps = list(4)?.unwrap_or_else(|| vec![1; starts.len()]);
+    let mut first = vec![0usize; shape.rank()];
+    let mut step = vec![1isize; shape.rank()];
+    for ((start, axis), by) in starts.iter().zip(axes).zip(steps) {
+        let axis = shape.axis(axis).ok()?;
+        let length = i64::try_from(shape[axis]).ok()?;
+        let from = if *start < 0 { start.saturating_add(length) } else { *start };
+        let last = if by < 0 { length - 1 } else { length };
+        first[axis] = usize::try_from(from.clamp(0, last.max(0))).ok()?;
+        step[axis] = isize::try_from(by).ok()?;
+    }
+    m::Movement::slice(shape, &first, &step, out)
+}
+
+impl Kernel for Strided {
+    fn name(&self) -> String {
+        self.kind.to_lowercase()
+    }
+
+    fn run(&self, io: &Io<'_>, _context: &mut Context<'_>) -> Result<()> {
+        by_size!(self.size, T => self.movement.run::<T>(io.input(0)?, io.output(0)?));
+        Ok(())
+    }
+}
+
+/// `Concat` or `Split`: runs of neighboring elements between one whole and its parts.
+#[derive(Debug)]
+pub(super) struct Runs {
+    joins: bool,
+    size: usize,
+    rows: usize,
+    whole: usize,
+    parts: Vec<usize>,
+}
+
+impl Runs {
+    pub(super) fn new(spec: &Spec<'_>, _isa: Isa) -> Result<Option<Self>> {
+        let (joins, axis) = match (spec.op::<Concat>(), spec.op::<Split>()) {
+            (Some(op), _) => (true, op.axis),
+            (_, Some(op)) => (false, op.axis),
+            _ => return Ok(None),
+        };
+        if !spec.is_static() {
+            return Ok(None);
+        }
+        let whole = if joins { spec.output(0) } else { spec.input(0) };
+        let Some((slot, shape)) = whole.and_then(|s| Some((s, s.shape.as_ref()?))) else { return Ok(None) };
+        let axis = shape.axis(axis)?;
+        let inner: usize = shape[axis + 1..].iter().product();
+        let count = if joins { spec.instruction.inputs.len() } else { spec.instruction.outputs.len() };
+        let part = |index: usize| {
+            let shape = if joins { spec.shape(index) } else { spec.output_shape(index) };
+            Some(shape?.get(axis)? * inner)
+        };
+        let Some(parts) = (0..count).map(part).collect::<Option<Vec<usize>>>() else { return Ok(None) };
+        let rows = shape[..axis].iter().product();
+        Ok(Some(Runs { joins, size: slot.dtype.size(), rows, whole: shape[axis] * inner, parts }))
+    }
+}
+
+impl Kernel for Runs {
+    fn name(&self) -> String {
+        if self.joins { "concat" } else { "split" }.to_owned()
+    }
+
+    fn run(&self, io: &Io<'_>, _context: &mut Context<'_>) -> Result<()> {
+        if self.rows == 0 || self.whole == 0 {
+            return Ok(());
+        }
+        by_size!(self.size, T => {
+            let mut first = 0;
+            if self.joins {
+                let whole: &mut [T] = io.output(0)?;
+                for (index, &run) in self.parts.iter().enumerate() {
+                    copy_rows(self.rows, run, io.input(index)?, run, &mut whole[first..], self.whole);
+                    first += run;
+                }
+            } else {
+                let whole: &[T] = io.input(0)?;
+                for (index, &run) in self.parts.iter().enumerate() {
+                    copy_rows(self.rows, run, &whole[first..], self.whole, io.output(index)?, run);
+                    first += run;
+                }
+            }
+        });
+        Ok(())
+    }
+}
+
+/// `Gather`: rows picked from each of `outer` tables.
+#[derive(Debug)]
+pub(super) struct Pick {
+    size: usize,
+    wide: bool,
+    indices: usize,
+    rows: usize,
+    row: usize,
+}
+
+impl Pick {
+    pub(super) fn new(spec: &Spec<'_>, _isa: Isa) -> Result<Option<Self>> {
+        let Some(op) = spec.op::<Gather>().filter(|_| spec.is_static()) else { return Ok(None) };
+        let (Some(data), Some(shape), Some(indices)) = (spec.input(0), spec.shape(0), spec.input(1)) else {
+            return Ok(None);
+        };
+        let axis = shape.axis(op.axis)?;
+        Ok(Some(Pick {
+            size: data.dtype.size(),
+            wide: indices.dtype == DType::I64,
+            indices: spec.shape(1).map_or(0, Shape::len),
+            rows: shape[axis],
+            row: shape[axis + 1..].iter().product(),
+        }))
+    }
+}
+
+impl Kernel for Pick {
+    fn name(&self) -> String {
+        "gather".to_owned()
+    }
+
+    fn workspace(&self) -> usize {
+        if self.wide { 0 } else { self.indices * 8 }
+    }
+
+    fn run(&self, io: &Io<'_>, context: &mut Context<'_>) -> Result<()> {
+        let indices: &[i64] = if self.wide {
+            io.input(1)?
+        } else {
+            let narrow: &[i32] = io.input(1)?;
+            let wide: &mut [i64] = bytemuck::cast_slice_mut(&mut context.workspace[..self.indices * 8]);
+            for (wide, narrow) in wide.iter_mut().zip(narrow) {
+                *wide = i64::from(*narrow);
+            }
+            wide
+        };
+        by_size!(self.size, T => {
+            let (table, out): (&[T], &mut [T]) = (io.input(0)?, io.output(0)?);
+            let (from, to) = (self.rows * self.row, indices.len() * self.row);
+            if to > 0 {
+                for (outer, out) in out.chunks_exact_mut(to).enumerate() {
+                    let table = &table[outer * from..(outer + 1) * from];
+                    gather_rows(table, self.row, indices, out).map_err(|index| {
+                        err!(InvalidInput, "index {index} is outside an axis of {} entries", self.rows)
+                    })?;
+                }
+            }
+        });
+        Ok(())
+    }
+}
+
+/// `Pad` by constant amounts.
+#[derive(Debug)]
+pub(super) struct Padded {
+    size: usize,
+    pad: m::Pad,
+    value: u64,
+}
+
+impl Padded {
+    pub(super) fn new(spec: &Spec<'_>, _isa: Isa) -> Result<Option<Self>> {
+        let Some(op) = spec.op::<Pad>() else { return Ok(None) };
+        let (Some(slot), Some(shape), Some(pads)) = (spec.input(0), spec.shape(0), spec.constant(1)) else {
+            return Ok(None);
+        };
+        let edge = match op.mode {
+            PadMode::Constant => Edge::Constant,
+            PadMode::Edge => Edge::Replicate,
+            PadMode::Reflect => Edge::Reflect,
+            _ => return Ok(None),
+        };
+        let pads = pads.to_i64_vec()?;
+        let rank = shape.rank();
+        let axes: Option<Vec<usize>> = match spec.input(3) {
+            None => Some((0..rank).collect()),
+            Some(_) => match spec.constant(3) {
+                Some(axes) => axes.to_i64_vec()?.into_iter().map(|a| shape.axis(a).ok()).collect(),
+                None => None,
+            },
+        };
+        let Some(axes) = axes.filter(|axes| axes.len() * 2 == pads.len()) else { return Ok(None) };
+        let (mut begin, mut end) = (vec![0; rank], vec![0; rank]);
+        for (position, axis) in axes.iter().enumerate() {
+            begin[*axis] = pads[position];
+            end[*axis] = pads[axes.len() + position];
+        }
+        let value = match (spec.input(2), spec.constant(2)) {
+            (None, _) => 0,
+            (_, Some(value)) => {
+                let mut bits = [0u8; 8];
+                let bytes = value.as_bytes();
+                bits[..bytes.len().min(8)].copy_from_slice(&bytes[..bytes.len().min(8)]);
+                u64::from_le_bytes(bits)
+            }
+            _ => return Ok(None),
+        };
+        let pad = m::Pad::new(shape, &begin, &end, edge);
+        let fits = |pad: &m::Pad| spec.output_shape(0).is_some_and(|out| out.len() == pad.len());
+        Ok(pad.filter(fits).map(|pad| Padded { size: slot.dtype.size(), pad, value }))
+    }
+}
+
+impl Kernel for Padded {
+    fn name(&self) -> String {
+        "pad".to_owned()
+    }
+
+    fn run(&self, io: &Io<'_>, _context: &mut Context<'_>) -> Result<()> {
+        by_size!(self.size, T => self.pad.run::<T>(io.input(0)?, self.value as T, io.output(0)?));
+        Ok(())
+    }
+}
