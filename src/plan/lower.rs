@@ -102,10 +102,12 @@ impl Lowering<'_> {
         &self.slots[slot.index()].1
     }
 
-    fn new_block(&mut self, bytes: usize, start: usize, end: usize) -> Home {
+    fn new_block(&mut self, bytes: usize, start: usize, end: usize) -> Result<Home> {
+        let most = self.max_bytes;
+        ensure!(bytes <= most, Limit, "a value of {bytes} bytes is past the limit of {most}");
         self.blocks.push(Block { bytes, start, end });
         self.pinned.push(None);
-        Home::Block(self.blocks.len() - 1)
+        Ok(Home::Block(self.blocks.len() - 1))
     }
 
     fn dynamic(&mut self) -> Home {
@@ -157,7 +159,7 @@ impl Lowering<'_> {
                     self.blocks[block].end = end;
                     Home::Block(block)
                 }
-                (Some(bytes), _) => self.new_block(bytes, position, end),
+                (Some(bytes), _) => self.new_block(bytes, position, end)?,
             };
             outputs.push(Some(self.add(*output, home)?));
         }
@@ -239,7 +241,7 @@ impl Lowering<'_> {
     fn copy_to_output(&mut self, slot: SlotId, index: usize) -> Result<SlotId> {
         let copy = self.slots[slot.index()].0.clone();
         let position = self.steps.len();
-        let home = self.new_block(copy.bytes(), position, FOREVER);
+        let home = self.new_block(copy.bytes(), position, FOREVER)?;
         if let Home::Block(block) = home {
             self.pinned[block] = Some(index);
         }
@@ -257,8 +259,6 @@ impl Lowering<'_> {
     }
 
     fn place(self, outputs: Vec<SlotId>) -> Result<Program> {
-        let needed = self.blocks.iter().fold(0usize, |most, b| most.max(b.bytes));
-        ensure!(needed <= self.max_bytes, Limit, "a value of {needed} bytes is past the limit of {}", self.max_bytes);
         let arena: Vec<usize> = (0..self.blocks.len()).filter(|&b| self.pinned[b].is_none()).collect();
         let blocks: Vec<Block> = arena.iter().map(|&b| self.blocks[b].clone()).collect();
         let (offsets, arena_bytes) = layout(&blocks);

@@ -5,15 +5,28 @@ use super::{bounded, expect};
 use onrush::ErrorKind::{self, Limit};
 use onrush::onnx::{LoadOptions, import};
 use onrush::ops::Budget;
-use onrush::{Result, Tensor};
+use onrush::{CompileOptions, Model, Result, Tensor};
 
-/// Loads and runs under a budget of 64 MiB and ten thousand operators.
+const MAX_BYTES: usize = 64 << 20;
+const MAX_STEPS: u64 = 10_000;
+
+/// Loads and runs within limits, by reference evaluation and compiled; both must come to the same end.
 fn run(graph: &Graph, inputs: &[Tensor]) -> Result<()> {
     let model = graph.model(17).0;
-    bounded(|| {
-        let model = import(model.into(), &LoadOptions::default())?;
-        model.graph.interpret_within(inputs, &Budget::new(64 << 20, 10_000)).map(|_| ())
-    })
+    let interpreted = bounded(|| {
+        let model = import(model.clone().into(), &LoadOptions::default())?;
+        model.graph.interpret_within(inputs, &Budget::new(MAX_BYTES, MAX_STEPS)).map(|_| ())
+    });
+    let options = CompileOptions::new().max_run_bytes(MAX_BYTES).max_run_steps(MAX_STEPS);
+    let compiled = bounded(|| Model::from_bytes(&model)?.compile(&options)?.run(inputs).map(|_| ()));
+    let kind = |result: &Result<()>| result.as_ref().err().map(onrush::Error::kind);
+    assert_eq!(kind(&interpreted), kind(&compiled), "{interpreted:?} against {compiled:?}");
+    if let (Err(interpreted), Err(compiled)) = (&interpreted, &compiled) {
+        let place = interpreted.place().unwrap_or_default();
+        let node = place.rsplit("node ").next().unwrap_or_default();
+        assert!(compiled.to_string().contains(node), "{interpreted} against {compiled}");
+    }
+    compiled
 }
 
 /// As [`run`], with what `sized` names as constants and as inputs of the request: the node must say why not.
