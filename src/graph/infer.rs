@@ -9,6 +9,9 @@ use crate::tensor::{Dim, Fact, Tensor};
 /// Shape arithmetic up to this many elements is folded while inferring.
 const FOLDED_ELEMENTS: usize = 4096;
 
+/// The same while a graph is built, where nobody has set a budget: enough for lists of axes and lengths.
+const FOLDED_WHEN_BUILT: usize = 64;
+
 impl Graph {
     pub(super) fn infer_node(
         &self,
@@ -18,7 +21,8 @@ impl Graph {
         outputs: usize,
     ) -> Result<Vec<Fact>> {
         let facts: Vec<Option<&Fact>> = inputs.iter().map(|v| v.map(|v| &self.values[v.index()].fact)).collect();
-        infer_op(op, &facts, outputs, None).at(|| format!("node {name:?} ({})", op.name()))
+        let budget = Budget::new(1 << 16, 1);
+        infer_op(op, &facts, outputs, &budget, FOLDED_WHEN_BUILT).at(|| format!("node {name:?} ({})", op.name()))
     }
 
     /// Adds what a file declares of a value, where inference knows less.
@@ -48,8 +52,8 @@ impl Graph {
         }
         for (_, node) in self.nodes()? {
             let known: Vec<Option<&Fact>> = node.inputs.iter().map(|v| v.map(|v| &facts[v.index()])).collect();
-            let inferred =
-                infer_op(node.op.as_ref(), &known, node.outputs.len(), Some(budget)).at(|| node.to_string())?;
+            let inferred = infer_op(node.op.as_ref(), &known, node.outputs.len(), budget, FOLDED_ELEMENTS)
+                .at(|| node.to_string())?;
             for (output, fact) in node.outputs.iter().zip(inferred) {
                 if let Some(output) = output {
                     facts[output.index()] = fact;
@@ -60,17 +64,21 @@ impl Graph {
     }
 }
 
-/// An operator's facts, with content that is wholly known turned into a value, and, given a budget, with the outputs
-/// computed where every input is a small constant.
-fn infer_op(op: &dyn Op, inputs: &[Option<&Fact>], outputs: usize, budget: Option<&Budget>) -> Result<Vec<Fact>> {
+/// An operator's facts, with content that is wholly known turned into a value, and with the outputs computed where
+/// inputs and outputs are constants of at most so many elements.
+fn infer_op(
+    op: &dyn Op,
+    inputs: &[Option<&Fact>],
+    outputs: usize,
+    budget: &Budget,
+    folded: usize,
+) -> Result<Vec<Fact>> {
     let mut facts = op.infer(Inputs::new(inputs))?;
     ensure!(facts.len() >= outputs, InvalidModel, "{outputs} outputs are named, {} exist", facts.len());
     for fact in &mut facts {
         content_to_value(fact)?;
     }
-    if let Some(budget) = budget
-        && let Some(values) = fold(op, inputs, &facts, budget)
-    {
+    if let Some(values) = fold(op, inputs, &facts, budget, folded) {
         for (fact, value) in facts.iter_mut().zip(values) {
             *fact = Fact::constant(value);
         }
@@ -91,13 +99,13 @@ fn content_to_value(fact: &mut Fact) -> Result<()> {
     Ok(())
 }
 
-/// The outputs of a pure operator on constants, where all of it is small. An operator that fails here is left to fail
+/// The outputs of a pure operator on constants, where all of it has at most `most` elements. An operator that fails here is left to fail
 /// when it runs, since it may stand in a branch that never does.
-fn fold(op: &dyn Op, inputs: &[Option<&Fact>], facts: &[Fact], budget: &Budget) -> Option<Vec<Tensor>> {
+fn fold(op: &dyn Op, inputs: &[Option<&Fact>], facts: &[Fact], budget: &Budget, most: usize) -> Option<Vec<Tensor>> {
     if !op.is_pure() || has_bodies(op) || facts.iter().all(|f| f.value.is_some()) {
         return None;
     }
-    let small = |fact: &Fact| fact.concrete_shape().is_some_and(|s| s.len() <= FOLDED_ELEMENTS);
+    let small = |fact: &Fact| fact.concrete_shape().is_some_and(|s| s.len() <= most);
     if inputs.is_empty() || !facts.iter().all(small) {
         return None;
     }

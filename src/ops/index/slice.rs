@@ -6,8 +6,8 @@ use crate::ops::layout::strided::{signed_strides, strided};
 use crate::ops::{Budget, Inputs, NodeReader, Op, Reading};
 use crate::tensor::{Dim, Fact, Shape, Tensor};
 
-/// Ends at least this large mean the end of the axis, whatever its length.
-const NO_END: i64 = i32::MAX as i64;
+/// Ends at least this large mean the end of the axis, whatever its length; exporters write anything from 10^9 on.
+const NO_END: i64 = 1_000_000_000;
 
 /// Takes elements of some axes: inputs are x, starts, ends, and the optional axes and steps.
 ///
@@ -64,7 +64,13 @@ fn taken_length(dim: &Dim, start: &Place, end: &Place, step: i64) -> Dim {
         (Some(length), Place::At(start), Place::At(end)) => Dim::Known(take(length, *start, *end, step).len),
         (None, Place::At(0), Place::At(end)) if step == 1 && *end >= NO_END => dim.clone(),
         (None, Place::At(-1), Place::At(end)) if step == -1 && *end < -NO_END => dim.clone(),
-        (_, Place::At(0), Place::Length(end @ Dim::Symbol(_))) if step == 1 && end == dim => dim.clone(),
+        // The first positions of a table, as many as a sequence is long. A sequence longer than the table meets an
+        // error where both are added; at concrete shapes the length is exact anyway.
+        (_, Place::At(0), Place::Length(end @ Dim::Symbol(_))) if step == 1 => match dim {
+            Dim::Symbol(_) if end != dim => Dim::Unknown,
+            Dim::Unknown => Dim::Unknown,
+            _ => end.clone(),
+        },
         _ => Dim::Unknown,
     }
 }
