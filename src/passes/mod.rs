@@ -18,6 +18,7 @@ mod linear;
 mod pad;
 mod pattern;
 mod polynomial;
+mod qdq;
 mod reshape;
 #[cfg(test)]
 mod testing;
@@ -48,6 +49,8 @@ const PASSES: &[Pass] = &[
     Pass { name: "identity", run: identity::drop_identities },
     // Early, so that patterns find one node where the exporter wrote two.
     Pass { name: "common-subexpressions", run: common::share_common },
+    // Once equal scales are one constant, and before anything looks at what a product takes.
+    Pass { name: "qdq", run: qdq::keep_quantized },
     // What has a name of its own, before epilogues take parts of it. The gelus first: a gate might match their inside.
     Pass { name: "gelu", run: gelu::recognize_gelu },
     Pass { name: "activation", run: activation::recognize_activations },
