@@ -104,6 +104,15 @@ impl Model {
         Model::new(onnx::import_reader(reader, options)?)
     }
 
+    /// A model of a graph that was built here rather than read from a file.
+    ///
+    /// # Errors
+    /// [`InvalidModel`](crate::ErrorKind::InvalidModel) when the graph breaks a rule.
+    pub fn from_graph(graph: Graph) -> Result<Self> {
+        graph.verify()?;
+        Model::new(Imported::from(graph))
+    }
+
     fn new(imported: Imported) -> Result<Self> {
         let graph = &imported.graph;
         let info = |id: &ValueId| {

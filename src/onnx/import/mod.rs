@@ -56,6 +56,24 @@ pub struct Imported {
     pub overridable: Vec<Overridable>,
 }
 
+/// A graph that was read from no file, of which there is nothing else to say.
+impl From<Graph> for Imported {
+    fn from(graph: Graph) -> Self {
+        Imported {
+            metadata: graph.metadata().to_vec(),
+            graph,
+            ir_version: NEWEST_IR,
+            producer_name: String::new(),
+            producer_version: String::new(),
+            model_version: 0,
+            domain: String::new(),
+            doc_string: String::new(),
+            opsets: Vec::new(),
+            overridable: Vec::new(),
+        }
+    }
+}
+
 /// An input that a caller may leave out; the graph holds its default as a constant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]

@@ -33,9 +33,11 @@ pub(crate) struct RandomGraph {
     pub(crate) values: Vec<(ValueId, Tensor)>,
 }
 
-/// How many graphs a test tries: `ONRUSH_RANDOM_GRAPHS`, or 300.
+/// How many graphs a test tries: `ONRUSH_RANDOM_GRAPHS`, or 10,000 where `ONRUSH_LONG` is 1, or 300.
 pub(crate) fn count() -> u64 {
-    std::env::var("ONRUSH_RANDOM_GRAPHS").ok().and_then(|n| n.parse().ok()).unwrap_or(300)
+    let long = std::env::var("ONRUSH_LONG").is_ok_and(|v| v == "1");
+    let count = std::env::var("ONRUSH_RANDOM_GRAPHS").ok().and_then(|n| n.parse().ok());
+    count.unwrap_or(if long { 10_000 } else { 300 })
 }
 
 /// The graph of this seed: 2 to 40 nodes and a few more that nothing needs.
