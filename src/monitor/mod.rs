@@ -3,10 +3,12 @@
 //! Recording costs a few nanoseconds and no lock; reading adds up the shards. How the numbers reach a screen or a
 //! scraper is left to the caller: a [`Snapshot`] is data, a table, or JSON.
 
+mod cost;
 mod counters;
 mod histogram;
 mod snapshot;
 
+pub use cost::{CostModel, Learned};
 pub(crate) use counters::{Counters, Ended, thread_number};
 pub use histogram::{Distribution, Histogram};
 pub(crate) use snapshot::Stats;

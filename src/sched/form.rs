@@ -1,41 +1,82 @@
 //! Fills one batch from an order of preference: equal groups, bounded rows, bounded look-ahead, bounded delay.
 
-use super::{Decision, View};
+use super::{Decision, View, Waiting};
 use crate::clock::Time;
+
+/// A batch while it is being filled.
+struct Filling {
+    group: u64,
+    rows: u32,
+    oldest: Time,
+    width: u32,
+    elements: u64,
+}
+
+impl Filling {
+    fn open(leader: &Waiting) -> Self {
+        let elements = u64::from(leader.rows) * u64::from(leader.width);
+        Filling { group: leader.group, rows: leader.rows, oldest: leader.arrived, width: leader.width, elements }
+    }
+
+    /// Lets `request` ride if it fits.
+    fn join(&mut self, request: &Waiting, max_rows: u32, max_padding: u64) -> bool {
+        if request.group != self.group || request.rows > max_rows.saturating_sub(self.rows) {
+            return false;
+        }
+        let (rows, width) = (self.rows + request.rows, self.width.max(request.width));
+        let elements = self.elements + u64::from(request.rows) * u64::from(request.width);
+        if u64::from(rows) * u64::from(width) - elements > max_padding {
+            return false;
+        }
+        (self.rows, self.width, self.elements) = (rows, width, elements);
+        self.oldest = self.oldest.min(request.arrived);
+        true
+    }
+}
 
 impl View<'_> {
     /// Makes the batch that `order` (positions, the most wanted first) asks for.
     ///
     /// The first position opens the batch; later ones join while their group is the same and their rows fit. A batch that
-    /// is not full waits, if the limits ask for it, until its oldest member has waited for `max_queue_delay`.
+    /// is not full waits, if the limits ask for it, until its oldest member has waited for `max_queue_delay`; one that
+    /// reaches a preferred size does not wait, and is cut to it.
     pub fn form(&self, order: impl IntoIterator<Item = usize>, decision: &mut Decision) {
         let max_rows = self.limits.max_batch_size.max(1);
         let mut order = order.into_iter().filter_map(|at| self.waiting.get(at).map(|request| (at, request)));
         let Some((first, leader)) = order.next() else { return };
         decision.run.push(first);
-        let (mut rows, mut skipped, mut oldest) = (leader.rows, 0, leader.arrived);
-        if rows < max_rows {
-            for (at, request) in order {
-                if request.group == leader.group && request.rows <= max_rows - rows {
-                    decision.run.push(at);
-                    rows += request.rows;
-                    oldest = oldest.min(request.arrived);
-                    if rows == max_rows {
-                        break;
-                    }
-                } else {
-                    skipped += 1;
-                    if skipped > self.limits.look_ahead {
-                        break;
-                    }
+        let (mut batch, mut skipped) = (Filling::open(leader), 0);
+        while batch.rows < max_rows
+            && let Some((at, request)) = order.next()
+        {
+            if batch.join(request, max_rows, self.limits.max_padding) {
+                decision.run.push(at);
+            } else {
+                skipped += 1;
+                if skipped > self.limits.look_ahead {
+                    break;
                 }
             }
         }
-        let ripe = oldest.after(self.limits.max_queue_delay);
-        if rows < max_rows && self.now < ripe {
+        let preferred = self.limits.preferred_batch_sizes.iter().filter(|&&rows| rows <= batch.rows).max();
+        let ripe = batch.oldest.after(self.limits.max_queue_delay);
+        if batch.rows < max_rows && preferred.is_none() && self.now < ripe {
             decision.run.clear();
             decision.look_again = decision.look_again.min(ripe);
+        } else if let Some(&rows) = preferred {
+            self.cut(rows, decision);
         }
+    }
+
+    /// Lets those at the end wait, so that at most `rows` rows are left; the first always rides.
+    fn cut(&self, rows: u32, decision: &mut Decision) {
+        let mut sum = 0;
+        let mut fits = |&at: &usize| {
+            sum += self.waiting[at].rows;
+            sum <= rows
+        };
+        let kept = decision.run.iter().take_while(|at| fits(at)).count();
+        decision.run.truncate(kept.max(1));
     }
 
     /// Puts every request whose deadline has passed among those to drop.
@@ -53,7 +94,7 @@ impl View<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Limits, Waiting};
+    use super::super::Limits;
     use super::*;
     use std::time::Duration;
 
@@ -99,5 +140,30 @@ mod tests {
         assert_eq!((early.run.len(), early.look_again), (0, Time::from_nanos(100)));
         assert_eq!(decide(&waiting(&[(0, 1), (0, 1)]), &limits, 100).run, [0, 1]);
         assert_eq!(decide(&waiting(&[(0, 1), (0, 1), (0, 1)]), &limits, 50).run, [0, 1, 2], "full: no wait");
+    }
+
+    #[test]
+    fn a_preferred_size_is_taken_at_once_and_not_exceeded() {
+        let limits = Limits {
+            max_batch_size: 8,
+            max_queue_delay: Duration::from_nanos(100),
+            preferred_batch_sizes: vec![2, 4],
+            ..Limits::default()
+        };
+        assert_eq!(decide(&waiting(&[(0, 1); 7]), &limits, 7).run, [0, 1, 2, 3]);
+        assert_eq!(decide(&waiting(&[(0, 1); 3]), &limits, 3).run, [0, 1]);
+        assert!(decide(&waiting(&[(0, 1)]), &limits, 3).run.is_empty());
+        assert_eq!(decide(&waiting(&[(0, 1)]), &limits, 100).run, [0], "the delay is over");
+    }
+
+    #[test]
+    fn unequal_widths_ride_together_within_the_padding() {
+        let widths = |widths: &[u32]| -> Vec<Waiting> {
+            widths.iter().map(|&width| Waiting { width, ..Waiting::at(Time::ZERO) }).collect()
+        };
+        let strict = Limits::default();
+        assert_eq!(decide(&widths(&[5, 4, 5]), &strict, 0).run, [0, 2]);
+        let lenient = Limits { max_padding: 3, ..Limits::default() };
+        assert_eq!(decide(&widths(&[5, 4, 5, 9, 3]), &lenient, 0).run, [0, 1, 2, 4]);
     }
 }

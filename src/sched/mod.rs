@@ -4,10 +4,26 @@
 //! those that make the next batch, those to give up, or the time to look again. So a test is deterministic, and a
 //! simulator can drive the same policy through millions of requests. Moving the requests is left to `exec`.
 
+mod cap;
+mod deadline;
+mod fair;
 mod fcfs;
 mod form;
+mod levels;
+mod priority;
+mod shortest;
+pub mod sim;
 
+#[cfg(test)]
+mod tests;
+
+pub use cap::AdaptiveCap;
+pub use deadline::EarliestDeadline;
+pub use fair::FairShare;
 pub use fcfs::FirstCome;
+pub use levels::{Level, Levels, TimeoutAction};
+pub use priority::StrictPriority;
+pub use shortest::ShortestJob;
 
 use crate::clock::Time;
 use std::time::Duration;
@@ -20,7 +36,7 @@ pub struct Waiting {
     pub arrived: Time,
     /// When its answer stops being useful; [`Time::NEVER`] if it always is.
     pub deadline: Time,
-    /// Only requests of equal groups may ride in one batch (same model, same shapes but for the rows).
+    /// Only requests of equal groups may ride in one batch (same model, same shapes but for rows and width).
     pub group: u64,
     /// Whose request it is.
     pub tenant: u64,
@@ -28,6 +44,9 @@ pub struct Waiting {
     pub bytes: usize,
     /// Rows that it brings to a batch; at least one.
     pub rows: u32,
+    /// Elements of a row along the axis that may be padded; 0 where none may. Unequal widths ride together only as far as
+    /// [`Limits::max_padding`] allows.
+    pub width: u32,
     /// Its class; 0 is the most urgent.
     pub priority: u8,
 }
@@ -36,7 +55,7 @@ impl Waiting {
     /// One row of group 0, tenant 0, priority 1, without a deadline, arriving at `arrived`.
     #[must_use]
     pub fn at(arrived: Time) -> Self {
-        Waiting { arrived, deadline: Time::NEVER, group: 0, tenant: 0, bytes: 0, rows: 1, priority: 1 }
+        Waiting { arrived, deadline: Time::NEVER, group: 0, tenant: 0, bytes: 0, rows: 1, width: 0, priority: 1 }
     }
 }
 
@@ -50,11 +69,21 @@ pub struct Limits {
     pub max_queue_delay: Duration,
     /// How many requests that do not fit the batch may be passed over while it is being filled.
     pub look_ahead: usize,
+    /// Rows that batches should have where there are enough: a batch is cut to the largest of these that it reaches.
+    pub preferred_batch_sizes: Vec<u32>,
+    /// Most elements that padding unequal widths may add to a batch.
+    pub max_padding: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { max_batch_size: 32, max_queue_delay: Duration::ZERO, look_ahead: 64 }
+        Limits {
+            max_batch_size: 32,
+            max_queue_delay: Duration::ZERO,
+            look_ahead: 64,
+            preferred_batch_sizes: Vec::new(),
+            max_padding: 0,
+        }
     }
 }
 
@@ -125,8 +154,23 @@ pub trait Policy: Send + 'static {
     /// Fills `decision`, which arrives cleared.
     fn decide(&mut self, view: &View<'_>, decision: &mut Decision);
 
-    /// Told after each batch: a request of `tenant` took `share` of the batch's running time.
-    fn ran(&mut self, _tenant: u64, _share: Duration) {}
+    /// Which of the waiting requests a new one has to wait for; so that a deadline which cannot be met is refused at
+    /// submit.
+    fn precedence(&self) -> Precedence {
+        Precedence::Arrival
+    }
+}
+
+/// Which of the waiting requests run before a new one, as far as that can be said without asking the policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Precedence {
+    /// All of them.
+    Arrival,
+    /// Those of its own class or a more urgent one.
+    Class,
+    /// It cannot be said.
+    Unknown,
 }
 
 impl Policy for Box<dyn Policy> {

@@ -1,0 +1,91 @@
+//! Earliest deadline first, with early drop: under overload, work that would come too late is not begun.
+
+use super::{Decision, Policy, View};
+use crate::clock::nanos;
+
+/// The earliest deadline first, by arrival among equals; those without a deadline last.
+///
+/// A request is dropped when it would end after its deadline even if it ran now, in the batch that is about to be formed.
+/// Without that, an overloaded queue spends its time on answers that nobody waits for any more.
+#[derive(Debug, Clone, Default)]
+pub struct EarliestDeadline {
+    order: Vec<(u64, usize)>,
+}
+
+impl EarliestDeadline {
+    /// The policy.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl Policy for EarliestDeadline {
+    fn name(&self) -> &str {
+        "earliest-deadline"
+    }
+
+    fn decide(&mut self, view: &View<'_>, decision: &mut Decision) {
+        self.order.clear();
+        self.order.extend(view.waiting.iter().enumerate().map(|(at, request)| (request.deadline.as_nanos(), at)));
+        self.order.sort_unstable();
+        loop {
+            view.form(self.order.iter().map(|&(_, at)| at), decision);
+            let Some(&first) = decision.run.first() else { return };
+            let rows = decision.run.iter().fold(0_u32, |rows, &at| rows.saturating_add(view.waiting[at].rows));
+            let Some(time) = view.costs.predict(view.waiting[first].group, rows) else { return };
+            let end = view.now.as_nanos().saturating_add(nanos(time));
+            let late = decision.run.iter().filter(|&&at| view.waiting[at].deadline.as_nanos() < end).count();
+            if late == 0 {
+                return;
+            }
+            // The late ones are the first of the batch; others take their places, and the batch is looked at again.
+            decision.drop.extend(&decision.run[..late]);
+            decision.run.clear();
+            let dropped = &decision.drop[decision.drop.len() - late..];
+            self.order.retain(|(_, at)| !dropped.contains(at));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Costs, Limits, Waiting};
+    use super::*;
+    use crate::clock::Time;
+    use std::time::Duration;
+
+    struct PerRow(u64);
+
+    impl Costs for PerRow {
+        fn predict(&self, _group: u64, rows: u32) -> Option<Duration> {
+            Some(Duration::from_nanos(self.0 * u64::from(rows)))
+        }
+    }
+
+    fn decide(deadlines: &[u64], max_batch_size: u32) -> Decision {
+        let request = |&at: &u64| Waiting { deadline: Time::from_nanos(at), ..Waiting::at(Time::ZERO) };
+        let waiting: Vec<_> = deadlines.iter().map(request).collect();
+        let limits = Limits { max_batch_size, ..Limits::default() };
+        let mut decision = Decision::default();
+        EarliestDeadline::new().decide(&View::new(Time::ZERO, &waiting, &limits, &PerRow(10)), &mut decision);
+        decision
+    }
+
+    #[test]
+    fn the_earliest_goes_first() {
+        assert_eq!(decide(&[90, 70, u64::MAX, 80], 2).run, [1, 3]);
+    }
+
+    #[test]
+    fn what_would_end_too_late_is_dropped_and_its_place_taken() {
+        let decision = decide(&[15, 90, 19, 91, 92], 2);
+        assert_eq!((decision.drop, decision.run), (vec![0, 2], vec![1, 3]));
+    }
+
+    #[test]
+    fn a_lone_request_that_can_be_met_is_not_dropped() {
+        let decision = decide(&[10], 8);
+        assert_eq!((decision.drop.len(), decision.run), (0, vec![0]));
+    }
+}

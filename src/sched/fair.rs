@@ -1,0 +1,206 @@
+//! Fair share between tenants, in compute time, by deficit round robin.
+//!
+//! M. Shreedhar and G. Varghese, "Efficient Fair Queueing using Deficit Round Robin", SIGCOMM 1995; a request's size is
+//! here the time that it is predicted to take.
+
+use super::{Decision, Policy, Precedence, View};
+use crate::clock::nanos;
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Account {
+    /// Compute time that the tenant may use before it is another's turn, in nanoseconds.
+    deficit: u64,
+    /// Whether it got its quantum for the turn that it has now.
+    served: bool,
+}
+
+/// Each tenant gets the same compute time, or a share by its weight, whatever it asks for.
+///
+/// Tenants take turns; at its turn a tenant's account grows by a quantum, and its requests run, in order of arrival, as
+/// long as the account covers their cost. A tenant with nothing waiting keeps nothing for later.
+#[derive(Debug, Clone)]
+pub struct FairShare {
+    quantum: u64,
+    weights: HashMap<u64, u32>,
+    accounts: HashMap<u64, Account>,
+    ring: VecDeque<u64>,
+}
+
+/// What waits, by tenant, and what of it was offered for the batch.
+struct Turns<'a> {
+    ring: &'a mut VecDeque<u64>,
+    accounts: &'a mut HashMap<u64, Account>,
+    weights: &'a HashMap<u64, u32>,
+    quantum: u64,
+    waiting: HashMap<u64, VecDeque<(usize, u64)>>,
+    offered: Vec<(usize, u64, u64)>,
+}
+
+impl FairShare {
+    /// `quantum` is the compute time of one turn: small ones are fairer, large ones let a tenant's requests ride together.
+    #[must_use]
+    pub fn new(quantum: Duration) -> Self {
+        let quantum = nanos(quantum).max(1);
+        FairShare { quantum, weights: HashMap::new(), accounts: HashMap::new(), ring: VecDeque::new() }
+    }
+
+    /// The tenant's share relative to others; 1 where nothing is said, and at least 1.
+    #[must_use]
+    pub fn weight(mut self, tenant: u64, weight: u32) -> Self {
+        self.weights.insert(tenant, weight.max(1));
+        self
+    }
+
+    /// What one request is charged: its part of a full batch, since it will not run alone under load.
+    fn cost(view: &View<'_>, group: u64, rows: u32) -> u64 {
+        let full = view.limits.max_batch_size.max(rows).max(1);
+        let time = view.costs.predict(group, full).map_or(u64::from(full) * 1000, nanos);
+        (time.saturating_mul(u64::from(rows)) / u64::from(full)).max(1)
+    }
+}
+
+impl Turns<'_> {
+    /// The next request by the rules of the round.
+    fn next(&mut self) -> Option<usize> {
+        let mut passed = 0;
+        while let Some(&tenant) = self.ring.front() {
+            if passed > self.ring.len() {
+                self.skip_idle_rounds();
+                passed = 0;
+            }
+            passed += 1;
+            let Some(&(at, cost)) = self.waiting.get(&tenant).and_then(VecDeque::front) else {
+                // Everything of it was offered; whether its turn is over shows at the next decision.
+                if self.waiting.values().all(VecDeque::is_empty) {
+                    return None;
+                }
+                self.pass_turn();
+                continue;
+            };
+            let account = self.accounts.entry(tenant).or_default();
+            if !account.served {
+                let weight = self.weights.get(&tenant).copied().unwrap_or(1);
+                account.deficit = account.deficit.saturating_add(self.quantum.saturating_mul(weight.into()));
+                account.served = true;
+            }
+            if account.deficit >= cost {
+                account.deficit -= cost;
+                self.waiting.get_mut(&tenant)?.pop_front();
+                self.offered.push((at, tenant, cost));
+                return Some(at);
+            }
+            self.pass_turn();
+        }
+        None
+    }
+
+    /// After a round in which no account covered a request: grants at once the rounds until one does, but for the last.
+    fn skip_idle_rounds(&mut self) {
+        let grant = |tenant: &u64| self.quantum.saturating_mul(self.weights.get(tenant).copied().unwrap_or(1).into());
+        let missing = self.waiting.iter().filter_map(|(tenant, queue)| {
+            let deficit = self.accounts.get(tenant)?.deficit;
+            Some(queue.front()?.1.saturating_sub(deficit).div_ceil(grant(tenant)))
+        });
+        let rounds = missing.min().unwrap_or(0).saturating_sub(1);
+        for (tenant, _) in self.waiting.iter().filter(|(_, queue)| !queue.is_empty()) {
+            if let Some(account) = self.accounts.get_mut(tenant) {
+                account.deficit = account.deficit.saturating_add(grant(tenant).saturating_mul(rounds));
+            }
+        }
+    }
+
+    fn pass_turn(&mut self) {
+        if let Some(tenant) = self.ring.pop_front() {
+            self.accounts.entry(tenant).or_default().served = false;
+            self.ring.push_back(tenant);
+        }
+    }
+}
+
+impl Policy for FairShare {
+    fn name(&self) -> &str {
+        "fair-share"
+    }
+
+    fn decide(&mut self, view: &View<'_>, decision: &mut Decision) {
+        let mut waiting: HashMap<u64, VecDeque<(usize, u64)>> = HashMap::new();
+        let mut arrived = Vec::new();
+        for (at, request) in view.waiting.iter().enumerate() {
+            let queue = waiting.entry(request.tenant).or_insert_with(|| {
+                arrived.push(request.tenant);
+                VecDeque::new()
+            });
+            queue.push_back((at, Self::cost(view, request.group, request.rows)));
+        }
+        self.accounts.retain(|tenant, _| waiting.contains_key(tenant));
+        self.ring.retain(|tenant| waiting.contains_key(tenant));
+        for tenant in arrived {
+            if self.accounts.insert(tenant, self.accounts.get(&tenant).copied().unwrap_or_default()).is_none() {
+                self.ring.push_back(tenant);
+            }
+        }
+        let Self { quantum, weights, accounts, ring } = self;
+        let mut turns = Turns { ring, accounts, weights, quantum: *quantum, waiting, offered: Vec::new() };
+        view.form(std::iter::from_fn(|| turns.next()), decision);
+        // What was offered and does not ride was not used.
+        let offered = turns.offered;
+        for (at, tenant, cost) in offered {
+            if !decision.run.contains(&at)
+                && let Some(account) = self.accounts.get_mut(&tenant)
+            {
+                account.deficit = account.deficit.saturating_add(cost);
+            }
+        }
+    }
+
+    fn precedence(&self) -> Precedence {
+        Precedence::Unknown
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Limits, Waiting};
+    use super::*;
+    use crate::clock::Time;
+
+    /// Serves a queue in which each tenant always has `depth` requests waiting; how many of each were run.
+    fn serve(policy: &mut FairShare, depths: &[(u64, usize)], decisions: usize, batch: u32) -> HashMap<u64, usize> {
+        let limits = Limits { max_batch_size: batch, ..Limits::default() };
+        let mut served = HashMap::new();
+        let mut decision = Decision::default();
+        let waiting: Vec<_> = depths
+            .iter()
+            .flat_map(|&(tenant, depth)| std::iter::repeat_n(Waiting { tenant, ..Waiting::at(Time::ZERO) }, depth))
+            .collect();
+        for _ in 0..decisions {
+            decision.clear();
+            policy.decide(&View::new(Time::ZERO, &waiting, &limits, &()), &mut decision);
+            decision.run.iter().for_each(|&at| *served.entry(waiting[at].tenant).or_default() += 1);
+        }
+        served
+    }
+
+    #[test]
+    fn a_flood_does_not_take_more_than_its_share() {
+        let mut policy = FairShare::new(Duration::from_micros(4));
+        let served = serve(&mut policy, &[(7, 500), (8, 50)], 100, 8);
+        assert!(served[&7].abs_diff(served[&8]) <= 8, "{served:?}");
+    }
+
+    #[test]
+    fn shares_follow_the_weights() {
+        let mut policy = FairShare::new(Duration::from_micros(2)).weight(7, 3);
+        let served = serve(&mut policy, &[(7, 50), (8, 50)], 200, 8);
+        let ratio = served[&7] as f64 / served[&8] as f64;
+        assert!((2.8..3.2).contains(&ratio), "{served:?}");
+    }
+
+    #[test]
+    fn a_lone_tenant_gets_full_batches() {
+        let mut policy = FairShare::new(Duration::from_micros(1));
+        assert_eq!(serve(&mut policy, &[(7, 50)], 10, 8)[&7], 80);
+    }
+}

@@ -1,0 +1,165 @@
+//! What every policy must keep, whatever it prefers; a new policy joins by a line in [`policies`].
+
+use super::sim::{Fate, Poisson, Scenario, simulate};
+use super::*;
+
+fn policies() -> Vec<Box<dyn Policy>> {
+    let ms = Duration::from_millis;
+    vec![
+        Box::new(FirstCome),
+        Box::new(StrictPriority::new(ms(50))),
+        Box::new(ShortestJob::new(ms(50))),
+        Box::new(EarliestDeadline::new()),
+        Box::new(FairShare::new(ms(1))),
+        Box::new(Levels::new(FirstCome).level(1, Level::new().timeout(ms(20), TimeoutAction::Delay))),
+    ]
+}
+
+/// Requests of mixed groups, rows, classes, tenants and deadlines.
+fn crowd(count: usize, rate: f64, seed: u64, deadlines: bool) -> Vec<Waiting> {
+    let mut arrivals = Poisson::new(rate, seed);
+    let mut draw = Poisson::new(1.0, seed ^ 0xabcd);
+    let mut pick = |n: u32| (draw.uniform() * f64::from(n)) as u32;
+    (0..count)
+        .map(|_| {
+            let arrived = arrivals.next().unwrap();
+            let late = Duration::from_micros(2_000 + u64::from(pick(200_000)));
+            Waiting {
+                group: pick(3).into(),
+                tenant: pick(4).into(),
+                rows: 1 + pick(3),
+                priority: pick(3) as u8,
+                deadline: if deadlines && pick(2) == 0 { arrived.after(late) } else { Time::NEVER },
+                ..Waiting::at(arrived)
+            }
+        })
+        .collect()
+}
+
+fn cost(group: u64, rows: u32) -> Duration {
+    Duration::from_micros(200 + (50 + 20 * group) * u64::from(rows))
+}
+
+#[test]
+fn a_decision_names_each_request_once_and_keeps_the_limits() {
+    for mut policy in policies() {
+        for seed in 0..40 {
+            let waiting = crowd(1 + (seed as usize * 7) % 60, 1e5, seed, true);
+            let limits = Limits { max_batch_size: 1 + seed as u32 % 9, ..Limits::default() };
+            let mut decision = Decision::default();
+            decision.clear();
+            let now = waiting[waiting.len() - 1].arrived;
+            policy.decide(&View::new(now, &waiting, &limits, &()), &mut decision);
+            let name = policy.name();
+            assert!(!decision.run.is_empty(), "{name} is not work-conserving");
+            let mut named: Vec<_> = decision.run.iter().chain(&decision.drop).copied().collect();
+            named.sort_unstable();
+            named.dedup();
+            assert_eq!(named.len(), decision.run.len() + decision.drop.len(), "{name} names one twice");
+            assert!(named.iter().all(|&at| at < waiting.len()));
+            let rows: u32 = decision.run.iter().map(|&at| waiting[at].rows).sum();
+            assert!(rows <= limits.max_batch_size || decision.run.len() == 1, "{name}: {rows} rows");
+            let group = waiting[decision.run[0]].group;
+            assert!(decision.run.iter().all(|&at| waiting[at].group == group), "{name} mixes groups");
+        }
+    }
+}
+
+#[test]
+fn equal_requests_run_in_order_of_arrival() {
+    for mut policy in policies() {
+        let waiting = vec![Waiting::at(Time::ZERO); 9];
+        let limits = Limits { max_batch_size: 4, ..Limits::default() };
+        let mut decision = Decision::default();
+        policy.decide(&View::new(Time::ZERO, &waiting, &limits, &()), &mut decision);
+        assert_eq!(decision.run, [0, 1, 2, 3], "{}", policy.name());
+    }
+}
+
+#[test]
+fn every_request_ends_once_and_nobody_starves() {
+    for mut policy in policies() {
+        // A little under what one server can do with full batches.
+        let requests = crowd(3000, 4_000.0, 7, false);
+        let limits = Limits { max_batch_size: 16, ..Limits::default() };
+        let outcome = simulate(&Scenario { limits, ..Scenario::default() }, &mut *policy, requests, cost);
+        let answered = outcome.fates.iter().filter(|fate| matches!(fate, Fate::Answered { .. })).count();
+        assert_eq!(answered, 3000, "{}", policy.name());
+        let worst = outcome.latencies(|_| true)[2999];
+        assert!(worst < Duration::from_millis(500), "{}: {worst:?}", policy.name());
+    }
+}
+
+#[test]
+fn decisions_are_reproducible() {
+    for (mut first, mut second) in policies().into_iter().zip(policies()) {
+        let run = |policy: &mut dyn Policy| simulate(&Scenario::default(), policy, crowd(500, 9_000.0, 3, true), cost);
+        assert_eq!(run(&mut *first), run(&mut *second), "{}", first.name());
+    }
+}
+
+#[test]
+fn a_delay_is_kept_by_every_policy() {
+    for mut policy in policies() {
+        let limits = Limits { max_batch_size: 8, max_queue_delay: Duration::from_millis(5), ..Limits::default() };
+        let outcome =
+            simulate(&Scenario { limits, ..Scenario::default() }, &mut *policy, vec![Waiting::at(Time::ZERO); 3], cost);
+        assert_eq!((outcome.batches, outcome.mean_wait()), (1, Duration::from_millis(5)), "{}", policy.name());
+    }
+}
+
+/// One server, batches of eight, 1 ms each: 8,000 requests a second at most.
+fn overloaded(policy: &mut dyn Policy, share: f64) -> (f64, sim::Outcome) {
+    let mut arrivals = Poisson::new(8_000.0 * share, 11);
+    let requests = (0..40_000)
+        .map(|_| {
+            let arrived = arrivals.next().unwrap();
+            Waiting { deadline: arrived.after(Duration::from_millis(20)), ..Waiting::at(arrived) }
+        })
+        .collect();
+    let limits = Limits { max_batch_size: 8, ..Limits::default() };
+    let scenario = Scenario { limits, queue_items: 100_000, ..Scenario::default() };
+    let outcome = simulate(&scenario, policy, requests, |_, _| Duration::from_millis(1));
+    (outcome.in_time() as f64 / (outcome.ended.as_nanos() as f64 / 1e9 * 8_000.0), outcome)
+}
+
+#[test]
+fn earliest_deadline_keeps_its_goodput_under_overload() {
+    let (goodput, _) = overloaded(&mut EarliestDeadline::new(), 1.5);
+    assert!(goodput > 0.95, "{goodput}");
+    let (goodput, _) = overloaded(&mut FirstCome, 1.5);
+    assert!(goodput < 0.2, "first come for comparison: {goodput}");
+}
+
+#[test]
+fn shortest_job_halves_the_mean_wait_of_mixed_jobs() {
+    // Jobs of 1 ms and, one in ten, of 20 ms, one at a time, at 80 % load.
+    let mut draw = Poisson::new(1.0, 6);
+    let requests: Vec<_> = Poisson::new(0.8 / 0.0029, 5)
+        .take(20_000)
+        .map(|arrived| Waiting { group: if draw.uniform() < 0.1 { 20 } else { 1 }, ..Waiting::at(arrived) })
+        .collect();
+    let limits = Limits { max_batch_size: 1, ..Limits::default() };
+    let scenario = Scenario { limits, queue_items: 100_000, ..Scenario::default() };
+    let wait = |policy: &mut dyn Policy| {
+        simulate(&scenario, policy, requests.clone(), |group, _| Duration::from_millis(group)).mean_wait()
+    };
+    let (first_come, shortest) = (wait(&mut FirstCome), wait(&mut ShortestJob::new(Duration::MAX)));
+    assert!(shortest * 2 <= first_come, "{shortest:?} against {first_come:?}");
+}
+
+#[test]
+fn a_tenfold_aggressor_leaves_the_victim_its_share() {
+    // The victim asks for 45 % of the server, the aggressor for ten times that.
+    let mut arrivals: Vec<_> = Poisson::new(3_600.0, 1).take(900).map(|at| (at, 0)).collect();
+    arrivals.extend(Poisson::new(36_000.0, 2).take(9_000).map(|at| (at, 1)));
+    arrivals.sort_unstable();
+    let requests: Vec<_> =
+        arrivals.iter().map(|&(arrived, tenant)| Waiting { tenant, ..Waiting::at(arrived) }).collect();
+    let limits = Limits { max_batch_size: 8, look_ahead: 0, ..Limits::default() };
+    let scenario = Scenario { limits, queue_items: 1_000_000, ..Scenario::default() };
+    let mut policy = FairShare::new(Duration::from_micros(250));
+    let outcome = simulate(&scenario, &mut policy, requests, |_, _| Duration::from_millis(1));
+    let victim = outcome.latencies(|request| request.tenant == 0);
+    assert!(victim[victim.len() * 99 / 100] < Duration::from_millis(20), "{:?}", victim[victim.len() * 99 / 100]);
+}
