@@ -207,7 +207,7 @@ impl BatchRunner for ModelRunner {
             tensor.rank().hash(&mut hasher);
         }
         let bytes = request.iter().map(|t| t.as_bytes().len()).sum();
-        Ok(Load { rows: u32::try_from(rows).unwrap_or(u32::MAX), bytes, group: hasher.finish() })
+        Ok(Load { rows: u32::try_from(rows).unwrap_or(u32::MAX), bytes, group: hasher.finish(), ..Load::default() })
     }
 
     fn run(&self, scratch: &mut RunnerScratch, batch: &mut Batch<'_, Vec<Tensor>, Outputs>) -> Result<()> {

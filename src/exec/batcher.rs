@@ -9,7 +9,7 @@ use super::queue::Queue;
 use super::runner::Job;
 use crate::clock::Time;
 use crate::monitor::Ended;
-use crate::sched::{Costs, Decision, FirstCome, Limits, Policy, View};
+use crate::sched::{AdaptiveCap, Costs, Decision, FirstCome, Limits, Policy, View, Waiting};
 use crate::sync::{Arc, Padded};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -28,25 +28,34 @@ pub(super) enum Look {
     Empty,
 }
 
+/// What is told about a batch that ran.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ran {
+    pub(super) rows: u32,
+    pub(super) slowest: Duration,
+}
+
 /// What left the queue in a look. Kept and reused by each worker.
 pub(super) struct Taken<Q, S> {
     /// The batch.
     pub(super) jobs: Vec<Job<Q, S>>,
     /// Requests to be ended without a run.
     pub(super) ended: Vec<(Claimed<Q, S>, Ended)>,
+    /// The batch before, until the batcher is told of it.
+    pub(super) ran: Option<Ran>,
 }
 
 impl<Q, S> Default for Taken<Q, S> {
     fn default() -> Self {
-        Taken { jobs: Vec::new(), ended: Vec::new() }
+        Taken { jobs: Vec::new(), ended: Vec::new(), ran: None }
     }
 }
 
 impl<Q, S> Taken<Q, S> {
-    /// Requests and bytes that left the queue.
-    pub(super) fn room(&self) -> (u32, u64) {
-        let left = self.jobs.iter().map(|job| &job.claimed).chain(self.ended.iter().map(|(claimed, _)| claimed));
-        left.fold((0, 0), |(items, bytes), claimed| (items + 1, bytes + claimed.meta().bytes as u64))
+    /// The requests that left the queue.
+    pub(super) fn left(&self) -> impl Iterator<Item = &Waiting> {
+        let ended = self.ended.iter().map(|(claimed, _)| claimed.meta());
+        self.jobs.iter().map(|job| job.claimed.meta()).chain(ended)
     }
 }
 
@@ -56,14 +65,28 @@ pub(super) struct Batcher<Q, S> {
     decision: Decision,
     drained: Vec<Arc<Entry<Q, S>>>,
     limits: Limits,
+    cap: Option<AdaptiveCap>,
     /// Some worker sleeps no longer than until then.
     pub(super) timer: Time,
 }
 
 impl<Q, S> Batcher<Q, S> {
-    pub(super) fn new(policy: Box<dyn Policy>, limits: Limits) -> Self {
+    pub(super) fn new(policy: Box<dyn Policy>, limits: Limits, cap: Option<AdaptiveCap>) -> Self {
         let (queue, decision) = (Queue::new(), Decision::default());
-        Batcher { queue, policy, decision, drained: Vec::new(), limits, timer: Time::NEVER }
+        Batcher { queue, policy, decision, drained: Vec::new(), limits, cap, timer: Time::NEVER }
+    }
+
+    /// Told after each batch: how many rows rode, and how long the slowest request was in the executor.
+    pub(super) fn observe(&mut self, Ran { rows, slowest }: Ran) {
+        if let Some(cap) = &mut self.cap {
+            cap.observe(rows, slowest);
+            self.limits.max_batch_size = cap.rows();
+        }
+    }
+
+    /// The earliest deadline in the queue, or an earlier time.
+    pub(super) fn earliest_deadline(&self) -> Time {
+        self.queue.earliest_deadline
     }
 
     pub(super) fn len(&self) -> usize {

@@ -1,5 +1,6 @@
 //! The executor's settings. What is impossible is refused here, never ignored.
 
+use super::admission::{Admission, CLASSES};
 use super::batcher::Batcher;
 use super::credit::{Credit, MAX_BYTES, MAX_ITEMS};
 use super::executor::Executor;
@@ -9,11 +10,12 @@ use super::runner::BatchRunner;
 use super::shared::Shared;
 use super::sleepers::{MAX_WORKERS, Sleepers};
 use super::slots::Slots;
+use super::timekeeper::Timekeeper;
 use super::worker::work;
 use crate::clock::{Clock, Monotonic};
-use crate::error::{Error, Result, ensure};
+use crate::error::{Error, Result, bail, ensure};
 use crate::monitor::{Counters, Stats};
-use crate::sched::{FirstCome, Limits, Policy};
+use crate::sched::{AdaptiveCap, FirstCome, Limits, Policy};
 use crate::sync::{Arc, Padded};
 use parking_lot::{Condvar, Mutex};
 use std::fmt;
@@ -32,6 +34,9 @@ pub struct Builder<R: BatchRunner> {
     clock: Box<dyn Clock>,
     shutdown_timeout: Duration,
     inline: bool,
+    latency_target: Option<Duration>,
+    class_items: [u32; CLASSES],
+    predict_deadlines: bool,
 }
 
 impl<R: BatchRunner> Builder<R> {
@@ -46,6 +51,9 @@ impl<R: BatchRunner> Builder<R> {
             clock: Box::new(Monotonic::new()),
             shutdown_timeout: Duration::from_secs(30),
             inline: true,
+            latency_target: None,
+            class_items: [u32::MAX; CLASSES],
+            predict_deadlines: true,
         }
     }
 
@@ -64,6 +72,38 @@ impl<R: BatchRunner> Builder<R> {
     /// How many requests of other groups may be passed over to fill a batch. Default 64.
     pub fn look_ahead(mut self, requests: usize) -> Self {
         self.limits.look_ahead = requests;
+        self
+    }
+
+    /// Rows that batches should have where there are enough: a batch is cut to the largest of these that it reaches, and
+    /// does not wait for more. Default: none.
+    pub fn preferred_batch_sizes(mut self, rows: impl Into<Vec<u32>>) -> Self {
+        self.limits.preferred_batch_sizes = rows.into();
+        self
+    }
+
+    /// Most elements that padding unequal widths may add to a batch. Default 0: only equal widths ride together.
+    pub fn max_padding(mut self, elements: u64) -> Self {
+        self.limits.max_padding = elements;
+        self
+    }
+
+    /// Lets the batch size follow the load: it grows to `max_batch_size` while answers come within `target`, and shrinks
+    /// when they do not. Default: off.
+    pub fn latency_target(mut self, target: Duration) -> Self {
+        self.latency_target = Some(target);
+        self
+    }
+
+    /// Most requests of one priority that wait; all from 7 on count together. Default: as many as the queue holds.
+    pub fn class_items(mut self, priority: u8, items: u32) -> Self {
+        self.class_items[usize::from(priority).min(CLASSES - 1)] = items;
+        self
+    }
+
+    /// Whether a request is refused whose deadline cannot be met by what is known of the running times. Default: it is.
+    pub fn predict_deadlines(mut self, predict: bool) -> Self {
+        self.predict_deadlines = predict;
         self
     }
 
@@ -128,6 +168,13 @@ impl<R: BatchRunner> Builder<R> {
             "queue_bytes is {}; it must be between 1 and {MAX_BYTES}",
             self.queue_bytes
         );
+        let too_large = self.limits.preferred_batch_sizes.iter().find(|&&rows| rows > self.limits.max_batch_size);
+        if let Some(rows) = too_large.or(self.limits.preferred_batch_sizes.iter().find(|&&rows| rows == 0)) {
+            bail!(InvalidInput, "a preferred batch size is {rows}; it must lie between 1 and max_batch_size");
+        }
+        let never = self.class_items.iter().position(|&items| items == 0);
+        ensure!(never.is_none(), InvalidInput, "class_items of priority {} is 0", never.unwrap_or_default());
+        ensure!(self.latency_target != Some(Duration::ZERO), InvalidInput, "latency_target is zero");
         Ok(())
     }
 
@@ -140,14 +187,19 @@ impl<R: BatchRunner> Builder<R> {
         let workers = self.workers.unwrap_or(cores.min(MAX_WORKERS));
         self.check(workers)?;
         let lanes = (cores / 4).clamp(1, 8);
+        let most = self.limits.max_batch_size;
+        let cap = self.latency_target.map(|target| AdaptiveCap::new(target, 1, most));
+        let limits = Limits { max_batch_size: cap.as_ref().map_or(most, AdaptiveCap::rows), ..self.limits };
+        let precedence = self.policy.precedence();
+        let admission = Admission::new(precedence, workers, most, self.predict_deadlines, self.class_items);
         let shared = Arc::new(Shared {
             runner: self.runner,
             clock: self.clock,
-            inline: self.inline && self.limits.max_queue_delay.is_zero(),
+            inline: self.inline && limits.max_queue_delay.is_zero(),
             credit: Padded(Credit::new(self.queue_items as u32, self.queue_bytes)),
             room: Room::default(),
             lanes: (0..lanes).map(|_| Padded(Lane::new())).collect(),
-            batcher: Mutex::new(Batcher::new(self.policy, self.limits)),
+            batcher: Mutex::new(Batcher::new(self.policy, limits, cap)),
             ready: Padded(AtomicUsize::new(0)),
             slots: Slots::new(workers),
             sleepers: Padded(Sleepers::new(workers)),
@@ -155,7 +207,9 @@ impl<R: BatchRunner> Builder<R> {
             stats: (0..workers).map(|_| Padded(Stats::default())).collect(),
             dead: AtomicUsize::new(0),
             aborting: AtomicBool::new(false),
-            pace: AtomicU64::new(0),
+            admission,
+            timekeeper: Timekeeper::new(),
+            adapts: self.latency_target.is_some(),
             retries: AtomicU64::new(0),
             replaced: AtomicU64::new(0),
             alive: Mutex::new(0),

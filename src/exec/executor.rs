@@ -7,7 +7,9 @@ use super::room::Place;
 use super::runner::BatchRunner;
 use super::shared::{Inside, Shared};
 use super::ticket::{GroupTicket, Ticket};
+use super::timekeeper::expect;
 use super::wake::Wake;
+use crate::clock::Time;
 use crate::error::{Error, Result};
 use crate::monitor::Snapshot;
 use crate::sched::Waiting;
@@ -63,7 +65,7 @@ impl<R: BatchRunner> Executor<R> {
     fn attempt(&self, request: R::Request, options: &SubmitOptions) -> Result<Ticket<R>, Refused<R::Request>> {
         let shared = &self.shared;
         let admitted = shared.admit(&request, options);
-        let room = admitted.and_then(|meta| shared.acquire(1, meta.bytes as u64).map(|()| meta));
+        let room = admitted.and_then(|meta| shared.acquire(std::slice::from_ref(&meta)).map(|()| meta));
         match room {
             Ok(meta) => Ok(self.enqueue(request, meta)),
             Err(reason) => Err(Refused::new(request, reason)),
@@ -72,6 +74,7 @@ impl<R: BatchRunner> Executor<R> {
 
     fn enqueue(&self, request: R::Request, meta: Waiting) -> Ticket<R> {
         let entry = self.shared.enqueue(request, meta);
+        expect(&self.shared, meta.deadline);
         self.shared.kick();
         Ticket::new(self.shared.clone(), entry)
     }
@@ -120,14 +123,12 @@ impl<R: BatchRunner> Executor<R> {
         let shared = &self.shared;
         let admitted: Result<Vec<Waiting>, Reason> =
             requests.iter().map(|request| shared.admit(request, &options)).collect();
-        let room = admitted.and_then(|metas| {
-            let bytes = metas.iter().fold(0, |sum: u64, meta| sum.saturating_add(meta.bytes as u64));
-            shared.acquire(metas.len(), bytes).map(|()| metas)
-        });
+        let room = admitted.and_then(|metas| shared.acquire(&metas).map(|()| metas));
         match room {
             Ok(metas) => {
                 let entries = requests.into_iter().zip(metas).map(|(request, meta)| shared.enqueue(request, meta));
-                let tickets = entries.map(|entry| Ticket::new(shared.clone(), entry)).collect();
+                let tickets: Vec<_> = entries.map(|entry| Ticket::new(shared.clone(), entry)).collect();
+                expect(shared, tickets.iter().map(Ticket::deadline).min().unwrap_or(Time::NEVER));
                 shared.kick();
                 Ok(GroupTicket::new(tickets))
             }
@@ -202,6 +203,12 @@ impl<R: BatchRunner> Executor<R> {
         self.shared.snapshot()
     }
 
+    /// Says how long a batch of `rows` rows of `group` takes, as a warm-up has measured it, so that deadlines, costs and
+    /// shares are right from the first request on.
+    pub fn seed_cost(&self, group: u64, rows: u32, time: Duration) {
+        self.shared.admission.costs.observe(group, rows, time);
+    }
+
     /// Accepts nothing any more, runs or fails what waits, and waits until all has ended, at most `timeout`.
     ///
     /// After a drain that took too long what still waits is failed. Returns whether everything has ended: false also if
@@ -214,6 +221,7 @@ impl<R: BatchRunner> Executor<R> {
         shared.credit.close();
         shared.sleepers.wake_all();
         shared.room.freed(usize::MAX);
+        shared.timekeeper.wake();
         if Inside::is_inside() {
             return false;
         }

@@ -28,6 +28,7 @@
 //! # Ok::<(), onrush::Error>(())
 //! ```
 
+mod admission;
 mod batcher;
 mod builder;
 mod credit;
@@ -45,6 +46,7 @@ mod shared;
 mod sleepers;
 mod slots;
 mod ticket;
+mod timekeeper;
 mod wake;
 mod worker;
 

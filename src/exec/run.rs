@@ -1,12 +1,13 @@
 //! Runs a batch in a slot: panics are caught, a batch that fails is split until only the culprits are left, and every
 //! request is ended.
 
+use super::batcher::Ran;
 use super::entry::{Outcome, Timing};
 use super::runner::{Batch, BatchRunner, Job, Riders};
 use super::shared::{Shared, TakenOf, unanswered, wake_safely};
 use super::slots::Slot;
 use super::wake::Wake;
-use crate::clock::Time;
+use crate::clock::{Time, nanos};
 use crate::error::{Error, Result, err};
 use crate::monitor::{Ended, Stats};
 use crate::sched::Waiting;
@@ -43,7 +44,6 @@ impl Stages {
     }
 
     fn record(&self, stats: &Stats, requests: u64, rows: u64) {
-        let nanos = |duration: Duration| duration.as_nanos() as u64;
         stats.form.record_owned(nanos(self.stacked.since(self.started)), 1);
         stats.run.record_owned(nanos(self.computed.since(self.stacked)), 1);
         stats.scatter.record_owned(nanos(self.ended.since(self.computed)), 1);
@@ -80,6 +80,7 @@ impl<R: BatchRunner> Shared<R> {
         let guard = EndOnUnwind { shared: self, taken, slot: slot.index() };
         let jobs = &mut guard.taken.jobs;
         let started = self.clock.now();
+        let group = jobs.first().map_or(0, |job| job.claimed.meta().group);
         let rows = jobs.iter().fold(0_u32, |rows, job| rows.saturating_add(job.claimed.meta().rows));
         let mut stages = Stages { started, stacked: started, computed: started, ended: started };
         slot.with(|scratch| self.run_splitting(scratch, jobs, &mut stages));
@@ -87,12 +88,13 @@ impl<R: BatchRunner> Shared<R> {
 
         let stats = &self.stats[slot.index()];
         let requests = jobs.len();
-        let (mut answered, mut failed) = (0, 0);
+        let (mut answered, mut failed, mut slowest) = (0, 0, Duration::ZERO);
         for job in jobs.drain(..) {
             let result = job.answer.unwrap_or_else(|| Err(unanswered()));
             let ok = result.is_ok();
             let timing = stages.timing(job.claimed.meta().arrived, requests as u32, rows);
             stats.queue.record_owned(timing.queued.as_nanos() as u64, 1);
+            slowest = slowest.max(stages.ended.since(job.claimed.meta().arrived));
             if let Ok(wake) = job.claimed.finish(Outcome { result, timing }) {
                 *if ok { &mut answered } else { &mut failed } += 1;
                 wakes.extend(wake);
@@ -101,7 +103,12 @@ impl<R: BatchRunner> Shared<R> {
         self.counters.ended(Ended::Answered, answered);
         self.counters.ended(Ended::Failed, failed);
         stages.record(stats, requests as u64, u64::from(rows));
-        self.observe(stages.ended.since(started).as_nanos() as u64);
+        let time = stages.ended.since(started);
+        self.admission.pace.observe(nanos(time), requests as u64, u64::from(rows));
+        if failed == 0 {
+            self.admission.costs.observe(group, rows, time);
+        }
+        guard.taken.ran = self.adapts.then_some(Ran { rows, slowest });
         drop(guard);
     }
 
@@ -120,6 +127,7 @@ impl<R: BatchRunner> Shared<R> {
         let stages = Stages::of(&batch, meta.arrived, self.clock.now());
         stages.record(stats, 1, u64::from(meta.rows));
         stats.queue.record_owned(0, 1);
+        self.admission.costs.observe(meta.group, meta.rows, stages.ended.since(stages.started));
         stats.running.store(0, Ordering::Relaxed);
         let result = answer.unwrap_or_else(|| Err(ran.err().unwrap_or_else(unanswered)));
         self.counters.ended(if result.is_ok() { Ended::Answered } else { Ended::Failed }, 1);

@@ -14,11 +14,14 @@ pub struct Load {
     pub bytes: usize,
     /// Only requests of equal groups may ride in one batch.
     pub group: u64,
+    /// Elements of a row along an axis that the runner may pad; 0 where rows are not padded. Unequal widths ride together
+    /// only as far as the executor's `max_padding` allows.
+    pub width: u32,
 }
 
 impl Default for Load {
     fn default() -> Self {
-        Load { rows: 1, bytes: 0, group: 0 }
+        Load { rows: 1, bytes: 0, group: 0, width: 0 }
     }
 }
 

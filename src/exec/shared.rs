@@ -1,5 +1,6 @@
 //! What submitters, tickets and workers share, and how a batch is run and its requests end.
 
+use super::admission::Admission;
 use super::batcher::{Batcher, Look, Taken};
 use super::credit::{Credit, Denied};
 use super::entry::{Cancel, Claimed, Entry, Outcome, Timing};
@@ -9,6 +10,7 @@ use super::room::Room;
 use super::runner::BatchRunner;
 use super::sleepers::Sleepers;
 use super::slots::{Slot, Slots};
+use super::timekeeper::Timekeeper;
 use super::wake::Wake;
 use crate::clock::{Clock, Time};
 use crate::error::{Error, err};
@@ -19,7 +21,6 @@ use parking_lot::{Condvar, Mutex};
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
 
 thread_local! {
     /// How many executors' runs this thread is inside of: it must not wait for a shutdown then.
@@ -69,8 +70,10 @@ pub(super) struct Shared<R: BatchRunner> {
     pub(super) dead: AtomicUsize,
     /// What waits is to be failed, not run.
     pub(super) aborting: AtomicBool,
-    /// Nanoseconds that a batch takes, averaged.
-    pub(super) pace: AtomicU64,
+    pub(super) admission: Admission,
+    pub(super) timekeeper: Timekeeper,
+    /// Whether the batcher learns from each batch.
+    pub(super) adapts: bool,
     pub(super) retries: AtomicU64,
     pub(super) replaced: AtomicU64,
     /// Worker threads that live.
@@ -90,24 +93,34 @@ impl<R: BatchRunner> Shared<R> {
         }
         let mut meta = Waiting::at(now);
         meta.deadline = deadline;
-        (meta.group, meta.rows, meta.bytes) = (load.group, load.rows.max(1), load.bytes);
+        (meta.group, meta.rows, meta.bytes, meta.width) = (load.group, load.rows.max(1), load.bytes, load.width);
         (meta.tenant, meta.priority) = (options.owner(), options.class());
+        if deadline != Time::NEVER {
+            let (waiting, busy) = (self.credit.held().items, !self.slots.any_free());
+            if self.admission.would_miss(&meta, waiting, busy) {
+                return Err(Reason::WouldMissDeadline);
+            }
+        }
         Ok(meta)
     }
 
     /// Takes room in the queue.
     #[inline]
-    pub(super) fn acquire(&self, items: usize, bytes: u64) -> Result<(), Reason> {
-        let Ok(items) = u32::try_from(items) else { return Err(too_large()) };
+    pub(super) fn acquire(&self, metas: &[Waiting]) -> Result<(), Reason> {
+        let full = || Reason::Full { retry_after: self.admission.pace.retry_after() };
+        let Ok(items) = u32::try_from(metas.len()) else { return Err(too_large()) };
+        let bytes = metas.iter().fold(0_u64, |sum, meta| sum.saturating_add(meta.bytes as u64));
         self.credit.acquire(items, bytes).map_err(|denied| match denied {
-            Denied::Full => Reason::Full { retry_after: self.retry_after() },
+            Denied::Full => full(),
             Denied::TooLarge => too_large(),
             Denied::Closed => Reason::Closed,
-        })
-    }
-
-    fn retry_after(&self) -> Duration {
-        Duration::from_nanos(self.pace.load(Ordering::Relaxed).max(1000))
+        })?;
+        if let Some(refused) = metas.iter().position(|meta| !self.admission.join(meta)) {
+            metas[..refused].iter().for_each(|meta| self.admission.leave(meta));
+            self.give_back(items, bytes);
+            return Err(full());
+        }
+        Ok(())
     }
 
     /// Puts a request for which there is room into a lane.
@@ -158,7 +171,15 @@ impl<R: BatchRunner> Shared<R> {
     }
 
     /// Gives back the room of requests that left the queue.
-    pub(super) fn release(&self, items: u32, bytes: u64) {
+    pub(super) fn release<'a>(&self, left: impl Iterator<Item = &'a Waiting>) {
+        let (items, bytes) = left.fold((0, 0), |(items, bytes), meta| {
+            self.admission.leave(meta);
+            (items + 1, bytes + meta.bytes as u64)
+        });
+        self.give_back(items, bytes);
+    }
+
+    fn give_back(&self, items: u32, bytes: u64) {
         if items > 0 {
             let held = self.credit.release(items, bytes);
             self.room.freed(items as usize);
@@ -175,6 +196,9 @@ impl<R: BatchRunner> Shared<R> {
         if is_worker {
             batcher.timer = Time::NEVER;
         }
+        if let Some(ran) = taken.ran.take() {
+            batcher.observe(ran);
+        }
         let now = self.clock.now();
         batcher.drain(&self.lanes);
         if self.aborting.load(Ordering::SeqCst) {
@@ -186,7 +210,7 @@ impl<R: BatchRunner> Shared<R> {
         if self.credit.held().closed {
             batcher.stop_delaying();
         }
-        let look = batcher.look(now, &(), taken);
+        let look = batcher.look(now, &self.admission.costs, taken);
         let mut needs_timer = false;
         if let Look::Again(time) = look {
             if is_worker {
@@ -199,8 +223,7 @@ impl<R: BatchRunner> Shared<R> {
         self.ready.store(ready, Ordering::SeqCst);
         self.stats[slot].running.store(taken.jobs.len() as u64, Ordering::Relaxed);
         drop(batcher);
-        let (items, bytes) = taken.room();
-        self.release(items, bytes);
+        self.release(taken.left());
         taken.ended.drain(..).for_each(|(claimed, how)| self.end_unrun(claimed, how, now));
         look
     }
@@ -231,7 +254,7 @@ impl<R: BatchRunner> Shared<R> {
         }
         self.counters.ended(Ended::Cancelled, 1);
         if found == Cancel::Waited {
-            self.release(1, entry.meta.bytes as u64);
+            self.release(std::iter::once(&entry.meta));
             self.bury();
         }
         found
@@ -260,17 +283,9 @@ impl<R: BatchRunner> Shared<R> {
         batcher.drain(&self.lanes);
         batcher.abort(&mut taken);
         drop(batcher);
-        let (items, bytes) = taken.room();
-        self.release(items, bytes);
+        self.release(taken.left());
         let now = self.clock.now();
         taken.ended.drain(..).for_each(|(claimed, how)| self.end_unrun(claimed, how, now));
-    }
-
-    /// Averages how long a batch takes.
-    pub(super) fn observe(&self, nanos: u64) {
-        let pace = self.pace.load(Ordering::Relaxed);
-        let next = if pace == 0 { nanos } else { pace - pace / 8 + nanos / 8 };
-        self.pace.store(next, Ordering::Relaxed);
     }
 
     pub(super) fn snapshot(&self) -> Snapshot {
@@ -278,6 +293,7 @@ impl<R: BatchRunner> Shared<R> {
         let mut snapshot = Snapshot::collect(&self.counters, self.stats.iter().map(|stats| &stats.0));
         snapshot.requests.waiting += u64::from(held.items);
         snapshot.queued_bytes = held.bytes;
+        snapshot.costs = self.admission.costs.learned();
         snapshot.retries = self.retries.load(Ordering::Relaxed);
         snapshot.replaced_workers = self.replaced.load(Ordering::Relaxed);
         snapshot

@@ -262,6 +262,77 @@ fn deadlines_are_kept_at_submit_and_in_the_queue() {
 }
 
 #[test]
+fn a_deadline_ends_a_future_though_no_worker_looks() {
+    let (executor, gate, _first) = busy(|builder| builder);
+    let soon = SubmitOptions::new().deadline_in(Duration::from_millis(1));
+    let waiting = executor.try_submit(Ask::Double(1), soon).unwrap();
+    let later = executor.try_submit(Ask::Double(1), SubmitOptions::new().deadline_in(LONG)).unwrap();
+    assert_eq!(kind(block_on(waiting)), Some(ErrorKind::Deadline));
+    gate.open();
+    assert_eq!(block_on(later).unwrap(), 2);
+}
+
+#[test]
+fn a_deadline_that_cannot_be_met_is_refused_at_submit() {
+    let (executor, gate, _first) = busy(|builder| builder);
+    executor.seed_cost(0, 1, LONG);
+    let options = SubmitOptions::new().deadline_in(LONG / 2);
+    let refused = executor.try_submit(Ask::Double(1), options).unwrap_err();
+    assert!(matches!(refused.reason(), Reason::WouldMissDeadline));
+    assert_eq!(executor.snapshot().refused.deadline, 1);
+    gate.open();
+}
+
+#[test]
+fn a_class_has_room_of_its_own() {
+    let (executor, gate, _first) = busy(|builder| builder.class_items(2, 1));
+    let low = SubmitOptions::new().priority(2);
+    let kept = executor.try_submit(Ask::Double(1), low).unwrap();
+    let refused = executor.try_submit(Ask::Double(1), low).unwrap_err();
+    assert!(matches!(refused.reason(), Reason::Full { .. }));
+    assert!(kept.cancel());
+    let kept = executor.try_submit(Ask::Double(1), low).unwrap();
+    gate.open();
+    kept.wait().unwrap();
+}
+
+#[test]
+fn the_urgent_overtake_under_a_policy_of_priorities() {
+    let policy = crate::sched::StrictPriority::new(LONG);
+    let (executor, gate, _first) = busy(|builder| builder.policy(policy).max_batch_size(1));
+    let low = executor.try_submit(Ask::Double(1), SubmitOptions::new().priority(2)).unwrap();
+    let high = executor.try_submit(Ask::Double(2), SubmitOptions::new().priority(0)).unwrap();
+    gate.open();
+    let (low, high) = (low.wait_timed().1, high.wait_timed().1);
+    assert!(high.queued < low.queued, "{high:?} {low:?}");
+}
+
+#[test]
+fn a_policy_that_panics_is_replaced() {
+    struct Broken;
+    impl crate::sched::Policy for Broken {
+        fn name(&self) -> &str {
+            "broken"
+        }
+        fn decide(&mut self, _: &crate::sched::View<'_>, _: &mut crate::sched::Decision) {
+            panic!("a policy that panics");
+        }
+    }
+    let executor = executor(|builder| builder.policy(Broken));
+    assert_eq!(submit(&executor, Ask::Double(1)).wait().unwrap(), 2);
+}
+
+#[test]
+fn the_batch_size_follows_the_latency() {
+    let (executor, gate, _first) = busy(|builder| builder.latency_target(LONG));
+    let tickets: Vec<_> = (0..10).map(|n| submit(&executor, Ask::Double(n))).collect();
+    gate.open();
+    tickets.into_iter().for_each(|ticket| assert!(ticket.wait().is_ok()));
+    let batches = executor.runner().batches.lock().clone();
+    assert!(batches[1] <= 2 && batches.iter().max() > Some(&2), "{batches:?}");
+}
+
+#[test]
 fn a_wait_with_a_timeout_gives_the_ticket_back() {
     let (executor, gate, first) = busy(|builder| builder);
     let ticket = submit(&executor, Ask::Double(2)).wait_timeout(Duration::from_millis(1)).unwrap_err();

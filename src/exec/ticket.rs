@@ -30,6 +30,10 @@ impl<R: BatchRunner> Ticket<R> {
         Ticket { shared, entry, taken: None }
     }
 
+    pub(super) fn deadline(&self) -> Time {
+        self.entry.meta.deadline
+    }
+
     /// Whether the answer is there.
     #[must_use]
     pub fn is_done(&self) -> bool {
@@ -125,7 +129,7 @@ impl<R: BatchRunner> Ticket<R> {
     fn expire(&self, now: Time) {
         if let Some(claimed) = Entry::claim(self.entry.clone()) {
             self.shared.end_unrun(claimed, Ended::Expired, now);
-            self.shared.release(1, self.entry.meta.bytes as u64);
+            self.shared.release(std::iter::once(&self.entry.meta));
             self.shared.bury();
         }
     }

@@ -109,6 +109,9 @@ impl<R: BatchRunner> Shared<R> {
         if formed {
             self.kick();
             self.run_batch(&mut slot, &mut taken, &mut wakes);
+            if let Some(ran) = taken.ran {
+                self.batcher.lock().observe(ran);
+            }
         }
         self.leave(slot);
         wakes.into_iter().for_each(|wake| wake_safely(Some(wake)));

@@ -1,7 +1,7 @@
 //! What the executor has seen, at one moment: as data, as a table (`Display`) and as JSON.
 
 use super::histogram::{Distribution, Histogram};
-use super::{Counters, Ended};
+use super::{Counters, Ended, Learned};
 use serde::Serialize;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -79,6 +79,8 @@ pub struct Snapshot {
     pub batch_requests: Distribution,
     /// Rows in a batch.
     pub batch_rows: Distribution,
+    /// What batches were learned to cost.
+    pub costs: Vec<Learned>,
 }
 
 impl Snapshot {

@@ -33,7 +33,7 @@ impl Policy for EarliestDeadline {
             view.form(self.order.iter().map(|&(_, at)| at), decision);
             let Some(&first) = decision.run.first() else { return };
             let rows = decision.run.iter().fold(0_u32, |rows, &at| rows.saturating_add(view.waiting[at].rows));
-            let Some(time) = view.costs.predict(view.waiting[first].group, rows) else { return };
+            let Some(time) = view.costs.bound(view.waiting[first].group, rows) else { return };
             let end = view.now.as_nanos().saturating_add(nanos(time));
             let late = decision.run.iter().filter(|&&at| view.waiting[at].deadline.as_nanos() < end).count();
             if late == 0 {

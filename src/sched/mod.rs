@@ -91,6 +91,11 @@ impl Default for Limits {
 pub trait Costs {
     /// How long a batch of `rows` rows of `group` will probably run; `None` while nothing is known.
     fn predict(&self, group: u64, rows: u32) -> Option<Duration>;
+
+    /// A time that it will most probably not exceed; by default the same.
+    fn bound(&self, group: u64, rows: u32) -> Option<Duration> {
+        self.predict(group, rows)
+    }
 }
 
 /// Knows nothing.
@@ -182,7 +187,7 @@ impl Policy for Box<dyn Policy> {
         self.as_mut().decide(view, decision);
     }
 
-    fn ran(&mut self, tenant: u64, share: Duration) {
-        self.as_mut().ran(tenant, share);
+    fn precedence(&self) -> Precedence {
+        self.as_ref().precedence()
     }
 }

@@ -1,0 +1,193 @@
+//! Admission: what is known of a request before it takes room, and whether its deadline can still be met.
+//!
+//! A refusal must be quick and cheap, so it looks only at counters: how much waits before the request, and what such
+//! batches are known to cost.
+
+use crate::clock::{Time, nanos};
+use crate::monitor::CostModel;
+use crate::sched::{Costs, Precedence, Waiting};
+use crate::sync::Padded;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Classes that are told apart; all less urgent ones count as the last.
+pub(super) const CLASSES: usize = 8;
+
+impl Costs for CostModel {
+    fn predict(&self, group: u64, rows: u32) -> Option<Duration> {
+        self.mean(group, rows).map(Duration::from_nanos)
+    }
+
+    fn bound(&self, group: u64, rows: u32) -> Option<Duration> {
+        self.high(group, rows).map(Duration::from_nanos)
+    }
+}
+
+/// How fast requests leave the queue. `Relaxed`: estimates, each usable alone.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    /// Nanoseconds that a batch takes, averaged.
+    batch: AtomicU64,
+    /// Nanoseconds of a batch per request in it, averaged.
+    request: AtomicU64,
+    /// Rows of a request in 256ths, averaged.
+    rows: AtomicU64,
+}
+
+impl Pace {
+    pub(super) fn observe(&self, time: u64, requests: u64, rows: u64) {
+        let average = |cell: &AtomicU64, value: u64| {
+            let old = cell.load(Ordering::Relaxed);
+            cell.store(if old == 0 { value } else { old - old / 8 + value / 8 }, Ordering::Relaxed);
+        };
+        average(&self.batch, time);
+        average(&self.request, time / requests.max(1));
+        average(&self.rows, rows.saturating_mul(256) / requests.max(1));
+    }
+
+    /// After about this long a place should be free.
+    pub(super) fn retry_after(&self) -> Duration {
+        Duration::from_nanos(self.batch.load(Ordering::Relaxed).max(1000))
+    }
+}
+
+/// What admission knows.
+#[derive(Debug)]
+pub(super) struct Admission {
+    pub(super) pace: Pace,
+    pub(super) costs: CostModel,
+    precedence: Precedence,
+    workers: u64,
+    max_batch_size: u32,
+    /// Whether deadlines are predicted at all.
+    predicts: bool,
+    /// Most waiting requests of a class.
+    limits: [u32; CLASSES],
+    /// Waiting requests of each class; kept only if somebody asks for them.
+    waiting: [Padded<AtomicU32>; CLASSES],
+    counts: bool,
+}
+
+fn class(meta: &Waiting) -> usize {
+    usize::from(meta.priority).min(CLASSES - 1)
+}
+
+impl Admission {
+    pub(super) fn new(
+        precedence: Precedence,
+        workers: usize,
+        max_batch_size: u32,
+        predicts: bool,
+        limits: [u32; CLASSES],
+    ) -> Self {
+        let counts = precedence == Precedence::Class || limits.iter().any(|&limit| limit < u32::MAX);
+        Admission {
+            pace: Pace::default(),
+            costs: CostModel::new(),
+            precedence,
+            workers: workers as u64,
+            max_batch_size,
+            predicts,
+            limits,
+            waiting: Default::default(),
+            counts,
+        }
+    }
+
+    /// Takes a place in the request's class; false if that is full.
+    #[inline]
+    pub(super) fn join(&self, meta: &Waiting) -> bool {
+        if !self.counts {
+            return true;
+        }
+        let (waiting, limit) = (&self.waiting[class(meta)], self.limits[class(meta)]);
+        let more = |now: u32| (now < limit).then_some(now + 1);
+        waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    }
+
+    /// Gives the place back.
+    #[inline]
+    pub(super) fn leave(&self, meta: &Waiting) {
+        if self.counts {
+            self.waiting[class(meta)].fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the request would probably end after its deadline; `waiting` is how many wait in all.
+    pub(super) fn would_miss(&self, meta: &Waiting, waiting: u32, busy: bool) -> bool {
+        if !self.predicts || meta.deadline == Time::NEVER {
+            return false;
+        }
+        let Some(own) = self.costs.high(meta.group, meta.rows) else { return false };
+        let before = match self.precedence {
+            Precedence::Arrival => waiting,
+            Precedence::Class => self.waiting[..=class(meta)].iter().map(|n| n.load(Ordering::Relaxed)).sum(),
+            Precedence::Unknown => 0,
+        };
+        let running = if busy { self.pace.batch.load(Ordering::Relaxed) / 2 } else { 0 };
+        let wait = self.time_for(meta.group, before).saturating_add(running);
+        meta.arrived.after(Duration::from_nanos(wait.saturating_add(own))) > meta.deadline
+    }
+
+    /// How long the workers need for `requests` requests, in nanoseconds: one by one as they came of late, or in full
+    /// batches, whichever is less.
+    fn time_for(&self, group: u64, requests: u32) -> u64 {
+        let requests = u64::from(requests);
+        let singly = requests.saturating_mul(self.pace.request.load(Ordering::Relaxed));
+        let rows = requests.saturating_mul(self.pace.rows.load(Ordering::Relaxed)) / 256;
+        let batches = rows.div_ceil(u64::from(self.max_batch_size.max(1)));
+        let full = self.costs.predict(group, self.max_batch_size).map_or(u64::MAX, nanos);
+        singly.min(batches.saturating_mul(full)) / self.workers
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    fn admission(precedence: Precedence) -> Admission {
+        let admission = Admission::new(precedence, 1, 4, true, [3; CLASSES]);
+        admission.costs.observe(0, 4, Duration::from_micros(100));
+        admission.pace.observe(100_000, 4, 4);
+        admission
+    }
+
+    fn request(priority: u8, deadline_us: u64) -> Waiting {
+        let deadline = Time::from_nanos(deadline_us * 1000);
+        Waiting { priority, deadline, ..Waiting::at(Time::ZERO) }
+    }
+
+    #[test]
+    fn a_deadline_is_held_against_the_backlog_and_the_own_run() {
+        let admission = admission(Precedence::Arrival);
+        assert!(admission.would_miss(&request(1, 99), 0, false), "its own run");
+        assert!(!admission.would_miss(&request(1, 100), 0, false));
+        assert!(admission.would_miss(&request(1, 300), 9, false), "three batches before it");
+        assert!(!admission.would_miss(&request(1, 400), 9, false));
+        assert!(admission.would_miss(&request(1, 120), 0, true), "the batch that runs");
+        assert!(!admission.would_miss(&Waiting::at(Time::ZERO), 1000, true), "no deadline");
+    }
+
+    #[test]
+    fn only_the_more_urgent_stand_before_the_urgent() {
+        let admission = admission(Precedence::Class);
+        (0..3).for_each(|_| assert!(admission.join(&request(2, 0))));
+        assert!(!admission.would_miss(&request(1, 150), 3, false));
+        assert!(admission.would_miss(&request(2, 150), 3, false));
+    }
+
+    #[test]
+    fn a_class_has_its_own_room() {
+        let admission = admission(Precedence::Arrival);
+        (0..3).for_each(|_| assert!(admission.join(&request(9, 0))));
+        assert!(!admission.join(&request(7, 0)) && admission.join(&request(1, 0)));
+        admission.leave(&request(8, 0));
+        assert!(admission.join(&request(7, 0)));
+    }
+
+    #[test]
+    fn nothing_is_refused_before_anything_is_known() {
+        let admission = Admission::new(Precedence::Arrival, 1, 4, true, [u32::MAX; CLASSES]);
+        assert!(!admission.would_miss(&request(1, 1), 1000, true));
+    }
+}
