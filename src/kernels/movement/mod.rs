@@ -5,6 +5,7 @@
 
 mod copy;
 mod pad;
+mod resize;
 mod strided;
 #[cfg(test)]
 mod tests;
@@ -12,4 +13,5 @@ mod tile;
 
 pub use copy::{copy_rows, gather_rows};
 pub use pad::{Edge, Pad};
+pub use resize::{Axis, resize_linear, resize_nearest};
 pub use strided::Movement;
