@@ -5,6 +5,7 @@
 //! word of each segment of K, where K consists of segments (the taps of a convolution) of their own length.
 
 use super::super::arch::Isa;
+use super::super::movement::transpose_2d;
 use crate::tensor::Buffer;
 
 /// Where the elements of an unpacked B lie.
@@ -189,16 +190,9 @@ fn pack_panels(b: &[f32], k: usize, n: usize, layout: Layout, panel: usize, pack
                 if columns < panel {
                     block.fill(0.0);
                 }
-                // Sixteen rows at a time, so that the lines that are written stay in the first cache.
-                for (strip, rows) in block.chunks_mut(16 * panel).enumerate() {
-                    for column in 0..columns {
-                        let start = (first + column) * stride + strip * 16;
-                        let source = &b[start..start + rows.len() / panel];
-                        for (line, x) in rows.chunks_exact_mut(panel).zip(source) {
-                            line[column] = *x;
-                        }
-                    }
-                }
+                let source = b[first * stride..].as_ptr();
+                // SAFETY: `columns` rows of k elements were found in B above; the block holds k rows of a panel.
+                unsafe { transpose_2d(source, stride as isize, columns, block.as_mut_ptr(), panel, k) };
             }
         }
     }

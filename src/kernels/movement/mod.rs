@@ -15,3 +15,4 @@ pub use copy::{copy_rows, gather_rows};
 pub use pad::{Edge, Pad};
 pub use resize::{Axis, resize_linear, resize_nearest};
 pub use strided::Movement;
+pub(in crate::kernels) use tile::transpose_2d;

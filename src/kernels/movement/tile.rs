@@ -7,7 +7,7 @@ const BLOCK: usize = 16;
 ///
 /// # Safety
 /// All those elements are readable and writable; the two do not overlap.
-pub(super) unsafe fn transpose_2d<U: Copy>(
+pub(in crate::kernels) unsafe fn transpose_2d<U: Copy>(
     from: *const U,
     from_stride: isize,
     a_len: usize,
@@ -15,6 +15,17 @@ pub(super) unsafe fn transpose_2d<U: Copy>(
     to_stride: usize,
     b_len: usize,
 ) {
+    // SAFETY: as the caller promises.
+    unsafe {
+        // Few channels on either side, as in pictures: known to the compiler, which makes shuffles of them.
+        match (a_len, b_len) {
+            (2, _) => return interleave::<U, 2>(from, from_stride, to, to_stride, b_len),
+            (3, _) => return interleave::<U, 3>(from, from_stride, to, to_stride, b_len),
+            (_, 2) => return separate::<U, 2>(from, from_stride, a_len, to, to_stride),
+            (_, 3) => return separate::<U, 3>(from, from_stride, a_len, to, to_stride),
+            _ => {}
+        }
+    }
     let side = micro_side(size_of::<U>());
     // SAFETY: blocks and their remainders stay below the two lengths.
     unsafe {
@@ -45,6 +56,54 @@ pub(super) unsafe fn transpose_2d<U: Copy>(
                 b += b_n;
             }
             a += a_n;
+        }
+    }
+}
+
+/// `A` rows become columns.
+///
+/// # Safety
+/// As [`transpose_2d`].
+unsafe fn interleave<U: Copy, const A: usize>(
+    from: *const U,
+    from_stride: isize,
+    to: *mut U,
+    to_stride: usize,
+    b_len: usize,
+) {
+    let rows: [*const U; A] = std::array::from_fn(|a| from.wrapping_offset(a as isize * from_stride));
+    // SAFETY: as the caller promises.
+    unsafe {
+        if to_stride == A {
+            let to = to.cast::<[U; A]>();
+            (0..b_len).for_each(|b| *to.add(b) = std::array::from_fn(|a| *rows[a].add(b)));
+        } else {
+            (0..b_len).for_each(|b| *to.add(b * to_stride).cast::<[U; A]>() = std::array::from_fn(|a| *rows[a].add(b)));
+        }
+    }
+}
+
+/// `B` columns become rows.
+///
+/// # Safety
+/// As [`transpose_2d`].
+unsafe fn separate<U: Copy, const B: usize>(
+    from: *const U,
+    from_stride: isize,
+    a_len: usize,
+    to: *mut U,
+    to_stride: usize,
+) {
+    for b in 0..B {
+        // SAFETY: as the caller promises.
+        unsafe {
+            let to = to.add(b * to_stride);
+            if from_stride == B as isize {
+                let from = from.cast::<[U; B]>();
+                (0..a_len).for_each(|a| *to.add(a) = (*from.add(a))[b]);
+            } else {
+                (0..a_len).for_each(|a| *to.add(a) = *from.offset(a as isize * from_stride).add(b));
+            }
         }
     }
 }

@@ -38,20 +38,41 @@ impl<T: Byte> Body for Max<'_, T> {
             let down = pool.taps(0, oy);
             for (ox, y) in y.chunks_exact_mut(pool.channels).enumerate() {
                 let across = pool.taps(1, ox);
-                y.fill(T::LOWEST);
-                for ky in 0..down.count {
-                    for kx in 0..across.count {
-                        let (iy, ix) = (down.first + ky * pool.dilations[0], across.first + kx * pool.dilations[1]);
-                        let tap = &x[(iy * pool.input[1] + ix) * pool.channels..][..pool.channels];
-                        for (y, &x) in y.iter_mut().zip(tap) {
-                            *y = if x > *y { x } else { *y };
+                let window = |c: usize, n: usize| {
+                    (0..down.count).flat_map(move |ky| (0..across.count).map(move |kx| (ky, kx))).map(
+                        move |(ky, kx)| {
+                            let (iy, ix) = (down.first + ky * pool.dilations[0], across.first + kx * pool.dilations[1]);
+                            &x[(iy * pool.input[1] + ix) * pool.channels + c..][..n]
+                        },
+                    )
+                };
+                let mut blocks = y.chunks_exact_mut(BLOCK);
+                let mut c = 0;
+                for y in &mut blocks {
+                    // The whole block stays in registers over the window.
+                    let mut best = [T::LOWEST; BLOCK];
+                    for tap in window(c, BLOCK) {
+                        for (best, &x) in best.iter_mut().zip(tap) {
+                            *best = if x > *best { x } else { *best };
                         }
+                    }
+                    y.copy_from_slice(&best);
+                    c += BLOCK;
+                }
+                let y = blocks.into_remainder();
+                y.fill(T::LOWEST);
+                for tap in window(c, y.len()) {
+                    for (y, &x) in y.iter_mut().zip(tap) {
+                        *y = if x > *y { x } else { *y };
                     }
                 }
             }
         }
     }
 }
+
+/// Channels of one block.
+const BLOCK: usize = 64;
 
 /// How an average goes from the input's scale and zero point to the output's.
 #[derive(Debug, Clone, Copy)]

@@ -1,11 +1,9 @@
 //! Windows on an image.
 
-use std::ops::Range;
-
 /// What a window becomes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PoolKind {
-    /// The largest element; minus infinity of a window that holds nothing but padding. NaN may be lost.
+    /// The largest element; minus infinity of a window that holds nothing but padding. NaN is passed over.
     Max,
     /// The mean.
     Average {
@@ -69,16 +67,6 @@ impl Pool {
         } else {
             self.taps(0, oy).count * self.taps(1, ox).count
         }
-    }
-
-    /// Output indices on `axis` whose tap `k` lies in the input.
-    #[inline(always)]
-    pub(super) fn reached(&self, axis: usize, k: usize) -> Range<usize> {
-        let (stride, at) = (self.strides[axis].max(1), k * self.dilations[axis]);
-        let low = self.begin[axis].saturating_sub(at).div_ceil(stride);
-        let high = (self.input[axis] + self.begin[axis]).saturating_sub(at).div_ceil(stride);
-        let high = high.min(self.output[axis]);
-        low.min(high)..high
     }
 
     /// Elements of one input image and of one output row of all channels.
