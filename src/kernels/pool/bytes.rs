@@ -38,30 +38,29 @@ impl<T: Byte> Body for Max<'_, T> {
             let down = pool.taps(0, oy);
             for (ox, y) in y.chunks_exact_mut(pool.channels).enumerate() {
                 let across = pool.taps(1, ox);
-                let window = |c: usize, n: usize| {
-                    (0..down.count).flat_map(move |ky| (0..across.count).map(move |kx| (ky, kx))).map(
-                        move |(ky, kx)| {
-                            let (iy, ix) = (down.first + ky * pool.dilations[0], across.first + kx * pool.dilations[1]);
-                            &x[(iy * pool.input[1] + ix) * pool.channels + c..][..n]
-                        },
-                    )
-                };
-                let mut blocks = y.chunks_exact_mut(BLOCK);
+                let first = (down.first * pool.input[1] + across.first) * pool.channels;
+                let steps = (pool.dilations[0] * pool.input[1] * pool.channels, pool.dilations[1] * pool.channels);
                 let mut c = 0;
-                for y in &mut blocks {
+                while c + BLOCK <= pool.channels {
                     // The whole block stays in registers over the window.
                     let mut best = [T::LOWEST; BLOCK];
-                    for tap in window(c, BLOCK) {
-                        for (best, &x) in best.iter_mut().zip(tap) {
-                            *best = if x > *best { x } else { *best };
+                    for ky in 0..down.count {
+                        for kx in 0..across.count {
+                            let tap = &x[first + ky * steps.0 + kx * steps.1 + c..][..BLOCK];
+                            // SAFETY: the slice has that many elements.
+                            let tap = unsafe { *tap.as_ptr().cast::<[T; BLOCK]>() };
+                            for i in 0..BLOCK {
+                                best[i] = if tap[i] > best[i] { tap[i] } else { best[i] };
+                            }
                         }
                     }
-                    y.copy_from_slice(&best);
+                    y[c..c + BLOCK].copy_from_slice(&best);
                     c += BLOCK;
                 }
-                let y = blocks.into_remainder();
+                let y = &mut y[c..];
                 y.fill(T::LOWEST);
-                for tap in window(c, y.len()) {
+                for (ky, kx) in (0..down.count).flat_map(|ky| (0..across.count).map(move |kx| (ky, kx))) {
+                    let tap = &x[first + ky * steps.0 + kx * steps.1 + c..][..y.len()];
                     for (y, &x) in y.iter_mut().zip(tap) {
                         *y = if x > *y { x } else { *y };
                     }
