@@ -57,6 +57,9 @@ impl<T: Byte> Body for Max<'_, T> {
                     y[c..c + BLOCK].copy_from_slice(&best);
                     c += BLOCK;
                 }
+                if c == pool.channels {
+                    continue;
+                }
                 let y = &mut y[c..];
                 y.fill(T::LOWEST);
                 for (ky, kx) in (0..down.count).flat_map(|ky| (0..across.count).map(move |kx| (ky, kx))) {

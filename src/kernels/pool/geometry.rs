@@ -45,9 +45,9 @@ impl Pool {
     #[inline(always)]
     pub(super) fn taps(&self, axis: usize, o: usize) -> Taps {
         let (start, dilation) = (o * self.strides[axis], self.dilations[axis].max(1));
-        let skipped = self.begin[axis].saturating_sub(start).div_ceil(dilation).min(self.kernel[axis]);
+        let skipped = parts(self.begin[axis].saturating_sub(start), dilation).min(self.kernel[axis]);
         let first = start + skipped * dilation;
-        let limit = (self.input[axis] + self.begin[axis]).saturating_sub(first).div_ceil(dilation);
+        let limit = parts((self.input[axis] + self.begin[axis]).saturating_sub(first), dilation);
         Taps { first: first.saturating_sub(self.begin[axis]), count: limit.min(self.kernel[axis] - skipped) }
     }
 
@@ -56,7 +56,7 @@ impl Pool {
     pub(super) fn padded_taps(&self, axis: usize, o: usize) -> usize {
         let start = o * self.strides[axis];
         let padded = self.input[axis] + self.begin[axis] + self.end[axis];
-        padded.saturating_sub(start).div_ceil(self.dilations[axis].max(1)).min(self.kernel[axis])
+        parts(padded.saturating_sub(start), self.dilations[axis].max(1)).min(self.kernel[axis])
     }
 
     /// Elements that a window's mean is taken over.
@@ -73,4 +73,10 @@ impl Pool {
     pub(super) fn sizes(&self) -> (usize, usize) {
         (self.input[0] * self.input[1] * self.channels, self.output[1] * self.channels)
     }
+}
+
+/// `length.div_ceil(dilation)`, without the division that nearly every pool has no need of.
+#[inline(always)]
+fn parts(length: usize, dilation: usize) -> usize {
+    if dilation == 1 { length } else { length.div_ceil(dilation) }
 }

@@ -161,27 +161,40 @@ pub(crate) unsafe fn softmax_row<S: Simd>(
     scale: f32,
     additive: Additive,
 ) -> f32 {
+    // Without a mask, scaling by a positive number can wait until the largest element is known: one pass less to store.
+    let plain = matches!(additive, Additive::None) && scale > 0.0;
     // SAFETY: every access is below n.
     unsafe {
         let mut top = s.splat(f32::NEG_INFINITY);
         let mut i = 0;
         while i < n {
-            let v = scaled(s, x, i, n - i, scale, additive);
-            top = s.max(v, top);
-            put(s, y.add(i), n - i, v);
+            let left = n - i;
+            if plain {
+                let v = if left >= S::LANES {
+                    s.load(x.add(i))
+                } else {
+                    s.select(s.first(left), s.load_part(x.add(i), left), s.splat(f32::NEG_INFINITY))
+                };
+                top = s.max(v, top);
+            } else {
+                let v = scaled(s, x, i, left, scale, additive);
+                top = s.max(v, top);
+                put(s, y.add(i), left, v);
+            }
             i += S::LANES;
         }
         let top = s.splat(s.max_lane(top));
+        let (from, factor) = if plain { (x, s.splat(scale)) } else { (y.cast_const(), s.splat(1.0)) };
         let mut sum = s.splat(0.0);
         let mut i = 0;
         while i < n {
             let left = n - i;
             if left >= S::LANES {
-                let e = exp_nonpositive(s, s.sub(s.load(y.add(i)), top));
+                let e = exp_nonpositive(s, s.mul(s.sub(s.load(from.add(i)), top), factor));
                 s.store(y.add(i), e);
                 sum = s.add(sum, e);
             } else {
-                let e = exp_nonpositive(s, s.sub(s.load_part(y.add(i), left), top));
+                let e = exp_nonpositive(s, s.mul(s.sub(s.load_part(from.add(i), left), top), factor));
                 s.store_part(y.add(i), left, e);
                 sum = s.add(sum, s.select(s.first(left), e, s.splat(0.0)));
             }
