@@ -27,7 +27,9 @@ impl Graph {
             self.inputs.len(),
             inputs.len()
         );
-        let mut values: Vec<Option<Tensor>> = self.values.iter().map(|v| v.fact.value.clone()).collect();
+        // What a node computes is computed, and counted, even where inference knows it already.
+        let given = |v: &super::Value| v.fact.value.clone().filter(|_| v.producer.is_none());
+        let mut values: Vec<Option<Tensor>> = self.values.iter().map(given).collect();
         for (id, input) in self.inputs.iter().zip(inputs) {
             let value = &self.values[id.index()];
             let given = Fact::concrete(input.dtype(), input.shape());
