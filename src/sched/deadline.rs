@@ -10,6 +10,7 @@ use crate::clock::nanos;
 #[derive(Debug, Clone, Default)]
 pub struct EarliestDeadline {
     order: Vec<(u64, usize)>,
+    gone: Vec<bool>,
 }
 
 impl EarliestDeadline {
@@ -28,9 +29,8 @@ impl Policy for EarliestDeadline {
     fn decide(&mut self, view: &View<'_>, decision: &mut Decision) {
         self.order.clear();
         self.order.extend(view.waiting.iter().enumerate().map(|(at, request)| (request.deadline.as_nanos(), at)));
-        self.order.sort_unstable();
         loop {
-            view.form(self.order.iter().map(|&(_, at)| at), decision);
+            view.form_by_key(&mut self.order, decision);
             let Some(&first) = decision.run.first() else { return };
             let rows = decision.run.iter().fold(0_u32, |rows, &at| rows.saturating_add(view.waiting[at].rows));
             let Some(time) = view.costs.bound(view.waiting[first].group, rows) else { return };
@@ -41,9 +41,11 @@ impl Policy for EarliestDeadline {
             }
             // The late ones are the first of the batch; others take their places, and the batch is looked at again.
             decision.drop.extend(&decision.run[..late]);
+            self.gone.clear();
+            self.gone.resize(view.waiting.len(), false);
+            decision.drop.iter().for_each(|&at| self.gone[at] = true);
             decision.run.clear();
-            let dropped = &decision.drop[decision.drop.len() - late..];
-            self.order.retain(|(_, at)| !dropped.contains(at));
+            self.order.retain(|&(_, at)| !self.gone[at]);
         }
     }
 }

@@ -30,11 +30,12 @@ pub struct FairShare {
 
 /// What waits, by tenant, and what of it was offered for the batch.
 struct Turns<'a> {
+    view: &'a View<'a>,
     ring: &'a mut VecDeque<u64>,
     accounts: &'a mut HashMap<u64, Account>,
     weights: &'a HashMap<u64, u32>,
     quantum: u64,
-    waiting: HashMap<u64, VecDeque<(usize, u64)>>,
+    waiting: HashMap<u64, VecDeque<usize>>,
     offered: Vec<(usize, u64, u64)>,
 }
 
@@ -52,13 +53,14 @@ impl FairShare {
         self.weights.insert(tenant, weight.max(1));
         self
     }
+}
 
-    /// What one request is charged: its part of a full batch, since it will not run alone under load.
-    fn cost(view: &View<'_>, group: u64, rows: u32) -> u64 {
-        let full = view.limits.max_batch_size.max(rows).max(1);
-        let time = view.costs.predict(group, full).map_or(u64::from(full) * 1000, nanos);
-        (time.saturating_mul(u64::from(rows)) / u64::from(full)).max(1)
-    }
+/// What one request is charged: its part of a full batch, since it will not run alone under load.
+fn cost(view: &View<'_>, at: usize) -> u64 {
+    let Some(request) = view.waiting.get(at) else { return 1 };
+    let full = view.limits.max_batch_size.max(request.rows).max(1);
+    let time = view.costs.predict(request.group, full).map_or(u64::from(full) * 1000, nanos);
+    (time.saturating_mul(request.rows.into()) / u64::from(full)).max(1)
 }
 
 impl Turns<'_> {
@@ -71,7 +73,7 @@ impl Turns<'_> {
                 passed = 0;
             }
             passed += 1;
-            let Some(&(at, cost)) = self.waiting.get(&tenant).and_then(VecDeque::front) else {
+            let Some(&at) = self.waiting.get(&tenant).and_then(VecDeque::front) else {
                 // Everything of it was offered; whether its turn is over shows at the next decision.
                 if self.waiting.values().all(VecDeque::is_empty) {
                     return None;
@@ -79,6 +81,7 @@ impl Turns<'_> {
                 self.pass_turn();
                 continue;
             };
+            let cost = cost(self.view, at);
             let account = self.accounts.entry(tenant).or_default();
             if !account.served {
                 let weight = self.weights.get(&tenant).copied().unwrap_or(1);
@@ -101,7 +104,7 @@ impl Turns<'_> {
         let grant = |tenant: &u64| self.quantum.saturating_mul(self.weights.get(tenant).copied().unwrap_or(1).into());
         let missing = self.waiting.iter().filter_map(|(tenant, queue)| {
             let deficit = self.accounts.get(tenant)?.deficit;
-            Some(queue.front()?.1.saturating_sub(deficit).div_ceil(grant(tenant)))
+            Some(cost(self.view, *queue.front()?).saturating_sub(deficit).div_ceil(grant(tenant)))
         });
         let rounds = missing.min().unwrap_or(0).saturating_sub(1);
         for (tenant, _) in self.waiting.iter().filter(|(_, queue)| !queue.is_empty()) {
@@ -125,14 +128,20 @@ impl Policy for FairShare {
     }
 
     fn decide(&mut self, view: &View<'_>, decision: &mut Decision) {
-        let mut waiting: HashMap<u64, VecDeque<(usize, u64)>> = HashMap::new();
+        let mut waiting: HashMap<u64, VecDeque<usize>> = HashMap::new();
         let mut arrived = Vec::new();
-        for (at, request) in view.waiting.iter().enumerate() {
-            let queue = waiting.entry(request.tenant).or_insert_with(|| {
-                arrived.push(request.tenant);
+        // Runs of one tenant are found at once, so that a flood costs little.
+        let mut rest = view.waiting;
+        let mut at = 0;
+        while let Some(first) = rest.first() {
+            let run = rest.iter().take_while(|request| request.tenant == first.tenant).count();
+            let queue = waiting.entry(first.tenant).or_insert_with(|| {
+                arrived.push(first.tenant);
                 VecDeque::new()
             });
-            queue.push_back((at, Self::cost(view, request.group, request.rows)));
+            queue.extend(at..at + run);
+            at += run;
+            rest = &rest[run..];
         }
         self.accounts.retain(|tenant, _| waiting.contains_key(tenant));
         self.ring.retain(|tenant| waiting.contains_key(tenant));
@@ -142,7 +151,7 @@ impl Policy for FairShare {
             }
         }
         let Self { quantum, weights, accounts, ring } = self;
-        let mut turns = Turns { ring, accounts, weights, quantum: *quantum, waiting, offered: Vec::new() };
+        let mut turns = Turns { view, ring, accounts, weights, quantum: *quantum, waiting, offered: Vec::new() };
         view.form(std::iter::from_fn(|| turns.next()), decision);
         // What was offered and does not ride was not used.
         let offered = turns.offered;

@@ -68,6 +68,21 @@ impl View<'_> {
         }
     }
 
+    /// Sorts `order` (keys with positions) as far as [`form`](View::form) will look, and forms the batch.
+    ///
+    /// A long queue is not sorted as a whole: only as many as one batch and its look-ahead can reach.
+    pub fn form_by_key<K: Ord + Copy>(&self, order: &mut [(K, usize)], decision: &mut Decision) {
+        let reach = (self.limits.max_batch_size as usize).saturating_add(self.limits.look_ahead).saturating_add(1);
+        let near = if order.len() > reach.saturating_mul(2) {
+            order.select_nth_unstable(reach);
+            &mut order[..reach]
+        } else {
+            order
+        };
+        near.sort_unstable();
+        self.form(near.iter().map(|&(_, at)| at), decision);
+    }
+
     /// Lets those at the end wait, so that at most `rows` rows are left; the first always rides.
     fn cut(&self, rows: u32, decision: &mut Decision) {
         let mut sum = 0;

@@ -11,7 +11,7 @@ use std::time::Duration;
 #[derive(Debug, Clone)]
 pub struct StrictPriority {
     ageing: u64,
-    order: Vec<(u64, u64, usize)>,
+    order: Vec<((u64, u64), usize)>,
 }
 
 impl StrictPriority {
@@ -32,10 +32,9 @@ impl Policy for StrictPriority {
         self.order.extend(view.waiting.iter().enumerate().map(|(at, request)| {
             let waited = nanos(view.now.since(request.arrived));
             let class = u64::from(request.priority).saturating_sub(waited / self.ageing);
-            (class, request.arrived.as_nanos(), at)
+            ((class, request.arrived.as_nanos()), at)
         }));
-        self.order.sort_unstable();
-        view.form(self.order.iter().map(|&(_, _, at)| at), decision);
+        view.form_by_key(&mut self.order, decision);
     }
 
     fn precedence(&self) -> Precedence {

@@ -37,8 +37,7 @@ impl Policy for ShortestJob {
             };
             (cost, at)
         }));
-        self.order.sort_unstable();
-        view.form(self.order.iter().map(|&(_, at)| at), decision);
+        view.form_by_key(&mut self.order, decision);
     }
 
     fn precedence(&self) -> Precedence {
