@@ -1,10 +1,14 @@
 //! Computes what depends on constants alone, where that does not make the model much larger.
 
 use super::pattern::constant;
+use super::qdq;
 use crate::error::Result;
 use crate::graph::{Graph, Node, Patch};
-use crate::ops::quant::DequantizeLinear;
-use crate::ops::{Budget, Inputs};
+use crate::ops::fused::{ChannelsLast, Epilogue};
+use crate::ops::matrix::{Gemm, MatMul};
+use crate::ops::nn::{Conv, ConvTranspose};
+use crate::ops::quant::{DequantizeLinear, QuantizeLinear};
+use crate::ops::{Budget, Inputs, Op};
 use crate::tensor::{Fact, Tensor};
 
 /// A folded value may have this many bytes whatever it came from; past that, no more than twice its inputs.
@@ -32,10 +36,10 @@ pub(super) fn fold_constants(graph: &mut Graph) -> Result<usize> {
 }
 
 /// The outputs of a node whose inputs are constants. A node that fails is left to fail when it runs, since it may
-/// stand in a branch that never does. Dequantized weights stay quantized: the products want them so.
+/// stand in a branch that never does.
 fn fold(graph: &Graph, node: &Node, budget: &Budget) -> Option<Vec<Tensor>> {
     let op = node.op();
-    if !op.is_pure() || op.is::<DequantizeLinear>() {
+    if !op.is_pure() || op.is::<DequantizeLinear>() && stays_quantized(graph, node) {
         return None;
     }
     if let Some(told) = told(graph, node) {
@@ -59,6 +63,23 @@ fn fold(graph: &Graph, node: &Node, budget: &Budget) -> Option<Vec<Tensor>> {
     budget.step().ok()?;
     let values = op.eval(Inputs::new(&inputs), budget).ok()?;
     (values.len() >= node.outputs().len()).then_some(values)
+}
+
+/// True where a product takes the dequantized constant, which wants its weights as integers, or a node that moves
+/// elements, behind which the conversion can go.
+fn stays_quantized(graph: &Graph, node: &Node) -> bool {
+    let wants = |op: &dyn Op| {
+        op.is::<Conv>()
+            || op.is::<ConvTranspose>()
+            || op.is::<MatMul>()
+            || op.is::<Gemm>()
+            || op.is::<Epilogue>()
+            || op.is::<ChannelsLast>()
+            || op.is::<QuantizeLinear>()
+            || qdq::moves_elements(op)
+    };
+    let users = node.output(0).map_or(&[][..], |value| graph.value(value).users());
+    users.iter().filter_map(|user| graph.get(*user)).any(|user| wants(user.op().as_ref()))
 }
 
 /// The outputs where inference tells them, as it does for `Shape` of a known shape, whose input is no constant.
@@ -85,5 +106,21 @@ mod tests {
         let y = graph.op("y", Binary(BinaryKind::Add), &[scaled, length]).unwrap();
         graph.output(y).unwrap();
         check(&mut graph, fold_constants, &[ramp(&[2, 3])], 2);
+    }
+
+    #[test]
+    fn a_dequantized_constant_stays_for_a_product_alone() {
+        for (product, nodes) in [(true, 2), (false, 1)] {
+            let (mut graph, x) = graph_of(&[2, 2]);
+            let q = graph.constant("q", Tensor::new([2, 2], vec![1i8, -2, 3, 4]).unwrap()).unwrap();
+            let scale = graph.constant("scale", Tensor::scalar(0.5f32)).unwrap();
+            let w = graph.op("w", DequantizeLinear::default(), &[q, scale]).unwrap();
+            let y = match product {
+                true => graph.op("y", MatMul, &[x, w]),
+                false => graph.op("y", Binary(BinaryKind::Mul), &[x, w]),
+            };
+            graph.output(y.unwrap()).unwrap();
+            check(&mut graph, fold_constants, &[ramp(&[2, 2])], nodes);
+        }
     }
 }

@@ -1,7 +1,13 @@
 //! An ordered list of graph-to-graph rewrites: folding, fusing, layout. A pass never sees a backend.
 //!
 //! Each pass is a function in a file of its own that patches the graph and says how often; the list gives the order and
-//! the reason for each place in it.
+//! the reason for each place in it. It runs until nothing changes, so a pass may leave to the next round what it only
+//! just made possible.
+//!
+//! To add one: write a rule from a node to a patch, hand it to `pattern::each`, and test it with `testing::check`, once
+//! where it must apply and once where a second user, a graph output in the middle or another constant forbids it. Every
+//! rule keeps the answer of every request, up to the order of summation; where only concrete lengths would show that it
+//! does, it does nothing.
 
 mod activation;
 mod attention;

@@ -4,7 +4,9 @@
 use super::pattern::{constant, each, replaceable};
 use crate::error::Result;
 use crate::graph::{Graph, Node, Operand, Patch, ValueId};
-use crate::ops::layout::{Concat, Flatten, Reshape, Squeeze, Transpose, Unsqueeze};
+use crate::ops::Op;
+use crate::ops::index::{Gather, Slice};
+use crate::ops::layout::{Concat, Expand, Flatten, Reshape, Squeeze, Tile, Transpose, Unsqueeze};
 use crate::ops::nn::{Pool, PoolKind};
 use crate::ops::quant::{DequantizeLinear, QuantizeLinear};
 use crate::tensor::{DType, Tensor};
@@ -48,15 +50,21 @@ fn same(graph: &Graph, a: Option<ValueId>, b: Option<ValueId>) -> bool {
     number(a).is_some_and(|a| number(b) == Some(a))
 }
 
+/// True for an operator whose output holds elements of its first input, and nothing else.
+pub(super) fn moves_elements(op: &dyn Op) -> bool {
+    let reshapes = op.is::<Reshape>() || op.is::<Flatten>() || op.is::<Squeeze>() || op.is::<Unsqueeze>();
+    let repeats = op.is::<Expand>() || op.is::<Tile>();
+    reshapes || repeats || op.is::<Transpose>() || op.is::<Slice>() || op.is::<Gather>()
+}
+
 /// How many of the first inputs a node moves the elements of; nothing for one that changes or weighs them.
 fn moves(node: &Node, dtype: DType) -> usize {
-    let op = node.op();
-    let reshapes = op.is::<Reshape>() || op.is::<Flatten>() || op.is::<Squeeze>() || op.is::<Unsqueeze>();
+    let op = node.op().as_ref();
     // A positive scale keeps the order, so that the greatest stays the greatest.
     let greatest = op.downcast_ref::<Pool>().is_some_and(|pool| matches!(pool.kind, PoolKind::Max { .. }))
         && node.outputs().len() == 1
         && matches!(dtype, DType::I8 | DType::U8);
-    if op.is::<Concat>() { node.inputs().len() } else { usize::from(reshapes || op.is::<Transpose>() || greatest) }
+    if op.is::<Concat>() { node.inputs().len() } else { usize::from(moves_elements(op) || greatest) }
 }
 
 fn behind(graph: &Graph, node: &Node) -> Option<Patch> {
@@ -115,6 +123,7 @@ mod tests {
     use super::*;
     use crate::ops::elementwise::{Unary, UnaryKind};
     use crate::ops::nn::Padding;
+    use crate::tensor::Fact;
 
     /// Quantized, dequantized, moved in every way, and quantized again.
     fn moved(scale: f32) -> Graph {
@@ -154,5 +163,18 @@ mod tests {
         graph.output(y).unwrap();
         let input = [ramp(&[1, 2, 4, 4])];
         check(&mut graph, keep_quantized, &input, 10);
+    }
+
+    #[test]
+    fn a_table_is_looked_up_as_integers() {
+        let mut graph = Graph::new("test");
+        let rows = graph.input("rows", Fact::concrete(DType::I64, &[3])).unwrap();
+        let table = graph.constant("table", Tensor::new([4, 2], (0..8).collect::<Vec<i8>>()).unwrap()).unwrap();
+        let scale = number(&mut graph, 0.5);
+        let floats = graph.op("floats", DequantizeLinear::default(), &[table, scale]).unwrap();
+        let y = graph.op("y", Gather { axis: 0 }, &[floats, rows]).unwrap();
+        graph.output(y).unwrap();
+        check(&mut graph, keep_quantized, &[Tensor::vector(vec![3i64, 0, 3])], 2);
+        assert_eq!(graph.nodes().unwrap().next().unwrap().1.op().name(), "Gather");
     }
 }
