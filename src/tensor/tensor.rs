@@ -74,7 +74,7 @@ impl Tensor {
         if dtype == DType::Bool {
             ensure!(bytes.iter().all(|&b| b <= 1), Malformed, "a bool is neither 0 nor 1");
         }
-        let aligned = bytes.as_ptr() as usize % dtype.size() == 0;
+        let aligned = (bytes.as_ptr() as usize).is_multiple_of(dtype.size());
         let buffer = if aligned { Buffer::from_bytes(bytes) } else { Buffer::copy_of(&bytes) };
         Ok(Tensor { dtype, shape, buffer, offset: 0 })
     }

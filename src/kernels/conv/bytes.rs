@@ -43,7 +43,7 @@ impl ByteConvWeights {
         let g = geometry;
         let (filters, groups, [height, width]) = (g.filters, g.groups, g.kernel);
         ensure!(
-            groups > 0 && filters % groups == 0 && g.channels % groups == 0,
+            groups > 0 && filters % groups == 0 && g.channels.is_multiple_of(groups),
             Shape,
             "{groups} groups do not divide {filters} filters and {} channels",
             g.channels

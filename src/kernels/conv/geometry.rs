@@ -115,7 +115,7 @@ impl Geometry {
         let sizes = [self.strides, self.dilations, self.kernel].concat();
         ensure!(sizes.iter().all(|&size| size > 0), Shape, "kernel, strides and dilations must be positive: {self:?}");
         ensure!(
-            self.groups > 0 && self.channels % self.groups == 0 && self.filters % self.groups == 0,
+            self.groups > 0 && self.channels.is_multiple_of(self.groups) && self.filters.is_multiple_of(self.groups),
             Shape,
             "{} groups do not divide {} channels and {} filters",
             self.groups,

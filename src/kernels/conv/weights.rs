@@ -39,7 +39,7 @@ impl ConvWeights {
         let sizes = [filters, channels_per_group, kernel[0], kernel[1]];
         let len = sizes.iter().try_fold(1usize, |len, &size| len.checked_mul(size));
         ensure!(len == Some(weights.len()), Shape, "{} weights for {sizes:?}", weights.len());
-        ensure!(groups > 0 && filters % groups == 0, Shape, "{groups} groups do not divide {filters} filters");
+        ensure!(groups > 0 && filters.is_multiple_of(groups), Shape, "{groups} groups do not divide {filters} filters");
         let taps = kernel[0] * kernel[1];
         let form = if channels_per_group == 1 && filters == groups && groups > 1 {
             let padded = filters.next_multiple_of(isa.lanes());

@@ -152,12 +152,11 @@ unsafe fn tile<S: Simd, P: Product<S>, const MR: usize, const NV: usize>(
             let at = (column + j * S::LANES).min(end);
             let n = S::LANES.min(end - at);
             let mut start = finish.start.map_or(s.splat_i32(0), |start| load_upto(s, start.add(at), n));
-            if P::INTEGER {
-                if let Some(sums) = finish.column_sums {
+            if P::INTEGER
+                && let Some(sums) = finish.column_sums {
                     let zero = s.splat_i32(finish.zero_point);
                     start = s.sub_i32(start, s.mul_i32(zero, load_upto(s, sums.add(at), n)));
                 }
-            }
             s.store_i32(words.add(j * S::LANES), start);
         }
         // Written one by one: an array of arrays would be copied row by row.
@@ -202,8 +201,8 @@ unsafe fn tile<S: Simd, P: Product<S>, const MR: usize, const NV: usize>(
             }
         }
 
-        if let Some(direct) = finish.direct.as_ref().filter(|_| !P::INTEGER) {
-            if column + NV * S::LANES <= end {
+        if let Some(direct) = finish.direct.as_ref().filter(|_| !P::INTEGER)
+            && column + NV * S::LANES <= end {
                 let out = finish.out.cast::<f32>().add(row * finish.stride + column);
                 if let Some(residual) = direct.residual {
                     let residual = residual.add(row * direct.residual_stride + column);
@@ -231,7 +230,6 @@ unsafe fn tile<S: Simd, P: Product<S>, const MR: usize, const NV: usize>(
                 });
                 return;
             }
-        }
         let mut words = MaybeUninit::<[i32; TILE_WORDS]>::uninit();
         let at = words.as_mut_ptr().cast::<i32>();
         each!(MR, i => {

@@ -73,9 +73,8 @@ fn run(
         return;
     }
     let rows = y.len() / cols;
-    let mask = mask.map(|mask| {
+    let mask = mask.inspect(|mask| {
         assert!(mask.data.len() >= cols, "a mask has a row at least");
-        mask
     });
     let y = y.as_mut_ptr();
     let x = if x.is_null() { y.cast_const() } else { x };

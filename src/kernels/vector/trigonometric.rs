@@ -23,8 +23,8 @@ fn quarter_turns<S: Simd>(s: S, x: S::F32, ahead: i32, scalar: fn(f32) -> f32) -
     let n = s.round(s.mul(x, s.splat(std::f32::consts::FRAC_2_PI)));
     // The first two parts have so few bits that their products with n are exact.
     let r = s.fnma(n, s.splat(1.570_312_5), x);
-    let r = s.fnma(n, s.splat(4.837_512_969_97e-4), r);
-    let r = s.fnma(n, s.splat(7.549_789_954_89e-8), r);
+    let r = s.fnma(n, s.splat(4.837_513e-4), r);
+    let r = s.fnma(n, s.splat(7.549_79e-8), r);
     let z = s.mul(r, r);
     let sine = s.fma(s.mul(polynomial(s, z, [-1.951_529_6e-4, 8.332_161e-3, -1.666_665_5e-1]), z), r, r);
     let cosine = s.fma(

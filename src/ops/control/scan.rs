@@ -39,7 +39,7 @@ pub(super) fn read(node: &mut NodeReader) -> Result<Reading> {
         return BatchScan::read_opset_8(node);
     }
     let scanned = scan_input_count(node)?;
-    let states = node.input_count().checked_sub(scanned).unwrap_or_default();
+    let states = node.input_count().saturating_sub(scanned);
     let body = node.body("body")?;
     let stacked = body.output_count().saturating_sub(states);
     let inputs = axes(node, "scan_input_axes", "scan_input_directions", scanned)?;

@@ -27,7 +27,7 @@ impl Builder {
         }
         let group = match self.between(0, 3) {
             0 => channels,
-            1 if channels % 2 == 0 => 2,
+            1 if channels.is_multiple_of(2) => 2,
             _ => 1,
         };
         let out = group * self.between(1, 3);
@@ -35,7 +35,7 @@ impl Builder {
         let mut shape = vec![out, channels / group];
         shape.extend(&kernel);
         let w = self.weights(&shape, (3.0 / fan as f32).sqrt());
-        let mut attrs = self.window(&self.shape(x)[2..].to_vec(), &kernel, true)?;
+        let mut attrs = self.window(&self.shape(x)[2..], &kernel, true)?;
         attrs.push(("group", int(group as i64)));
         let mut inputs = vec![x, w];
         if self.chance(60) {

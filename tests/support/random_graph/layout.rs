@@ -34,7 +34,7 @@ impl Builder {
             }
             3 => {
                 // One axis as two.
-                let factors: Vec<usize> = (1..=shape[axis]).filter(|f| shape[axis] % f == 0).collect();
+                let factors: Vec<usize> = (1..=shape[axis]).filter(|f| shape[axis].is_multiple_of(*f)).collect();
                 let factor = self.one_of(&factors);
                 let mut wanted: Vec<i64> = shape.iter().map(|&d| d as i64).collect();
                 wanted.splice(axis..=axis, [factor as i64, (shape[axis] / factor) as i64]);
