@@ -153,10 +153,11 @@ unsafe fn tile<S: Simd, P: Product<S>, const MR: usize, const NV: usize>(
             let n = S::LANES.min(end - at);
             let mut start = finish.start.map_or(s.splat_i32(0), |start| load_upto(s, start.add(at), n));
             if P::INTEGER
-                && let Some(sums) = finish.column_sums {
-                    let zero = s.splat_i32(finish.zero_point);
-                    start = s.sub_i32(start, s.mul_i32(zero, load_upto(s, sums.add(at), n)));
-                }
+                && let Some(sums) = finish.column_sums
+            {
+                let zero = s.splat_i32(finish.zero_point);
+                start = s.sub_i32(start, s.mul_i32(zero, load_upto(s, sums.add(at), n)));
+            }
             s.store_i32(words.add(j * S::LANES), start);
         }
         // Written one by one: an array of arrays would be copied row by row.
@@ -202,34 +203,35 @@ unsafe fn tile<S: Simd, P: Product<S>, const MR: usize, const NV: usize>(
         }
 
         if let Some(direct) = finish.direct.as_ref().filter(|_| !P::INTEGER)
-            && column + NV * S::LANES <= end {
-                let out = finish.out.cast::<f32>().add(row * finish.stride + column);
-                if let Some(residual) = direct.residual {
-                    let residual = residual.add(row * direct.residual_stride + column);
-                    each!(MR, i => {
-                        for (j, acc) in acc[i].iter_mut().enumerate() {
-                            let sum = s.from_bits(P::words(s, *acc));
-                            let more = s.load(residual.add(i * direct.residual_stride + j * S::LANES));
-                            *acc = P::start(s, s.to_bits(s.add(sum, more)));
-                        }
-                    });
-                }
-                if direct.bounded {
-                    let (lo, hi) = (s.splat(direct.lo), s.splat(direct.hi));
-                    each!(MR, i => {
-                        for acc in &mut acc[i] {
-                            let sum = s.from_bits(P::words(s, *acc));
-                            *acc = P::start(s, s.to_bits(s.min(hi, s.max(lo, sum))));
-                        }
-                    });
-                }
+            && column + NV * S::LANES <= end
+        {
+            let out = finish.out.cast::<f32>().add(row * finish.stride + column);
+            if let Some(residual) = direct.residual {
+                let residual = residual.add(row * direct.residual_stride + column);
                 each!(MR, i => {
-                    for (j, acc) in acc[i].iter().enumerate() {
-                        s.store(out.add(i * finish.stride + j * S::LANES), s.from_bits(P::words(s, *acc)));
+                    for (j, acc) in acc[i].iter_mut().enumerate() {
+                        let sum = s.from_bits(P::words(s, *acc));
+                        let more = s.load(residual.add(i * direct.residual_stride + j * S::LANES));
+                        *acc = P::start(s, s.to_bits(s.add(sum, more)));
                     }
                 });
-                return;
             }
+            if direct.bounded {
+                let (lo, hi) = (s.splat(direct.lo), s.splat(direct.hi));
+                each!(MR, i => {
+                    for acc in &mut acc[i] {
+                        let sum = s.from_bits(P::words(s, *acc));
+                        *acc = P::start(s, s.to_bits(s.min(hi, s.max(lo, sum))));
+                    }
+                });
+            }
+            each!(MR, i => {
+                for (j, acc) in acc[i].iter().enumerate() {
+                    s.store(out.add(i * finish.stride + j * S::LANES), s.from_bits(P::words(s, *acc)));
+                }
+            });
+            return;
+        }
         let mut words = MaybeUninit::<[i32; TILE_WORDS]>::uninit();
         let at = words.as_mut_ptr().cast::<i32>();
         each!(MR, i => {

@@ -45,9 +45,11 @@ fn window(pool: &Pool, oy: usize, ox: usize) -> (Vec<[usize; 2]>, usize) {
         let within = |v: usize, k: usize| v < pool.input[k] + pool.begin[k] + pool.end[k];
         padded += usize::from(within(y, 0) && within(x, 1));
         if let (Some(y), Some(x)) = (y.checked_sub(pool.begin[0]), x.checked_sub(pool.begin[1]))
-            && y < pool.input[0] && x < pool.input[1] {
-                inside.push([y, x]);
-            }
+            && y < pool.input[0]
+            && x < pool.input[1]
+        {
+            inside.push([y, x]);
+        }
     }
     (inside, padded)
 }

@@ -39,7 +39,11 @@ impl Op for RotaryEmbedding {
             && let Some(size) = size.known()
         {
             let rotated = self.rotated(size);
-            ensure!(rotated <= size && rotated.is_multiple_of(2), Shape, "{rotated} of {size} features cannot be rotated");
+            ensure!(
+                rotated <= size && rotated.is_multiple_of(2),
+                Shape,
+                "{rotated} of {size} features cannot be rotated"
+            );
         }
         let shape = x.shape.clone();
         Ok(vec![Fact { shape, ..Fact::unranked(x.dtype) }])
