@@ -132,24 +132,19 @@ impl Body for Run<'_> {
             }
             for (i, placed) in program.steps.iter().enumerate() {
                 let mut constants = [[0f32; 16]; 2];
+                // SAFETY: every register is one of the array's.
+                let register = |k: usize| unsafe { registers.add(k).cast::<f32>() };
                 let mut source = |source: Source, slot: usize| match source {
                     Source::Operand(k) => lanes[k],
-                    Source::Step(k) => {
-                        // SAFETY: the register is one of the array's.
-                        Lane {
-                            from: unsafe { registers.add(program.steps[k].register) }.cast::<f32>().cast_const(),
-                            step: 1,
-                        }
-                    }
+                    Source::Step(k) => Lane { from: register(program.steps[k].register).cast_const(), step: 1 },
                     Source::Constant(c) => {
                         constants[slot] = [c; 16];
                         Lane { from: constants[slot].as_ptr(), step: 0 }
                     }
                 };
-                // SAFETY: the register is one of the array's; the target holds at + n elements.
-                let to = unsafe {
-                    if i + 1 == program.steps.len() { target.add(at) } else { registers.add(placed.register).cast() }
-                };
+                let is_last = i + 1 == program.steps.len();
+                // SAFETY: the target holds at + n elements.
+                let to = if is_last { unsafe { target.add(at) } } else { register(placed.register) };
                 // SAFETY: n <= BLOCK elements lie at every source (sixteen where it does not move) and at `to`; a
                 // source that shares memory with `to` is the same block.
                 unsafe {

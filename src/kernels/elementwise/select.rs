@@ -16,7 +16,7 @@ pub fn clip(isa: Isa, x: &[f32], low: f32, high: f32, y: &mut [f32]) {
 /// condition holds where its byte is not zero.
 ///
 /// # Panics
-/// Where an operand is too short for its broadcast.
+/// Where an operand is too short for its broadcast, or the condition is [`Operand::Target`].
 pub fn select<T: Copy>(
     isa: Isa,
     condition: Operand<'_, u8>,
@@ -25,6 +25,7 @@ pub fn select<T: Copy>(
     start: usize,
     y: &mut [T],
 ) {
+    assert!(!matches!(condition, Operand::Target), "the target holds values, no condition");
     isa.dispatch(Select { condition, a, b, start, y });
 }
 

@@ -106,6 +106,27 @@ impl Movement {
         Movement::new(lens, &stepped, offset, shape.iter().product())
     }
 
+    /// Blocks of channels become blocks of pixels: `shape` is `[images, channels, height, width]`, or `[images, height,
+    /// width, channels]` with `channels_last`; the channels count `block x block x rest`, or `rest x block x block` when
+    /// `crd` (ONNX's column-row-depth mode). `None` where the block does not divide the channels.
+    #[must_use]
+    pub fn depth_to_space(shape: [usize; 4], block: usize, crd: bool, channels_last: bool) -> Option<Movement> {
+        let [n, c, h, w] = if channels_last { [shape[0], shape[3], shape[1], shape[2]] } else { shape };
+        let squared = block.checked_mul(block).filter(|&b| b > 0 && c.is_multiple_of(b))?;
+        let rest = c / squared;
+        let channel_axes = if crd { [rest, block, block] } else { [block, block, rest] };
+        // Where rest and the two blocks stand among the three channel axes.
+        let (r, by, bx) = if crd { (0, 1, 2) } else { (2, 0, 1) };
+        let [a, b, d] = channel_axes;
+        if channels_last {
+            let at = |k: usize| 3 + k;
+            Movement::transpose(&[n, h, w, a, b, d], &[0, 1, at(by), 2, at(bx), at(r)])
+        } else {
+            let at = |k: usize| 1 + k;
+            Movement::transpose(&[n, a, b, d, h, w], &[0, at(r), 4, at(by), 5, at(bx)])
+        }
+    }
+
     /// A dense input of `from` spread over `to` by ONNX's multidirectional rule.
     #[must_use]
     pub fn expand(from: &[usize], to: &[usize]) -> Option<Movement> {

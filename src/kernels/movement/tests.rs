@@ -135,3 +135,23 @@ fn padding_in_every_mode() {
     assert!(Pad::new(&[0], &[1], &[0], Edge::Replicate).is_none());
     assert!(Pad::new(&[2], &[i64::MAX], &[1], Edge::Constant).is_none());
 }
+
+#[test]
+fn depth_becomes_space() {
+    let (c, h, w) = (8, 2, 3);
+    let source: Vec<u32> = (0..(c * h * w) as u32).collect();
+    for (crd, last) in [(false, false), (true, false), (false, true), (true, true)] {
+        let shape = if last { [1, h, w, c] } else { [1, c, h, w] };
+        let movement = Movement::depth_to_space(shape, 2, crd, last).unwrap();
+        let mut to = vec![0; source.len()];
+        movement.run(&source, &mut to);
+        for (k, y, x) in (0..2).flat_map(|k| (0..4).flat_map(move |y| (0..6).map(move |x| (k, y, x)))) {
+            let channel = if crd { k * 4 + y % 2 * 2 + x % 2 } else { (y % 2 * 2 + x % 2) * 2 + k };
+            let from = if last { (y / 2 * w + x / 2) * c + channel } else { (channel * h + y / 2) * w + x / 2 };
+            let at = if last { (y * 6 + x) * 2 + k } else { (k * 4 + y) * 6 + x };
+            assert_eq!(to[at], source[from], "crd {crd}, last {last}");
+        }
+    }
+    assert!(Movement::depth_to_space([1, 6, 1, 1], 2, false, false).is_none());
+    assert!(Movement::depth_to_space([1, 6, 1, 1], 0, false, false).is_none());
+}

@@ -36,7 +36,8 @@ pub(in crate::kernels) unsafe fn transpose_2d<U: Copy>(
             while b < b_len {
                 let b_n = BLOCK.min(b_len - b);
                 let (from, to) = (from.offset(a as isize * from_stride).add(b), to.add(b * to_stride + a));
-                let (a_whole, b_whole) = if side == 0 { (0, 0) } else { (a_n / side * side, b_n / side * side) };
+                let whole = |n: usize| n.checked_div(side).unwrap_or(0) * side;
+                let (a_whole, b_whole) = (whole(a_n), whole(b_n));
                 for i in (0..a_whole).step_by(side.max(1)) {
                     for j in (0..b_whole).step_by(side.max(1)) {
                         micro(

@@ -35,6 +35,7 @@ impl Body for First<'_> {
         // Outputs whose windows together are no wider than the buffer; a window that is wider itself is cut to it.
         let window = (pool.kernel[1].max(1) - 1).saturating_mul(pool.dilations[1]);
         let chunk = BUFFER.saturating_sub(window.saturating_add(1)) / pool.strides[1].max(1) + 1;
+        let mut buffer = [0.0; BUFFER];
         for p in 0..y.len() / plane_out {
             let x = &x[p * plane_in..(p + 1) * plane_in];
             let y = &mut y[p * plane_out..(p + 1) * plane_out];
@@ -43,7 +44,7 @@ impl Body for First<'_> {
                 let mut done = 0;
                 while done < y.len() {
                     let n = chunk.min(y.len() - done);
-                    window_row(kind, pool, x, down, done, &mut y[done..done + n]);
+                    window_row(kind, pool, x, down, done, &mut y[done..done + n], &mut buffer);
                     done += n;
                 }
                 if let PoolKind::Average { include_padding } = kind {
@@ -62,7 +63,15 @@ const BUFFER: usize = 1024;
 /// Outputs `from..from + y.len()` of one row: the window's rows are joined column by column first, so that the columns
 /// are joined along one row only.
 #[inline(always)]
-fn window_row(kind: PoolKind, pool: &Pool, x: &[f32], down: Taps, from: usize, y: &mut [f32]) {
+fn window_row(
+    kind: PoolKind,
+    pool: &Pool,
+    x: &[f32],
+    down: Taps,
+    from: usize,
+    y: &mut [f32],
+    buffer: &mut [f32; BUFFER],
+) {
     let width = pool.input[1];
     let start = if kind == PoolKind::Max { f32::NEG_INFINITY } else { 0.0 };
     let (stride, dilation) = (pool.strides[1], pool.dilations[1]);
@@ -80,8 +89,8 @@ fn window_row(kind: PoolKind, pool: &Pool, x: &[f32], down: Taps, from: usize, y
         return;
     }
     // Column 0 of the buffer is column `from * stride - begin` of the image; what lies outside stays at the start.
-    let mut buffer = [start; BUFFER];
     let buffer = &mut buffer[..span];
+    buffer.fill(start);
     let skipped = pool.begin[1].saturating_sub(from * stride).min(span);
     let first = (from * stride + skipped).saturating_sub(pool.begin[1]);
     let inside = span.min((skipped + width).saturating_sub(first)).saturating_sub(skipped);

@@ -44,12 +44,8 @@ fn window(pool: &Pool, oy: usize, ox: usize) -> (Vec<[usize; 2]>, usize) {
         let x = ox * pool.strides[1] + kx * pool.dilations[1];
         let within = |v: usize, k: usize| v < pool.input[k] + pool.begin[k] + pool.end[k];
         padded += usize::from(within(y, 0) && within(x, 1));
-        if let (Some(y), Some(x)) = (y.checked_sub(pool.begin[0]), x.checked_sub(pool.begin[1]))
-            && y < pool.input[0]
-            && x < pool.input[1]
-        {
-            inside.push([y, x]);
-        }
+        let at = y.checked_sub(pool.begin[0]).zip(x.checked_sub(pool.begin[1]));
+        inside.extend(at.filter(|&(y, x)| y < pool.input[0] && x < pool.input[1]).map(|(y, x)| [y, x]));
     }
     (inside, padded)
 }

@@ -27,6 +27,7 @@ pub struct Mask<'a> {
 ///
 /// # Panics
 /// Where the lengths differ, or the mask holds no whole row.
+#[allow(clippy::too_many_arguments)]
 pub fn softmax(
     isa: Isa,
     form: Form,
@@ -73,9 +74,7 @@ fn run(
         return;
     }
     let rows = y.len() / cols;
-    let mask = mask.inspect(|mask| {
-        assert!(mask.data.len() >= cols, "a mask has a row at least");
-    });
+    assert!(mask.is_none_or(|mask| mask.data.len() >= cols), "a mask has a row at least");
     let y = y.as_mut_ptr();
     let x = if x.is_null() { y.cast_const() } else { x };
     isa.dispatch(Rows { form, cols, scale, mask, row, rows, x, y });

@@ -65,7 +65,7 @@ impl<L: Lane> Body for Over<'_, L> {
 
 /// Evenly spread over `[from, to]`, with both ends.
 fn spread(from: f32, to: f32) -> Vec<f32> {
-    let n = 20_011;
+    let n = 8_011;
     (0..=n)
         .map(|i| (f64::from(from) + (f64::from(to) - f64::from(from)) * f64::from(i) / f64::from(n)) as f32)
         .collect()
