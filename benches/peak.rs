@@ -190,8 +190,8 @@ fn numbers(len: usize) -> Vec<f32> {
     (0..len).map(|_| random.f32() - 0.5).collect()
 }
 
-/// The shortest of the repeats that fit in a third of a second; short runs are timed several at a time, long ones by the
-/// time that they held a core, where the system tells.
+/// The shortest of the repeats that fit in a third of a second, short runs timed several at a time. Runs too long to pass
+/// undisturbed are averaged, by the time that they held a core where the system tells.
 fn best(run: &mut dyn FnMut()) -> Duration {
     run();
     let once = {
@@ -200,17 +200,18 @@ fn best(run: &mut dyn FnMut()) -> Duration {
         start.elapsed()
     };
     let inner = (20_000 / once.as_nanos().max(1)).clamp(1, 1000) as u32;
-    let start = Instant::now();
-    let mut shortest = once;
+    let (start, on_core) = (Instant::now(), time_on_core());
+    let (mut shortest, mut runs) = (once, 0);
     while start.elapsed() < Duration::from_millis(300) {
-        let (start, on_core) = (Instant::now(), time_on_core());
+        let start = Instant::now();
         (0..inner).for_each(|_| run());
-        let elapsed = start.elapsed();
-        let held = time_on_core().zip(on_core).map(|(end, start)| end - start);
-        let elapsed = held.filter(|_| elapsed > Duration::from_millis(2)).unwrap_or(elapsed);
-        shortest = shortest.min(elapsed / inner);
+        shortest = shortest.min(start.elapsed() / inner);
+        runs += inner;
     }
-    shortest
+    match time_on_core().zip(on_core) {
+        Some((end, start)) if shortest > Duration::from_millis(3) => (end - start) / runs,
+        _ => shortest,
+    }
 }
 
 /// How long this thread has held a core, as Linux tells it.

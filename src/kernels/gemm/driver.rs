@@ -2,13 +2,18 @@
 //!
 //! ```text
 //! for each block of panels that fits in half of the second cache:
-//!     for each strip of at most MR rows, all of nearly the same height:
-//!         for each panel of the block: one tile
+//!     for each chunk of K (one, unless K is in the thousands):
+//!         for each strip of at most MR rows, all of nearly the same height:
+//!             for each panel of the block: one tile
 //! ```
-//! A strip's rows of A stay in the first cache while it walks over a block's panels, and the block stays in the second
-//! while the strips walk over it.
+//! 1. A strip's rows of A stay in the first cache while it walks over a block's panels, and the block stays in the second
+//!    while the strips walk over it.
+//! 2. Where rows are too long for that, K is cut into chunks, and the output holds the sums between them: the same
+//!    additions in the same order, so the same bits.
+//! 3. Rows that lie a multiple of 4 KiB apart would share a few lines of the first cache, and are copied together.
 
 use super::super::arch::{Body, Simd};
+use super::finish::Direct;
 use super::product::{Element, Product};
 use super::tile::{Shared, Strip, tallest};
 use std::cell::RefCell;
@@ -33,6 +38,12 @@ pub(in crate::kernels) trait RowPointers {
     fn fill(&self, first: usize, count: usize, pointers: &mut [*const u8], copies: &mut [u8]);
 }
 
+/// Words of a row in one chunk of K, within half as much again: twelve such rows are as large as a first cache.
+const CHUNK_WORDS: usize = 768;
+
+/// Rows that lie a multiple of this apart share lines of the first cache.
+const ALIAS_BYTES: usize = 4096;
+
 /// A product of rows and panels.
 pub(super) struct Drive<'a, E, R> {
     pub(super) shared: &'a Shared<'a>,
@@ -41,6 +52,8 @@ pub(super) struct Drive<'a, E, R> {
     pub(super) range: Range<usize>,
     /// Columns to compute, from the first panel on.
     pub(super) columns: usize,
+    /// The output can hold sums between chunks of K.
+    pub(super) chunks: bool,
     pub(super) element: PhantomData<E>,
 }
 
@@ -66,12 +79,19 @@ impl<E: Element, R: RowPointers> Body for Drive<'_, E, R> {
         if strips == 0 {
             return;
         }
+        let segments = self.rows.segments();
+        let words = self.shared.words;
+        let chunks = match self.chunks && segments == 1 && strips > 4 {
+            true => (words * 2).div_ceil(CHUNK_WORDS * 3).max(1),
+            false => 1,
+        };
+        let chunk = words.div_ceil(chunks).next_multiple_of(16);
         let panels = self.columns.div_ceil(width);
-        let in_block = if strips == 1 { panels } else { (BLOCK_BYTES / self.shared.panel_bytes.max(1)).max(1) };
+        let panel_bytes = if chunks == 1 { self.shared.panel_bytes } else { chunk * width * 4 };
+        let in_block = if strips == 1 { panels } else { (BLOCK_BYTES / panel_bytes.max(1)).max(1) };
         // Whole blocks of nearly the same size, in even numbers of panels, as short strips take panels in pairs.
         let blocks = panels.div_ceil(in_block).max(1);
         let in_block = panels.div_ceil(blocks).next_multiple_of(2);
-        let segments = self.rows.segments();
         let copy_bytes = self.rows.copy_bytes();
         WORKSPACE.with_borrow_mut(|Workspace { pointers, copies }| {
             if pointers.len() < segments * height {
@@ -83,16 +103,80 @@ impl<E: Element, R: RowPointers> Body for Drive<'_, E, R> {
             let mut column = 0;
             while column < self.columns {
                 let end = self.columns.min(column + in_block * width);
-                let mut done = 0;
-                for strip in 0..strips {
-                    let count = rows / strips + usize::from(strip < rows % strips);
-                    self.rows.fill(self.range.start + done, count, pointers, copies);
-                    strip_of::<S, E>(s, self.shared, pointers, count, done, column..end);
-                    done += count;
+                if chunks == 1 {
+                    self.block::<S>(s, self.shared, column..end, 0, pointers, copies);
+                } else {
+                    for start in (0..words).step_by(chunk) {
+                        let last = start + chunk >= words;
+                        let mut finish = self.shared.finish.clone();
+                        finish.resume = start > 0;
+                        if !last {
+                            finish.direct = Some(Direct::NOTHING);
+                        }
+                        let shared = Shared {
+                            words: chunk.min(words - start),
+                            b: self.shared.b.wrapping_add(start * width * 4),
+                            finish: &finish,
+                            ..*self.shared
+                        };
+                        self.block::<S>(s, &shared, column..end, start * 4, pointers, copies);
+                    }
                 }
                 column = end;
             }
         });
+    }
+}
+
+impl<E: Element, R: RowPointers> Drive<'_, E, R> {
+    /// All rows, from byte `offset` on, times a block of panels.
+    #[inline(always)]
+    fn block<S: Simd>(
+        &self,
+        s: S,
+        shared: &Shared<'_>,
+        columns: Range<usize>,
+        offset: usize,
+        pointers: &mut [*const u8],
+        copies: &mut Vec<u8>,
+    ) {
+        let rows = self.range.len();
+        let strips = rows.div_ceil(const { tallest::<S, E::On<S>>() });
+        let row_bytes = shared.words * 4 + shared.tail;
+        let wide = columns.len() >= 8 * S::LANES;
+        let mut done = 0;
+        for strip in 0..strips {
+            let count = rows / strips + usize::from(strip < rows % strips);
+            self.rows.fill(self.range.start + done, count, pointers, copies);
+            if offset > 0 {
+                pointers[..count].iter_mut().for_each(|row| *row = row.wrapping_add(offset));
+            }
+            if wide && count > 4 && shared.segments == 1 && row_bytes >= 256 {
+                let apart = (pointers[1] as usize).wrapping_sub(pointers[0] as usize);
+                if apart % ALIAS_BYTES == 0 {
+                    // SAFETY: the rows are readable for as long as the strip reads them.
+                    unsafe { gather(&mut pointers[..count], row_bytes, copies) };
+                }
+            }
+            strip_of::<S, E>(s, shared, pointers, count, done, columns.clone());
+            done += count;
+        }
+    }
+}
+
+/// Copies rows one behind the other, a line apart, and points to the copies.
+///
+/// # Safety
+/// Each pointer is good for `row_bytes`.
+unsafe fn gather(rows: &mut [*const u8], row_bytes: usize, copies: &mut Vec<u8>) {
+    let pitch = row_bytes.next_multiple_of(64) + 64;
+    if copies.len() < pitch * rows.len() {
+        copies.resize(pitch * rows.len(), 0);
+    }
+    for (row, copy) in rows.iter_mut().zip(copies.chunks_exact_mut(pitch)) {
+        // SAFETY: as the caller promises; the copy is longer.
+        unsafe { std::ptr::copy_nonoverlapping(*row, copy.as_mut_ptr(), row_bytes) };
+        *row = copy.as_ptr();
     }
 }
 

@@ -14,7 +14,10 @@ use std::ops::Range;
 pub(in crate::kernels) const TILE_WORDS: usize = 24 * 16;
 
 /// The epilogue with its pointers, in the coordinates of the output: row 0 and column 0 are its first.
+#[derive(Clone)]
 pub(in crate::kernels) struct Finish<'a> {
+    /// The sums start from what the f32 output holds.
+    pub(in crate::kernels) resume: bool,
     /// One word a column that the sums start from: bits of the bias, or of the integer correction.
     pub(in crate::kernels) start: Option<*const i32>,
     /// Where it is no more than this.
@@ -51,6 +54,12 @@ pub(in crate::kernels) struct Direct {
     pub(in crate::kernels) bounded: bool,
     pub(in crate::kernels) lo: f32,
     pub(in crate::kernels) hi: f32,
+}
+
+impl Direct {
+    /// Stores the sums.
+    pub(in crate::kernels) const NOTHING: Direct =
+        Direct { residual: None, residual_stride: 0, bounded: false, lo: 0.0, hi: 0.0 };
 }
 
 /// An epilogue of integers that consists of column scales, a shift, a byte residual, bounds and a store.

@@ -83,8 +83,9 @@ pub(in crate::kernels) unsafe fn product<R: RowPointers>(
         words: segment,
         tail: 0,
     };
+    let own = matches!(epilogue.residual, Some(Residual::OutputBefore | Residual::OutputAfter));
     // SAFETY: as the caller promises.
-    unsafe { drive::<Float, R>(isa, a, operand, &part, &finish) }
+    unsafe { drive::<Float, R>(isa, a, operand, &part, &finish, !own) }
 }
 
 /// The epilogue in the coordinates of a part of the output, its operands checked.
@@ -122,6 +123,7 @@ pub(in crate::kernels) fn finish<'a>(epilogue: &Epilogue<'a>, part: &Part, out: 
         start: if scaled { None } else { bias.map(<*const f32>::cast) },
         direct,
         rescale: None,
+        resume: false,
         integer: false,
         zero_point: 0,
         column_sums: None,

@@ -185,9 +185,9 @@ pub(in crate::kernels) unsafe fn product_bytes<R: RowPointers>(
     // SAFETY: as the caller promises.
     unsafe {
         if b.summands == 1 {
-            drive::<Bytes, R>(isa, &a, operand, part, &finish);
+            drive::<Bytes, R>(isa, &a, operand, part, &finish, false);
         } else {
-            drive::<Bytes, Repeated<R>>(isa, &Repeated { rows: a, times: b.summands }, operand, part, &finish);
+            drive::<Bytes, Repeated<R>>(isa, &Repeated { rows: a, times: b.summands }, operand, part, &finish, false);
         }
     }
 }
@@ -235,6 +235,7 @@ pub(in crate::kernels) fn finish_bytes<'a>(
     };
     Finish {
         rescale,
+        resume: false,
         start: epilogue.bias.map(|bias| part.per_column(bias)),
         direct: None,
         integer: true,

@@ -90,13 +90,20 @@ pub(super) struct Operand {
     pub(super) tail: usize,
 }
 
-/// Runs the product of a part.
+/// Runs the product of a part; `chunks` where the output can hold sums between chunks of K.
 ///
 /// # Safety
 /// The pointers that `a` yields for the part's rows are good for a segment each; B has as many segments as `a`; the
 /// epilogue's pointers are good for the part.
 #[track_caller]
-pub(super) unsafe fn drive<E: Element, R: RowPointers>(isa: Isa, a: &R, b: Operand, part: &Part, finish: &Finish<'_>) {
+pub(super) unsafe fn drive<E: Element, R: RowPointers>(
+    isa: Isa,
+    a: &R,
+    b: Operand,
+    part: &Part,
+    finish: &Finish<'_>,
+    chunks: bool,
+) {
     let Part { rows, columns, first_column, .. } = part;
     let in_b = columns.start - first_column..columns.end - first_column;
     assert!(in_b.start <= in_b.end && in_b.end <= b.n, "columns {in_b:?} of {}", b.n);
@@ -113,5 +120,5 @@ pub(super) unsafe fn drive<E: Element, R: RowPointers>(isa: Isa, a: &R, b: Opera
         finish,
     };
     let (range, columns) = (rows.clone(), columns.len());
-    isa.dispatch(Drive { shared: &shared, rows: a, range, columns, element: PhantomData::<E> });
+    isa.dispatch(Drive { shared: &shared, rows: a, range, columns, chunks, element: PhantomData::<E> });
 }

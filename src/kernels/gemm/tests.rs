@@ -83,6 +83,37 @@ fn a_row_never_depends_on_its_neighbors() {
 }
 
 #[test]
+fn long_rows_in_chunks_have_the_same_bits() {
+    for isa in Isa::available() {
+        // Rows 4 KiB and 8 KiB apart, and a length that fills no chunk.
+        for (k, stride) in [(1024, 1024), (1700, 2048), (2050, 2051)] {
+            let (m, n) = (61, 43);
+            let (a, b, bias) = (numbers((m - 1) * stride + k, 1), numbers(k * n, 2), numbers(n, 3));
+            let packed = PackedB::pack(isa, &b, k, n, Layout::RowMajor { stride: n });
+            let residual = numbers(m * n, 4);
+            let epilogue = Epilogue {
+                bias: Some(&bias),
+                residual: Some(Residual::Before(Matrix::dense(&residual, m, n))),
+                activation: Activation::Relu,
+                ..Epilogue::default()
+            };
+            let mut whole = vec![f32::NAN; m * n];
+            gemm(isa, Matrix::new(&a, m, k, stride), &packed, MatrixMut::dense(&mut whole, m, n), &epilogue);
+            for row in 0..m {
+                let mut one = vec![0.0; n];
+                let epilogue = Epilogue {
+                    residual: Some(Residual::Before(Matrix::dense(&residual[row * n..], 1, n))),
+                    ..epilogue
+                };
+                let a = Matrix::dense(&a[row * stride..], 1, k);
+                gemm(isa, a, &packed, MatrixMut::dense(&mut one, 1, n), &epilogue);
+                assert_eq!(one, whole[row * n..][..n], "{} row {row} of {k}", isa.name());
+            }
+        }
+    }
+}
+
+#[test]
 fn regions_join_to_the_whole() {
     for isa in Isa::available() {
         let (m, k, n) = (15, 9, 150);

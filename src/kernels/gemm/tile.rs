@@ -170,6 +170,16 @@ unsafe fn tile<S: Simd, P: Product<S>, const MR: usize, const NV: usize>(
             });
         });
         let mut acc = acc.assume_init();
+        if P::GROUP == 1 && finish.resume {
+            let sums = finish.out.cast::<i32>().add(row * finish.stride);
+            each!(NV, j => {
+                let at = (column + j * S::LANES).min(end);
+                let n = S::LANES.min(end - at);
+                each!(MR, i => {
+                    acc[i][j] = P::start(s, load_upto(s, sums.add(i * finish.stride + at), n));
+                });
+            });
+        }
 
         let mut rows = rows;
         for _ in 0..shared.segments {
