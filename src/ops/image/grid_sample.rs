@@ -71,7 +71,11 @@ impl GridSample {
         // In single precision, as the grid is, so that halves between pixels are told alike.
         let place = if self.align_corners { (at + 1.0) / 2.0 * (n - 1.0) } else { ((at + 1.0) * n - 1.0) / 2.0 };
         let place = if self.mode == GridMode::Nearest { place.round_ties_even() } else { place };
-        let place = self.inside(f64::from(place), length);
+        let place = match (self.mode, self.padding) {
+            // Each neighbor is moved to the border on its own; further out they are all the same.
+            (GridMode::Cubic, GridPadding::Border) => f64::from(place.clamp(-3.0, n + 2.0)),
+            _ => self.inside(f64::from(place), length),
+        };
         let low = place.floor();
         let t = place - low;
         let weights: &[(f64, f64)] = match self.mode {

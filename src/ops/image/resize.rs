@@ -162,11 +162,11 @@ impl Resize {
         Ok(targets)
     }
 
-    fn region(&self, region: Option<&Tensor>, rank: usize) -> Result<Vec<(f64, f64)>> {
+    fn region(&self, region: Option<&Tensor>, rank: usize) -> Result<Vec<(f32, f32)>> {
         let mut regions = vec![(0.0, 1.0); rank];
         if self.coordinates == Coordinates::CropAndResize {
             let axes = self.resized_axes(rank)?;
-            let region = region.map(Tensor::to_f64_vec).transpose()?.unwrap_or_default();
+            let region = region.map(Tensor::to_f32_vec).transpose()?.unwrap_or_default();
             ensure!(
                 region.len() == 2 * axes.len(),
                 Shape,
@@ -223,7 +223,7 @@ impl Op for Resize {
         if let Filter::Nearest(nearest) = self.filter {
             let map = |axis: &taps::Axis| -> Vec<usize> {
                 let place = |i| self.coordinates.source(axis, i).map_or(FILL, |at| nearest.of(at, axis.from));
-                (0..axis.to).map(place).collect()
+                (0..axis.to).map(|i| if axis.is_identity() { i } else { place(i) }).collect()
             };
             let maps: Vec<Vec<usize>> = (0..x.rank()).map(|a| map(&axis(a))).collect();
             let fill = Tensor::scalar(self.extrapolation_value).cast(x.dtype())?;

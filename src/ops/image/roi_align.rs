@@ -113,29 +113,30 @@ impl Op for RoiAlign {
             return Ok(vec![Tensor::zeros(x.dtype(), shape)?]);
         }
         let values = x.to_f64_vec()?;
-        for (region, image) in regions.to_f64_vec()?.chunks_exact(4).zip(images.to_i64_vec()?) {
+        for (region, image) in regions.to_f32_vec()?.chunks_exact(4).zip(images.to_i64_vec()?) {
             let image = usize::try_from(image).ok().filter(|&image| image < batch);
             let Some(image) = image else { bail!(InvalidInput, "a region of an image outside the batch of {batch}") };
+            // Places are computed in single precision, as other runtimes do: the edge of the image is a step.
             let shift = if self.half_pixel { 0.5 } else { 0.0 };
-            let at = |i: usize| region[i] * f64::from(self.spatial_scale) - shift;
+            let at = |i: usize| region[i] * self.spatial_scale - shift;
             // Regions that are not centered are at least a pixel large.
-            let least = if self.half_pixel { f64::NEG_INFINITY } else { 1.0 };
-            let bin_h = (at(3) - at(1)).max(least) / self.height as f64;
-            let bin_w = (at(2) - at(0)).max(least) / self.width as f64;
-            let samples = |bin: f64| if self.sampling_ratio > 0 { self.sampling_ratio } else { bin.ceil() as usize };
+            let least = if self.half_pixel { f32::NEG_INFINITY } else { 1.0 };
+            let bin_h = (at(3) - at(1)).max(least) / self.height as f32;
+            let bin_w = (at(2) - at(0)).max(least) / self.width as f32;
+            let samples = |bin: f32| if self.sampling_ratio > 0 { self.sampling_ratio } else { bin.ceil() as usize };
             let (rows, columns) = (samples(bin_h), samples(bin_w));
             let total = [rows, columns, self.height, self.width].iter().fold(1usize, |n, &d| n.saturating_mul(d));
             ensure!(total <= MAX_SAMPLES, Limit, "{total} samples for the region {region:?}");
             for channel in 0..channels {
                 let plane = &values[(image * channels + channel) * h * w..][..h * w];
                 for bin in 0..self.height * self.width {
-                    let (row, column) = ((bin / self.width) as f64, (bin % self.width) as f64);
+                    let (row, column) = ((bin / self.width) as f32, (bin % self.width) as f32);
                     let (mut sum, mut largest) = (0.0, f64::NEG_INFINITY);
                     for sample in 0..rows * columns {
-                        let down = ((sample / columns) as f64 + 0.5) / rows as f64;
-                        let across = ((sample % columns) as f64 + 0.5) / columns as f64;
-                        let (y, x) = (at(1) + (row + down) * bin_h, at(0) + (column + across) * bin_w);
-                        let parts = neighbors(y, x, h, w).map(|(place, weight)| weight * plane[place]);
+                        let (down, across) = ((sample / columns) as f32 + 0.5, (sample % columns) as f32 + 0.5);
+                        let y = at(1) + row * bin_h + down * bin_h / rows as f32;
+                        let x = at(0) + column * bin_w + across * bin_w / columns as f32;
+                        let parts = neighbors(y.into(), x.into(), h, w).map(|(place, weight)| weight * plane[place]);
                         sum += parts.iter().sum::<f64>();
                         largest = parts.into_iter().fold(largest, f64::max);
                     }

@@ -46,27 +46,30 @@ impl Coordinates {
     }
 
     /// Where element `i` of the result lies in x; `None` outside, which only a region can be.
+    ///
+    /// In single precision, as other runtimes compute it, so that halves between elements are told alike.
     pub(super) fn source(self, axis: &Axis, i: usize) -> Option<f64> {
-        let (i, from) = (i as f64, axis.from as f64);
+        let (i, from, scale) = (i as f32, axis.from as f32, axis.scale as f32);
         // The length before it was rounded to a number of elements.
-        let to = axis.scale * from;
-        let half_pixel = (i + 0.5) / axis.scale - 0.5;
-        Some(match self {
+        let to = scale * from;
+        let half_pixel = (i + 0.5) / scale - 0.5;
+        let at = match self {
             Coordinates::HalfPixel => half_pixel,
-            Coordinates::HalfPixelSymmetric => from / 2.0 * (1.0 - axis.to as f64 / to) + half_pixel,
+            Coordinates::HalfPixelSymmetric => from / 2.0 * (1.0 - axis.to as f32 / to) + (i + 0.5) / scale - 0.5,
             Coordinates::PytorchHalfPixel if to == 1.0 => -0.5,
             Coordinates::PytorchHalfPixel => half_pixel,
             Coordinates::AlignCorners if to == 1.0 => 0.0,
             Coordinates::AlignCorners => i * (from - 1.0) / (to - 1.0),
-            Coordinates::Asymmetric => i / axis.scale,
-            Coordinates::TfHalfPixelForNn => (i + 0.5) / axis.scale,
+            Coordinates::Asymmetric => i / scale,
+            Coordinates::TfHalfPixelForNn => (i + 0.5) / scale,
             Coordinates::CropAndResize => {
                 let (start, end) = axis.region;
-                let within = if to == 1.0 { 0.5 } else { i / (to - 1.0) };
-                let at = (within * (end - start) + start) * (from - 1.0);
-                return (0.0..=from - 1.0).contains(&at).then_some(at);
+                let span = (end - start) * (from - 1.0);
+                let at = start * (from - 1.0) + if to == 1.0 { span / 2.0 } else { i * span / (to - 1.0) };
+                return (0.0..=from - 1.0).contains(&at).then_some(f64::from(at));
             }
-        })
+        };
+        Some(f64::from(at))
     }
 }
 
@@ -170,7 +173,7 @@ pub(super) struct Axis {
     /// The ratio of the two before rounding.
     pub(super) scale: f64,
     /// The region that is taken, as fractions.
-    pub(super) region: (f64, f64),
+    pub(super) region: (f32, f32),
 }
 
 impl Axis {
