@@ -1,5 +1,6 @@
 //! Which kernel computes a step: the first family that takes it, and the reference evaluation where none does.
 
+use super::attention::Attend;
 use super::branch::Branch;
 use super::convolution::Convolution;
 use super::elementwise::{Copy, Map, Select, Zip};
@@ -25,6 +26,7 @@ type Family = fn(&Spec<'_>, Isa) -> Result<Option<Box<dyn Kernel>>>;
 const FAMILIES: &[Family] = &[
     |spec, isa| boxed(Product::new(spec, isa)?),
     |spec, isa| boxed(Convolution::new(spec, isa)?),
+    |spec, isa| boxed(Attend::new(spec, isa)?),
     |spec, isa| boxed(Map::new(spec, isa)?),
     |spec, isa| boxed(Zip::new(spec, isa)?),
     |spec, isa| boxed(Select::new(spec, isa)?),

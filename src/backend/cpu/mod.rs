@@ -1,6 +1,7 @@
 //! Running programs on the CPU: each step holds its kernel, and the kernels share one arena.
 
 mod arena;
+mod attention;
 mod branch;
 mod convolution;
 mod elementwise;
