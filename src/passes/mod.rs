@@ -29,6 +29,7 @@ mod reshape;
 #[cfg(test)]
 mod testing;
 mod transpose;
+mod widen;
 
 use crate::error::{At, Result};
 use crate::graph::Graph;
@@ -47,6 +48,8 @@ struct Pass {
 const PASSES: &[Pass] = &[
     // First, so that no later pass has to look into subgraphs or at constants in disguise.
     Pass { name: "bodies", run: bodies::optimize_bodies },
+    // Before constants are folded into others and patterns are sought: all of them are written for f32.
+    Pass { name: "widen", run: widen::widen_halves },
     Pass { name: "fold", run: fold::fold_constants },
     // Before identities, since a constant target shows that a reshape keeps the shape.
     Pass { name: "reshape", run: reshape::simplify_reshapes },
