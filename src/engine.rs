@@ -75,7 +75,6 @@ impl std::fmt::Debug for Engine {
 
 impl Engine {
     /// Starts the description of an engine for `model`.
-    #[must_use]
     pub fn builder(model: impl Into<EngineModel>) -> EngineBuilder {
         EngineBuilder {
             model: model.into(),

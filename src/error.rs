@@ -177,7 +177,8 @@ macro_rules! bail {
 /// `ensure!(condition, Shape, "...")`: bails unless the condition holds.
 macro_rules! ensure {
     ($condition:expr, $kind:ident, $($arg:tt)+) => {
-        if !$condition {
+        if $condition {
+        } else {
             $crate::error::bail!($kind, $($arg)+)
         }
     };

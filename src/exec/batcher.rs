@@ -159,9 +159,8 @@ impl<Q, S> Batcher<Q, S> {
             self.policy.decide(&view, decision);
         }
         let nothing = decision.run.is_empty() && decision.drop.is_empty();
-        if nothing && decision.look_again <= now {
-            decision.look_again = now.after(FALLBACK);
-        } else if nothing && decision.look_again == Time::NEVER && self.limits.max_queue_delay.is_zero() {
+        let asleep = decision.look_again == Time::NEVER && self.limits.max_queue_delay.is_zero();
+        if nothing && (decision.look_again <= now || asleep) {
             decision.look_again = now.after(FALLBACK);
         }
     }

@@ -67,7 +67,8 @@ fn life<R: BatchRunner>(shared: &Shared<R>, index: usize, phase: &Cell<Phase>) {
         }
         phase.set(Phase::Asleep);
         sleepers.lie_down(index);
-        if !(shared.work_is_visible() && shared.slots.any_free()) && !is_over(shared) {
+        let can_work = shared.work_is_visible() && shared.slots.any_free();
+        if !can_work && !is_over(shared) {
             sleep(shared, index, until);
         }
         sleepers.get_up(index);

@@ -35,7 +35,7 @@ fn refused(nodes: Vec<Message>, sized: &[(&str, &[i64])], kind: ErrorKind) {
     let constants = sized.iter().map(|(name, values)| integers(name, values)).collect();
     let graph = Graph { outputs: vec![unshaped("y", F32)], ..between(nodes.clone(), constants) };
     let x = Tensor::vector(vec![1.0f32, 2.0]);
-    expect(run(&graph, &[x.clone()]), kind, &["node \"y_node\""]);
+    expect(run(&graph, std::slice::from_ref(&x)), kind, &["node \"y_node\""]);
     let mut graph = between(nodes, vec![]);
     let mut inputs = vec![x];
     for (name, values) in sized {
@@ -66,7 +66,7 @@ fn a_range_without_end() {
     let scalar = |name: &str, value: i64| raw(name, I64, &[], &value.to_le_bytes());
     let constants = |step| vec![scalar("a", 0), scalar("b", i64::MAX), scalar("c", step)];
     let x = Tensor::vector(vec![1.0f32, 2.0]);
-    let result = run(&between(range.clone(), constants(1)), &[x.clone()]);
+    let result = run(&between(range.clone(), constants(1)), std::slice::from_ref(&x));
     expect(result, Limit, &["node \"r_node\""]);
     let error = run(&between(range, constants(0)), &[x]).unwrap_err();
     assert!(error.to_string().contains("r_node"), "{error}");
@@ -83,7 +83,7 @@ fn a_loop_without_end() {
     let yes = raw("yes", BOOL, &[], &[1]);
     let forever = node("Loop", &["", "yes", "x"], &["y"], &[body("body", &step.message())]);
     let x = Tensor::vector(vec![1.0f32, 2.0]);
-    expect(run(&between(vec![forever], vec![yes.clone()]), &[x.clone()]), Limit, &["loop without end"]);
+    expect(run(&between(vec![forever], vec![yes.clone()]), std::slice::from_ref(&x)), Limit, &["loop without end"]);
     // Growing what it scans, until memory is what ends it.
     let growing = Graph {
         nodes: vec![node("Identity", &["go"], &["on"], &[]), node("Concat", &["v", "v"], &["w"], &[int("axis", 0)])],
@@ -146,7 +146,7 @@ fn indices_out_of_range() {
             ("ScatterElements", &["x", "i", "u"]),
         ] {
             let constants = vec![integers("i", &[index]), floats("u", &[1], &[5.0])];
-            let error = run(&between(vec![node(op, inputs, &["y"], &[])], constants), &[x.clone()]).unwrap_err();
+            let error = run(&between(vec![node(op, inputs, &["y"], &[])], constants), std::slice::from_ref(&x)).unwrap_err();
             assert!(error.to_string().contains(&format!("node \"y_node\" ({op})")), "{error}");
         }
     }

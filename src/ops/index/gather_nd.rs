@@ -32,8 +32,8 @@ pub(super) fn slice_starts(x: &Shape, indices: &Tensor, batch: usize) -> Result<
     let starts: Result<Vec<usize>> = (0..tuples)
         .map(|t| {
             let start = t / (tuples / batches) * batch_stride;
-            let axes = indices[t * tuple..(t + 1) * tuple].iter().zip(&x[batch..]).zip(&strides[batch..]);
-            axes.fold(Ok(start), |at, ((&index, &length), stride)| Ok(at? + index_of(index, length)? * stride))
+            let mut axes = indices[t * tuple..(t + 1) * tuple].iter().zip(&x[batch..]).zip(&strides[batch..]);
+            axes.try_fold(start, |at, ((&index, &length), stride)| Ok(at + index_of(index, length)? * stride))
         })
         .collect();
     Ok((starts?, slice))
