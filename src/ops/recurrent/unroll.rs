@@ -106,14 +106,14 @@ impl Recurrence {
                 hidden,
             };
             let backwards = direction == 1 || self.direction == super::Direction::Reverse;
-            for row in 0..batch {
+            for (row, &steps) in lengths.iter().enumerate().take(batch) {
                 let state_at =
                     if self.batch_first { row * directions + direction } else { direction * batch + row } * hidden;
                 let state_range = state_at..state_at + hidden;
                 let mut state =
                     State { h: first_h[state_range.clone()].to_vec(), c: first_c[state_range.clone()].to_vec() };
-                for step in 0..lengths[row] {
-                    let t = if backwards { lengths[row] - 1 - step } else { step };
+                for step in 0..steps {
+                    let t = if backwards { steps - 1 - step } else { step };
                     let (x_at, y_at) = if self.batch_first {
                         (row * length + t, (row * length + t) * directions + direction)
                     } else {
