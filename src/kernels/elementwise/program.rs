@@ -136,15 +136,7 @@ impl Body for Run<'_> {
                 let register = |k: usize| unsafe { registers.add(k).cast::<f32>() };
                 let mut source = |source: Source, slot: usize| match source {
                     Source::Operand(k) => lanes[k],
-<<<<<<< HEAD
                     Source::Step(k) => Lane { from: register(program.steps[k].register).cast_const(), step: 1 },
-=======
-                    Source::Step(k) => {
-                        // SAFETY: the register is one of the array's.
-                        let register = unsafe { registers.add(program.steps[k].register) };
-                        Lane { from: register.cast::<f32>().cast_const(), step: 1 }
-                    }
->>>>>>> 80c345c (Follow the linter in what it cannot fix itself)
                     Source::Constant(c) => {
                         constants[slot] = [c; 16];
                         Lane { from: constants[slot].as_ptr(), step: 0 }

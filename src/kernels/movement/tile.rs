@@ -36,11 +36,7 @@ pub(in crate::kernels) unsafe fn transpose_2d<U: Copy>(
             while b < b_len {
                 let b_n = BLOCK.min(b_len - b);
                 let (from, to) = (from.offset(a as isize * from_stride).add(b), to.add(b * to_stride + a));
-<<<<<<< HEAD
                 let whole = |n: usize| n.checked_div(side).unwrap_or(0) * side;
-=======
-                let whole = |n: usize| n.checked_div(side).map_or(0, |blocks| blocks * side);
->>>>>>> 80c345c (Follow the linter in what it cannot fix itself)
                 let (a_whole, b_whole) = (whole(a_n), whole(b_n));
                 for i in (0..a_whole).step_by(side.max(1)) {
                     for j in (0..b_whole).step_by(side.max(1)) {
