@@ -39,7 +39,8 @@ fn perceptron() -> Model {
 fn convolutions() -> Model {
     let mut g = Graph::new("convolutions");
     let mut x = input(&mut g, &[3, 9, 7]);
-    for (layer, (group, shape)) in [(1, [20, 3, 3, 3]), (20, [20, 1, 3, 3]), (1, [6, 20, 1, 1])].into_iter().enumerate() {
+    for (layer, (group, shape)) in [(1, [20, 3, 3, 3]), (20, [20, 1, 3, 3]), (1, [6, 20, 1, 1])].into_iter().enumerate()
+    {
         let pad = (shape[2] / 2) as i64;
         let conv = Conv {
             group,
@@ -77,8 +78,12 @@ fn attention() -> Model {
 fn a_batched_answer_is_the_solo_answer() {
     for (model, row) in [(perceptron(), vec![19]), (convolutions(), vec![3, 9, 7]), (attention(), vec![11, 24])] {
         let name = model.graph().name().to_owned();
-        let engine =
-            Engine::builder(model).max_batch_size(16).max_queue_delay(Duration::from_millis(2)).workers(2).build().unwrap();
+        let engine = Engine::builder(model)
+            .max_batch_size(16)
+            .max_queue_delay(Duration::from_millis(2))
+            .workers(2)
+            .build()
+            .unwrap();
         let solo = engine.model().clone();
         std::thread::scope(|scope| {
             for client in 0..6usize {

@@ -146,7 +146,8 @@ fn indices_out_of_range() {
             ("ScatterElements", &["x", "i", "u"]),
         ] {
             let constants = vec![integers("i", &[index]), floats("u", &[1], &[5.0])];
-            let error = run(&between(vec![node(op, inputs, &["y"], &[])], constants), std::slice::from_ref(&x)).unwrap_err();
+            let error =
+                run(&between(vec![node(op, inputs, &["y"], &[])], constants), std::slice::from_ref(&x)).unwrap_err();
             assert!(error.to_string().contains(&format!("node \"y_node\" ({op})")), "{error}");
         }
     }

@@ -43,8 +43,11 @@ fn axes_are_read_as_every_opset_says_them() {
     let x = sample();
     let (axes, flat) = (("axes", Attr::Ints(vec![0, -1])), ("keepdims", Attr::Int(0)));
     let list = Tensor::vector(vec![0i64, -1]);
-    let cases: [(u32, &[(&str, Attr)], Option<&Tensor>); 3] =
-        [(11, &[axes, flat.clone()], None), (13, std::slice::from_ref(&flat), Some(&list)), (18, std::slice::from_ref(&flat), Some(&list))];
+    let cases: [(u32, &[(&str, Attr)], Option<&Tensor>); 3] = [
+        (11, &[axes, flat.clone()], None),
+        (13, std::slice::from_ref(&flat), Some(&list)),
+        (18, std::slice::from_ref(&flat), Some(&list)),
+    ];
     for (opset, attrs, list) in cases {
         let y = run_node("ReduceSum", opset, attrs, &[Some(&x), list]).unwrap().remove(0);
         assert_eq!((&**y.shape(), y.to_i64_vec().unwrap()), (&[2usize][..], vec![33, 45]), "opset {opset}");
