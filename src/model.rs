@@ -6,7 +6,7 @@ use crate::backend::{Backend, Weights};
 use crate::error::{Result, ensure, err};
 use crate::feeds::{Feeds, Outputs};
 use crate::graph::{Graph, ValueId};
-use crate::onnx::{self, Imported, LoadOptions};
+use crate::onnx::{self, Imported, LoadLimits, LoadOptions};
 use crate::passes::{self, PassReport};
 use crate::plan::{Plan, RunLimits, Scratch};
 use crate::summary::Summary;
@@ -56,6 +56,7 @@ pub struct Model {
     imported: Imported,
     inputs: Vec<ValueInfo>,
     outputs: Vec<ValueInfo>,
+    max_folded_bytes: usize,
     compiled: OnceLock<CompiledModel>,
 }
 
@@ -74,7 +75,7 @@ impl Model {
     /// # Errors
     /// As [`load`](Model::load).
     pub fn load_with(path: impl AsRef<Path>, options: &LoadOptions) -> Result<Self> {
-        Model::new(onnx::import_path(path, options)?)
+        Model::new(onnx::import_path(path, options)?, &options.limits)
     }
 
     /// Loads a model from its bytes, which are copied; see [`from_shared`](Model::from_shared).
@@ -93,7 +94,7 @@ impl Model {
     /// # Errors
     /// As [`from_bytes`](Model::from_bytes).
     pub fn from_shared(bytes: Bytes, options: &LoadOptions) -> Result<Self> {
-        Model::new(onnx::import(bytes, options)?)
+        Model::new(onnx::import(bytes, options)?, &options.limits)
     }
 
     /// Loads a model from a reader, up to the limit of the options.
@@ -101,7 +102,7 @@ impl Model {
     /// # Errors
     /// As [`from_bytes`](Model::from_bytes), and [`Io`](crate::ErrorKind::Io).
     pub fn from_reader(reader: impl Read, options: &LoadOptions) -> Result<Self> {
-        Model::new(onnx::import_reader(reader, options)?)
+        Model::new(onnx::import_reader(reader, options)?, &options.limits)
     }
 
     /// A model of a graph that was built here rather than read from a file.
@@ -110,10 +111,10 @@ impl Model {
     /// [`InvalidModel`](crate::ErrorKind::InvalidModel) when the graph breaks a rule.
     pub fn from_graph(graph: Graph) -> Result<Self> {
         graph.verify()?;
-        Model::new(Imported::from(graph))
+        Model::new(Imported::from(graph), &LoadLimits::default())
     }
 
-    fn new(imported: Imported) -> Result<Self> {
+    fn new(imported: Imported, limits: &LoadLimits) -> Result<Self> {
         let graph = &imported.graph;
         let info = |id: &ValueId| {
             let value = graph.value(*id);
@@ -126,7 +127,8 @@ impl Model {
         };
         let inputs = graph.inputs().iter().map(info).collect();
         let outputs = graph.outputs().iter().map(info).collect();
-        Ok(Model { imported, inputs, outputs, compiled: OnceLock::new() })
+        let max_folded_bytes = limits.max_folded_bytes;
+        Ok(Model { imported, inputs, outputs, max_folded_bytes, compiled: OnceLock::new() })
     }
 
     /// The inputs in order.
@@ -176,7 +178,10 @@ impl Model {
     /// [`Shape`](crate::ErrorKind::Shape) or [`InvalidModel`](crate::ErrorKind::InvalidModel) with the node at fault.
     pub fn compile(&self, options: &CompileOptions) -> Result<CompiledModel> {
         let mut graph = self.imported.graph.clone();
-        let report = if options.optimize { passes::optimize(&mut graph)? } else { PassReport::default() };
+        let report = match options.optimize {
+            true => passes::optimize_within(&mut graph, self.max_folded_bytes)?,
+            false => PassReport::default(),
+        };
         Ok(CompiledModel(Arc::new(Inner {
             names: self.outputs.iter().map(|o| o.name.clone()).collect(),
             inputs: self.inputs.clone(),

@@ -99,8 +99,8 @@ fn content_to_value(fact: &mut Fact) -> Result<()> {
     Ok(())
 }
 
-/// The outputs of a pure operator on constants, where all of it has at most `most` elements. An operator that fails here is left to fail
-/// when it runs, since it may stand in a branch that never does.
+/// The outputs of a pure operator on constants, where all of it has at most `most` elements. An operator that fails
+/// here is left to fail when it runs, since it may stand in a branch that never does.
 fn fold(op: &dyn Op, inputs: &[Option<&Fact>], facts: &[Fact], budget: &Budget, most: usize) -> Option<Vec<Tensor>> {
     if !op.is_pure() || has_bodies(op) || facts.iter().all(|f| f.value.is_some()) {
         return None;
@@ -117,6 +117,11 @@ fn fold(op: &dyn Op, inputs: &[Option<&Fact>], facts: &[Fact], budget: &Budget, 
             Some(_) => None,
         })
         .collect::<Option<_>>()?;
+    // What is folded stays as a fact, so all of it counts together.
+    let made = facts.iter().fold(0usize, |sum, fact| sum.saturating_add(fact.bytes().unwrap_or(0)));
+    budget.admit_bytes(made).ok()?;
     budget.step().ok()?;
-    op.eval(Inputs::new(&values), budget).ok()
+    let values = op.eval(Inputs::new(&values), budget).ok()?;
+    values.iter().for_each(|value| budget.keep(value));
+    Some(values)
 }

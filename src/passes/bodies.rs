@@ -2,12 +2,12 @@
 
 use crate::error::Result;
 use crate::graph::{Graph, Patch};
-use crate::ops::{Attr, Body};
+use crate::ops::{Attr, Body, Budget};
 use crate::tensor::Tensor;
 use std::any::Any;
 use std::sync::Arc;
 
-pub(super) fn optimize_bodies(graph: &mut Graph) -> Result<usize> {
+pub(super) fn optimize_bodies(graph: &mut Graph, budget: &Budget) -> Result<usize> {
     let mut changed = 0;
     for id in graph.node_ids()? {
         let Some(node) = graph.get(id) else { continue };
@@ -32,7 +32,7 @@ pub(super) fn optimize_bodies(graph: &mut Graph) -> Result<usize> {
                     body.bind_input(formal + index, constant.clone())?;
                 }
             }
-            count += super::optimize(&mut body)?.changes.iter().map(|(_, n)| n).sum::<usize>();
+            count += super::optimize_on(&mut body, budget)?.changes.iter().map(|(_, n)| n).sum::<usize>();
             rewritten.push(Arc::new(body));
         }
         if count == 0 {

@@ -3,66 +3,106 @@
 use super::pattern::constant;
 use super::qdq;
 use crate::error::Result;
-use crate::graph::{Graph, Node, Patch};
+use crate::graph::{Graph, Node, Patch, ValueId};
 use crate::ops::fused::{ChannelsLast, Epilogue};
 use crate::ops::matrix::{Gemm, MatMul};
 use crate::ops::nn::{Conv, ConvTranspose};
 use crate::ops::quant::{DequantizeLinear, QuantizeLinear};
 use crate::ops::{Budget, Inputs, Op};
 use crate::tensor::{Fact, Tensor};
+use std::collections::{BTreeMap, HashMap};
 
 /// A folded value may have this many bytes whatever it came from; past that, no more than twice its inputs.
 const ALWAYS: usize = 1 << 20;
-/// Bytes that folding may use at one time.
-const BUDGET: usize = 1 << 30;
 
-pub(super) fn fold_constants(graph: &mut Graph) -> Result<usize> {
-    let budget = Budget::new(BUDGET, 10_000_000);
+pub(super) fn fold_constants(graph: &mut Graph, budget: &Budget) -> Result<usize> {
+    let mut folding = Folding {
+        made: BTreeMap::new(),
+        uses: graph.order()?.iter().flat_map(|id| graph.get(*id)).fold(HashMap::new(), count_uses),
+        budget,
+    };
+    graph.outputs().iter().for_each(|id| *folding.uses.entry(*id).or_default() += 1);
     let mut folded = 0;
-    for id in graph.node_ids()? {
-        let Some(node) = graph.get(id) else { continue };
-        let Some(values) = fold(graph, node, &budget) else { continue };
-        let mut patch = Patch::new();
-        for (output, value) in node.outputs().iter().zip(values) {
-            if let Some(output) = output {
-                let constant = patch.constant(graph.value(*output).name(), value);
-                patch.replace(*output, constant);
-            }
-        }
+    for (_, node) in graph.nodes()? {
+        folded += usize::from(folding.node(graph, node));
+    }
+    let mut patch = Patch::new();
+    for (id, value) in folding.made {
+        let constant = patch.constant(graph.value(id).name(), value);
+        patch.replace(id, constant);
+    }
+    if folded > 0 {
         graph.apply(patch)?;
-        folded += 1;
     }
     Ok(folded)
 }
 
-/// The outputs of a node whose inputs are constants. A node that fails is left to fail when it runs, since it may
-/// stand in a branch that never does.
-fn fold(graph: &Graph, node: &Node, budget: &Budget) -> Option<Vec<Tensor>> {
-    let op = node.op();
-    if !op.is_pure() || op.is::<DequantizeLinear>() && stays_quantized(graph, node) {
-        return None;
+fn count_uses(mut uses: HashMap<ValueId, usize>, node: &Node) -> HashMap<ValueId, usize> {
+    node.inputs().iter().flatten().for_each(|id| *uses.entry(*id).or_default() += 1);
+    uses
+}
+
+/// What one walk over the graph has computed. All of it goes into one patch, since each patch looks at every node.
+struct Folding<'b> {
+    /// Values that something which is not folded takes.
+    made: BTreeMap<ValueId, Tensor>,
+    uses: HashMap<ValueId, usize>,
+    budget: &'b Budget,
+}
+
+impl Folding<'_> {
+    /// Computes the outputs of a node whose inputs are constants; false where that cannot or should not be.
+    fn node(&mut self, graph: &Graph, node: &Node) -> bool {
+        let Some(values) = self.values(graph, node) else { return false };
+        for (output, value) in node.outputs().iter().zip(values) {
+            if let Some(output) = output
+                && self.uses.contains_key(output)
+            {
+                self.budget.keep(&value);
+                self.made.insert(*output, value);
+            }
+        }
+        for input in node.inputs().iter().flatten() {
+            if let Some(uses) = self.uses.get_mut(input) {
+                *uses -= 1;
+                if *uses == 0
+                    && let Some(value) = self.made.remove(input)
+                {
+                    self.budget.release(&value);
+                }
+            }
+        }
+        true
     }
-    if let Some(told) = told(graph, node) {
-        return Some(told);
+
+    /// The outputs of a node. One that fails is left to fail when it runs, since it may stand in a branch that never
+    /// does.
+    fn values(&self, graph: &Graph, node: &Node) -> Option<Vec<Tensor>> {
+        let op = node.op();
+        if !op.is_pure() || op.is::<DequantizeLinear>() && stays_quantized(graph, node) {
+            return None;
+        }
+        if let Some(told) = told(graph, node) {
+            return Some(told);
+        }
+        let known = |id: ValueId| self.made.get(&id).or_else(|| graph.constant_of(id));
+        let inputs: Vec<Option<&Tensor>> =
+            node.inputs().iter().map(|v| v.map_or(Some(None), |v| known(v).map(Some))).collect::<Option<_>>()?;
+        let facts: Vec<Option<Fact>> = inputs.iter().map(|v| v.map(|v| Fact::constant(v.clone()))).collect();
+        let facts: Vec<Option<&Fact>> = facts.iter().map(Option::as_ref).collect();
+        let given: usize = inputs.iter().flatten().map(|v| v.as_bytes().len()).sum();
+        let mut made = 0usize;
+        for fact in op.infer(Inputs::new(&facts)).ok()? {
+            made = made.saturating_add(fact.bytes()?);
+        }
+        if made > ALWAYS.max(given.saturating_mul(2)) {
+            return None;
+        }
+        self.budget.admit_bytes(made).ok()?;
+        self.budget.step().ok()?;
+        let values = op.eval(Inputs::new(&inputs), self.budget).ok()?;
+        (values.len() >= node.outputs().len()).then_some(values)
     }
-    let inputs: Vec<Option<&Tensor>> = node
-        .inputs()
-        .iter()
-        .map(|v| v.map_or(Some(None), |v| graph.constant_of(v).map(Some)))
-        .collect::<Option<_>>()?;
-    let facts: Vec<Option<Fact>> = inputs.iter().map(|v| v.map(|v| Fact::constant(v.clone()))).collect();
-    let facts: Vec<Option<&Fact>> = facts.iter().map(Option::as_ref).collect();
-    let given: usize = inputs.iter().flatten().map(|v| v.as_bytes().len()).sum();
-    let mut made = 0usize;
-    for fact in op.infer(Inputs::new(&facts)).ok()? {
-        made = made.saturating_add(fact.bytes()?);
-    }
-    if made > ALWAYS.max(given.saturating_mul(2)) {
-        return None;
-    }
-    budget.step().ok()?;
-    let values = op.eval(Inputs::new(&inputs), budget).ok()?;
-    (values.len() >= node.outputs().len()).then_some(values)
 }
 
 /// True where a product takes the dequantized constant, which wants its weights as integers, or a node that moves
@@ -95,6 +135,10 @@ mod tests {
     use crate::ops::layout::ShapeOf;
     use crate::tensor::DType;
 
+    fn fold(graph: &mut Graph) -> Result<usize> {
+        fold_constants(graph, &Budget::generous())
+    }
+
     #[test]
     fn what_inference_tells_is_folded() {
         let (mut graph, x) = graph_of(&[2, 3]);
@@ -105,7 +149,7 @@ mod tests {
         let scaled = graph.op("scaled", Binary(BinaryKind::Mul), &[x, like]).unwrap();
         let y = graph.op("y", Binary(BinaryKind::Add), &[scaled, length]).unwrap();
         graph.output(y).unwrap();
-        check(&mut graph, fold_constants, &[ramp(&[2, 3])], 2);
+        check(&mut graph, fold, &[ramp(&[2, 3])], 2);
     }
 
     #[test]
@@ -120,7 +164,7 @@ mod tests {
                 false => graph.op("y", Binary(BinaryKind::Mul), &[x, w]),
             };
             graph.output(y.unwrap()).unwrap();
-            check(&mut graph, fold_constants, &[ramp(&[2, 2])], nodes);
+            check(&mut graph, fold, &[ramp(&[2, 2])], nodes);
         }
     }
 }

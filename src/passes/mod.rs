@@ -33,48 +33,60 @@ mod widen;
 
 use crate::error::{At, Result};
 use crate::graph::Graph;
+use crate::ops::Budget;
 use serde::Serialize;
 use std::fmt;
 
-/// A rewrite: changes the graph and says how many times it did.
-type Rewrite = fn(&mut Graph) -> Result<usize>;
-
 struct Pass {
     name: &'static str,
-    run: Rewrite,
+    run: Run,
 }
+
+/// Changes the graph and says how many times it did.
+type Rewrite = fn(&mut Graph) -> Result<usize>;
+
+enum Run {
+    Rewrite(Rewrite),
+    /// One that computes new constants, within what the budget leaves.
+    Fold(fn(&mut Graph, &Budget) -> Result<usize>),
+}
+
+/// Bytes of constants that folding makes, unless the caller says otherwise.
+const MAX_FOLDED_BYTES: usize = 1 << 30;
+/// Operators that folding runs.
+const MAX_FOLDED_STEPS: u64 = 10_000_000;
 
 /// The passes in order, each with the reason for its place.
 const PASSES: &[Pass] = &[
     // First, so that no later pass has to look into subgraphs or at constants in disguise.
-    Pass { name: "bodies", run: bodies::optimize_bodies },
+    Pass { name: "bodies", run: Run::Fold(bodies::optimize_bodies) },
     // Before constants are folded into others and patterns are sought: all of them are written for f32.
-    Pass { name: "widen", run: widen::widen_halves },
-    Pass { name: "fold", run: fold::fold_constants },
+    Pass { name: "widen", run: Run::Rewrite(widen::widen_halves) },
+    Pass { name: "fold", run: Run::Fold(fold::fold_constants) },
     // Before identities, since a constant target shows that a reshape keeps the shape.
-    Pass { name: "reshape", run: reshape::simplify_reshapes },
-    Pass { name: "transpose", run: transpose::join_transposes },
+    Pass { name: "reshape", run: Run::Rewrite(reshape::simplify_reshapes) },
+    Pass { name: "transpose", run: Run::Rewrite(transpose::join_transposes) },
     // Early, so that no pattern has to look through a node that does nothing.
-    Pass { name: "identity", run: identity::drop_identities },
+    Pass { name: "identity", run: Run::Rewrite(identity::drop_identities) },
     // Early, so that patterns find one node where the exporter wrote two.
-    Pass { name: "common-subexpressions", run: common::share_common },
+    Pass { name: "common-subexpressions", run: Run::Rewrite(common::share_common) },
     // Once equal scales are one constant, and before anything looks at what a product takes.
-    Pass { name: "qdq", run: qdq::keep_quantized },
+    Pass { name: "qdq", run: Run::Rewrite(qdq::keep_quantized) },
     // What has a name of its own, before epilogues take parts of it. The gelus first: a gate might match their inside.
-    Pass { name: "gelu", run: gelu::recognize_gelu },
-    Pass { name: "activation", run: activation::recognize_activations },
-    Pass { name: "layer-norm", run: layer_norm::recognize_layer_norm },
+    Pass { name: "gelu", run: Run::Rewrite(gelu::recognize_gelu) },
+    Pass { name: "activation", run: Run::Rewrite(activation::recognize_activations) },
+    Pass { name: "layer-norm", run: Run::Rewrite(layer_norm::recognize_layer_norm) },
     // Before a bias or a residual takes the mask.
-    Pass { name: "attention", run: attention::recognize_attention },
+    Pass { name: "attention", run: Run::Rewrite(attention::recognize_attention) },
     // While the activation that shows what is never negative still stands by itself.
-    Pass { name: "pad", run: pad::absorb_padding },
+    Pass { name: "pad", run: Run::Rewrite(pad::absorb_padding) },
     // Before epilogues, which would hide the product from the normalization after it.
-    Pass { name: "batch-norm", run: batch_norm::fold_batch_norm },
+    Pass { name: "batch-norm", run: Run::Rewrite(batch_norm::fold_batch_norm) },
     // A bias first: a residual or an activation comes after it in the sum.
-    Pass { name: "bias", run: linear::fuse_bias },
-    Pass { name: "epilogue", run: epilogue::fuse_epilogues },
+    Pass { name: "bias", run: Run::Rewrite(linear::fuse_bias) },
+    Pass { name: "epilogue", run: Run::Rewrite(epilogue::fuse_epilogues) },
     // Last: the patterns above are written for the layout of ONNX.
-    Pass { name: "channels-last", run: channels_last::lay_out },
+    Pass { name: "channels-last", run: Run::Rewrite(channels_last::lay_out) },
 ];
 
 /// Rounds after which the list is not run again, whatever still changes.
@@ -105,12 +117,28 @@ impl fmt::Display for PassReport {
 /// # Errors
 /// What inference says of a rewritten node: a fault of the pass, with its name as the place.
 pub fn optimize(graph: &mut Graph) -> Result<PassReport> {
+    optimize_within(graph, MAX_FOLDED_BYTES)
+}
+
+/// The same; the constants that folding makes take at most `max_folded_bytes`, and what would not fit is left to run.
+///
+/// # Errors
+/// As [`optimize`].
+pub fn optimize_within(graph: &mut Graph, max_folded_bytes: usize) -> Result<PassReport> {
+    optimize_on(graph, &Budget::new(max_folded_bytes, MAX_FOLDED_STEPS))
+}
+
+fn optimize_on(graph: &mut Graph, budget: &Budget) -> Result<PassReport> {
     let before = graph.node_count();
     let mut changes: Vec<(&'static str, usize)> = Vec::new();
     for _ in 0..ROUNDS {
         let mut changed = 0;
         for pass in PASSES {
-            let count = (pass.run)(graph).at(|| format!("pass {}", pass.name))?;
+            let count = match pass.run {
+                Run::Rewrite(rewrite) => rewrite(graph),
+                Run::Fold(fold) => fold(graph, budget),
+            };
+            let count = count.at(|| format!("pass {}", pass.name))?;
             changed += count;
             if count > 0 {
                 match changes.iter_mut().find(|(name, _)| *name == pass.name) {
