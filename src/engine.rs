@@ -85,6 +85,7 @@ impl Engine {
             queue_items: None,
             queue_bytes: None,
             policy: None,
+            executor: None,
         }
     }
 
@@ -176,7 +177,11 @@ pub struct EngineBuilder {
     queue_items: Option<usize>,
     queue_bytes: Option<u64>,
     policy: Option<Box<dyn Policy>>,
+    executor: Option<ChangeExecutor>,
 }
+
+/// A change to the settings of the executor.
+type ChangeExecutor = Box<dyn FnOnce(exec::Builder<ModelRunner>) -> exec::Builder<ModelRunner>>;
 
 impl std::fmt::Debug for EngineBuilder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -227,6 +232,22 @@ impl EngineBuilder {
         self
     }
 
+    /// The rarer settings of the executor: preferred batch sizes, a latency target, room for each class, and more.
+    ///
+    /// ```no_run
+    /// # fn main() -> onrush::Result<()> {
+    /// # let model = onrush::Model::load("model.onnx")?;
+    /// let engine = onrush::Engine::builder(model).executor(|settings| settings.class_items(2, 100)).build()?;
+    /// # Ok(()) }
+    /// ```
+    pub fn executor(
+        mut self,
+        change: impl FnOnce(exec::Builder<ModelRunner>) -> exec::Builder<ModelRunner> + 'static,
+    ) -> Self {
+        self.executor = Some(Box::new(change));
+        self
+    }
+
     /// How the model is compiled, where it is not compiled already.
     pub fn compile_options(mut self, options: CompileOptions) -> Self {
         self.compile = options;
@@ -257,6 +278,9 @@ impl EngineBuilder {
         }
         if let Some(policy) = self.policy {
             builder = builder.policy(policy);
+        }
+        if let Some(change) = self.executor {
+            builder = change(builder);
         }
         Ok(Engine { executor: builder.build()? })
     }

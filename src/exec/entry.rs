@@ -21,6 +21,7 @@ use crate::error::Error;
 use crate::sched::Waiting;
 use crate::sync::atomic::{AtomicPtr, AtomicU8, Ordering};
 use crate::sync::{Arc, UnsafeCell};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 use std::time::Duration;
 
@@ -47,6 +48,14 @@ pub struct Timing {
     pub batch_requests: u32,
     /// Rows in the batch.
     pub batch_rows: u32,
+}
+
+impl Timing {
+    /// From submit until the answer was there.
+    #[must_use]
+    pub fn total(&self) -> Duration {
+        self.queued + self.formed + self.ran + self.scattered
+    }
 }
 
 /// How a request ended.
@@ -208,7 +217,9 @@ impl<Q, S> Claimed<Q, S> {
     /// Ends it: whom to wake, or `Err` if the ticket had given it up (then nobody will see `outcome`).
     pub(super) fn finish(self, outcome: Outcome<S>) -> Result<Option<Wake>, Abandoned> {
         // SAFETY: the request is ours as the claimer, and this consumes the claim.
-        drop(self.entry.request.with_mut(|request| unsafe { (*request).take() }));
+        let request = self.entry.request.with_mut(|request| unsafe { (*request).take() });
+        // It is gone before its answer is there. A destructor that panics must not keep the ticket waiting.
+        let _ = catch_unwind(AssertUnwindSafe(move || drop(request)));
         // SAFETY: the outcome is the claimer's until DONE, which is set below.
         self.entry.outcome.with_mut(|cell| unsafe { *cell = Some(outcome) });
         let before = self.entry.advance(&[RUNNING], DONE, true).ok_or(Abandoned)?;

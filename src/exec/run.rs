@@ -6,7 +6,7 @@ use super::entry::{Outcome, Timing};
 use super::runner::{Batch, BatchRunner, Job, Riders};
 use super::shared::{Shared, TakenOf, unanswered, wake_safely};
 use super::slots::Slot;
-use super::wake::Wake;
+use super::wake::Wakes;
 use crate::clock::{Time, nanos};
 use crate::error::{Error, Result, err};
 use crate::monitor::{Ended, Stats};
@@ -76,7 +76,7 @@ impl<R: BatchRunner> Drop for EndOnUnwind<'_, R> {
 impl<R: BatchRunner> Shared<R> {
     /// Runs the batch in `taken` and ends its requests. Those to be woken are added to `wakes`; they are to be woken when
     /// the slot is free again, so that the next batch need not wait for it.
-    pub(super) fn run_batch(&self, slot: &mut Slot<'_, R::Scratch>, taken: &mut TakenOf<R>, wakes: &mut Vec<Wake>) {
+    pub(super) fn run_batch(&self, slot: &mut Slot<'_, R::Scratch>, taken: &mut TakenOf<R>, wakes: &mut Wakes) {
         let guard = EndOnUnwind { shared: self, taken, slot: slot.index() };
         let jobs = &mut guard.taken.jobs;
         let started = self.clock.now();
@@ -97,7 +97,7 @@ impl<R: BatchRunner> Shared<R> {
             slowest = slowest.max(stages.ended.since(job.claimed.meta().arrived));
             if let Ok(wake) = job.claimed.finish(Outcome { result, timing }) {
                 *if ok { &mut answered } else { &mut failed } += 1;
-                wakes.extend(wake);
+                wakes.push(wake);
             }
         }
         self.counters.ended(Ended::Answered, answered);

@@ -2,6 +2,7 @@
 
 use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::sync::{Arc, Thread};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
 
 /// A waiter to be woken once.
@@ -19,6 +20,29 @@ impl Wake {
             Wake::Task(waker) => waker.wake(),
             Wake::Group(group) => group.one_ended(),
         }
+    }
+}
+
+/// Those to be woken once the slot is free; on drop, so that a worker that dies has not forgotten them.
+#[derive(Debug, Default)]
+pub(super) struct Wakes(Vec<Wake>);
+
+impl Wakes {
+    pub(super) fn push(&mut self, wake: Option<Wake>) {
+        self.0.extend(wake);
+    }
+
+    /// Wakes them all; a waker may be anybody's code, and may panic.
+    pub(super) fn wake_all(&mut self) {
+        for wake in self.0.drain(..) {
+            let _ = catch_unwind(AssertUnwindSafe(|| wake.wake()));
+        }
+    }
+}
+
+impl Drop for Wakes {
+    fn drop(&mut self) {
+        self.wake_all();
     }
 }
 

@@ -2,7 +2,8 @@
 
 use super::batcher::{Look, Taken};
 use super::runner::BatchRunner;
-use super::shared::{Inside, Shared, wake_safely};
+use super::shared::{Inside, Shared};
+use super::wake::Wakes;
 use crate::clock::Time;
 use crate::sync::{Arc, park, park_timeout};
 use std::cell::Cell;
@@ -40,7 +41,7 @@ pub(super) fn work<R: BatchRunner>(shared: &Arc<Shared<R>>, index: usize) {
 
 fn life<R: BatchRunner>(shared: &Shared<R>, index: usize, phase: &Cell<Phase>) {
     let sleepers = &shared.sleepers;
-    let (mut taken, mut wakes) = (Taken::default(), Vec::new());
+    let (mut taken, mut wakes) = (Taken::default(), Wakes::default());
     loop {
         let mut until = Time::NEVER;
         if let Some(mut slot) = shared.slots.take(index) {
@@ -51,7 +52,7 @@ fn life<R: BatchRunner>(shared: &Shared<R>, index: usize, phase: &Cell<Phase>) {
                     shared.kick();
                     shared.run_batch(&mut slot, &mut taken, &mut wakes);
                     drop(slot);
-                    wakes.drain(..).for_each(|wake| wake_safely(Some(wake)));
+                    wakes.wake_all();
                     sleepers.start_searching();
                     phase.set(Phase::Searching);
                     continue;
@@ -105,17 +106,20 @@ impl<R: BatchRunner> Shared<R> {
         }
         let Some(mut slot) = self.slots.take(usize::MAX) else { return false };
         let _inside = Inside::enter();
-        let (mut taken, mut wakes) = (Taken::default(), Vec::new());
+        let (mut taken, mut wakes) = (Taken::default(), Wakes::default());
         let formed = self.look(slot.index(), false, &mut taken) == Look::Formed;
         if formed {
             self.kick();
-            self.run_batch(&mut slot, &mut taken, &mut wakes);
+            // What a worker would die of must not reach the caller, who only waits.
+            let run = || self.run_batch(&mut slot, &mut taken, &mut wakes);
+            if catch_unwind(AssertUnwindSafe(run)).is_err() {
+                self.replaced.fetch_add(1, Ordering::Relaxed);
+            }
             if let Some(ran) = taken.ran {
                 self.batcher.lock().observe(ran);
             }
         }
         self.leave(slot);
-        wakes.into_iter().for_each(|wake| wake_safely(Some(wake)));
         formed
     }
 }

@@ -1,0 +1,385 @@
+//! The fault matrix of the executor: each way in which something goes wrong, and what must hold then.
+//!
+//! Outcomes are exact and do not depend on timing; nothing here measures time.
+
+use onrush::exec::{Batch, BatchRunner, Builder, Executor, Load, Reason, Shutdown, SubmitOptions, Ticket};
+use onrush::sched::{Decision, FairShare, Policy, View};
+use onrush::{Error, ErrorKind, Result};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+const LONG: Duration = Duration::from_secs(60);
+
+#[derive(Default)]
+struct Gate {
+    open: Mutex<bool>,
+    changed: Condvar,
+    arrived: AtomicUsize,
+}
+
+impl Gate {
+    fn pass(&self) {
+        self.arrived.fetch_add(1, Ordering::SeqCst);
+        let mut open = self.open.lock().unwrap();
+        while !*open {
+            open = self.changed.wait(open).unwrap();
+        }
+    }
+
+    fn open(&self) {
+        *self.open.lock().unwrap() = true;
+        self.changed.notify_all();
+    }
+
+    fn wait_for(&self, runs: usize) {
+        while self.arrived.load(Ordering::SeqCst) < runs {
+            std::thread::yield_now();
+        }
+    }
+}
+
+/// Panics when it is dropped, once it is armed.
+#[derive(Clone)]
+struct Bomb(Arc<AtomicBool>);
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        if self.0.swap(false, Ordering::SeqCst) {
+            panic!("a destructor that panics");
+        }
+    }
+}
+
+enum Ask {
+    Value(u64),
+    Stop(Arc<Gate>),
+    Panic,
+    Fail,
+    Bomb(Bomb),
+    Huge,
+    DropExecutor(Arc<Mutex<Option<Executor<Faulty>>>>),
+}
+
+#[derive(Default)]
+struct Faulty {
+    scratches: AtomicUsize,
+}
+
+impl BatchRunner for Faulty {
+    type Request = Ask;
+    type Response = u64;
+    type Scratch = usize;
+
+    fn scratch(&self) -> usize {
+        self.scratches.fetch_add(1, Ordering::SeqCst)
+    }
+
+    fn admit(&self, request: &Ask) -> Result<Load> {
+        Ok(match request {
+            Ask::Huge => Load { bytes: usize::MAX, ..Load::default() },
+            _ => Load { bytes: 8, ..Load::default() },
+        })
+    }
+
+    fn run(&self, _: &mut usize, batch: &mut Batch<'_, Ask, u64>) -> Result<()> {
+        for at in 0..batch.len() {
+            let answer = match batch.request(at) {
+                Ask::Value(value) => *value,
+                Ask::Stop(gate) => {
+                    gate.pass();
+                    0
+                }
+                Ask::Panic => panic!("poisonous row"),
+                Ask::Fail => return Err(Error::new(ErrorKind::InvalidInput, "index out of range")),
+                Ask::Bomb(bomb) => {
+                    bomb.0.store(true, Ordering::SeqCst);
+                    0
+                }
+                Ask::DropExecutor(executor) => {
+                    drop(executor.lock().unwrap().take());
+                    0
+                }
+                Ask::Huge => 0,
+            };
+            batch.answer(at, Ok(answer));
+        }
+        Ok(())
+    }
+}
+
+fn build(change: impl FnOnce(Builder<Faulty>) -> Builder<Faulty>) -> Executor<Faulty> {
+    change(Executor::builder(Faulty::default()).workers(1).max_batch_size(16)).build().unwrap()
+}
+
+fn submit(executor: &Executor<Faulty>, ask: Ask) -> Ticket<Faulty> {
+    executor.submit(ask, SubmitOptions::new()).unwrap()
+}
+
+/// An executor whose one worker stands at a gate.
+fn stopped(change: impl FnOnce(Builder<Faulty>) -> Builder<Faulty>) -> (Executor<Faulty>, Arc<Gate>, Ticket<Faulty>) {
+    let executor = build(change);
+    let gate = Arc::new(Gate::default());
+    let ticket = submit(&executor, Ask::Stop(gate.clone()));
+    gate.wait_for(1);
+    (executor, gate, ticket)
+}
+
+fn assert_conserved(executor: &Executor<Faulty>) {
+    assert!(executor.shutdown(Shutdown::Drain, LONG));
+    let requests = executor.snapshot().requests;
+    let ended = requests.answered + requests.failed + requests.expired + requests.cancelled;
+    assert_eq!((requests.accepted, requests.waiting), (ended, 0), "{requests:?}");
+    assert_eq!(executor.snapshot().queued_bytes, 0);
+}
+
+#[test]
+fn poisonous_rows_fail_alone_however_they_lie() {
+    for poisons in [vec![0], vec![15], vec![3, 4], vec![0, 7, 8, 15], (0..16).collect::<Vec<_>>()] {
+        let (executor, gate, first) = stopped(|b| b);
+        let tickets: Vec<_> = (0..16)
+            .map(|at| {
+                let poison = if at % 2 == 0 { Ask::Panic } else { Ask::Fail };
+                submit(&executor, if poisons.contains(&at) { poison } else { Ask::Value(at) })
+            })
+            .collect();
+        gate.open();
+        for (at, ticket) in tickets.into_iter().enumerate() {
+            let at = at as u64;
+            match ticket.wait() {
+                Ok(value) => assert!(value == at && !poisons.contains(&at)),
+                Err(error) => {
+                    assert!(poisons.contains(&at), "{at}: {error}");
+                    let expected = if at % 2 == 0 { ErrorKind::Panicked } else { ErrorKind::InvalidInput };
+                    assert_eq!(error.kind(), expected);
+                }
+            }
+        }
+        first.wait().unwrap();
+        assert_conserved(&executor);
+    }
+}
+
+#[test]
+fn a_scratch_is_thrown_away_after_a_panic_only() {
+    let executor = build(|b| b);
+    submit(&executor, Ask::Value(1)).wait().unwrap();
+    submit(&executor, Ask::Fail).wait().unwrap_err();
+    assert_eq!(executor.runner().scratches.load(Ordering::SeqCst), 1);
+    submit(&executor, Ask::Panic).wait().unwrap_err();
+    submit(&executor, Ask::Value(1)).wait().unwrap();
+    assert_eq!(executor.runner().scratches.load(Ordering::SeqCst), 2);
+}
+
+#[test]
+fn a_request_that_panics_when_dropped_is_answered() {
+    let executor = build(|b| b.run_inline(false));
+    for _ in 0..3 {
+        let ticket = submit(&executor, Ask::Bomb(Bomb(Arc::new(AtomicBool::new(false)))));
+        // A wait with a timeout does not lend its thread: the worker itself runs the request.
+        assert_eq!(ticket.wait_timeout(LONG).unwrap().unwrap(), 0);
+    }
+    assert_conserved(&executor);
+}
+
+/// Answers with something that panics when it is dropped by the worker, since its ticket was given up.
+struct Explosive(Arc<Gate>);
+
+impl BatchRunner for Explosive {
+    type Request = bool;
+    type Response = Bomb;
+    type Scratch = ();
+
+    fn scratch(&self) {}
+
+    fn run(&self, _: &mut (), batch: &mut Batch<'_, bool, Bomb>) -> Result<()> {
+        for at in 0..batch.len() {
+            let armed = *batch.request(at);
+            if armed {
+                self.0.pass();
+            }
+            batch.answer(at, Ok(Bomb(Arc::new(AtomicBool::new(armed)))));
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn a_dead_worker_is_replaced() {
+    for round in 1..4 {
+        let gate = Arc::new(Gate::default());
+        let executor = Executor::builder(Explosive(gate.clone())).workers(1).build().unwrap();
+        let given_up = executor.submit(true, SubmitOptions::new()).unwrap();
+        gate.wait_for(1);
+        assert!(given_up.cancel());
+        let next: Vec<_> = (0..round).map(|_| executor.submit(false, SubmitOptions::new()).unwrap()).collect();
+        gate.open();
+        next.into_iter().for_each(|ticket| assert!(ticket.wait_timeout(LONG).unwrap().is_ok()));
+        assert_eq!(executor.snapshot().replaced_workers, 1);
+        assert!(executor.shutdown(Shutdown::Drain, LONG));
+    }
+}
+
+#[test]
+fn clients_that_go_away_free_their_places() {
+    let (executor, gate, first) = stopped(|b| b.queue_items(4));
+    for _ in 0..1000 {
+        let four: Vec<_> = (0..4).map(|n| submit(&executor, Ask::Value(n))).collect();
+        drop(four);
+    }
+    gate.open();
+    first.wait().unwrap();
+    assert_eq!(executor.snapshot().requests.cancelled, 4000);
+    assert_conserved(&executor);
+}
+
+#[test]
+fn a_full_queue_answers_at_once_and_too_large_is_told_apart() {
+    let (executor, gate, _first) = stopped(|b| b.queue_items(1));
+    let kept = submit(&executor, Ask::Value(1));
+    for _ in 0..100 {
+        let refused = executor.try_submit(Ask::Value(2), SubmitOptions::new()).unwrap_err();
+        assert!(matches!(refused.reason(), Reason::Full { .. }));
+    }
+    let refused = executor.try_submit(Ask::Huge, SubmitOptions::new()).unwrap_err();
+    assert_eq!(Error::from(refused).kind(), ErrorKind::Limit, "a budget in bytes, before anything is allocated");
+    gate.open();
+    kept.wait().unwrap();
+    assert_conserved(&executor);
+}
+
+#[test]
+fn a_deadline_in_the_past_costs_nothing() {
+    let executor = build(|b| b);
+    let past = SubmitOptions::new().deadline_at(std::time::Instant::now() - LONG);
+    let refused = executor.try_submit(Ask::Value(1), past).unwrap_err();
+    assert!(matches!(refused.reason(), Reason::WouldMissDeadline));
+    assert_eq!(executor.call(Ask::Value(1), past).unwrap_err().kind(), ErrorKind::Deadline);
+    assert_eq!(executor.snapshot().requests.accepted, 0);
+}
+
+#[test]
+fn every_way_to_end_ends() {
+    for how in [Shutdown::Drain, Shutdown::Abort] {
+        let (executor, gate, first) = stopped(|b| b);
+        let waiting: Vec<_> = (0..40).map(|n| submit(&executor, Ask::Value(n))).collect();
+        assert!(!executor.shutdown(how, Duration::from_millis(1)), "one is still running");
+        gate.open();
+        assert!(executor.shutdown(how, LONG), "again");
+        assert!(first.wait().is_ok());
+        waiting.into_iter().for_each(|ticket| assert!(ticket.wait().is_err(), "the time for the drain was over"));
+        let refused = executor.submit(Ask::Value(1), SubmitOptions::new()).unwrap_err();
+        assert!(matches!(refused.reason(), Reason::Closed));
+        assert_conserved(&executor);
+    }
+}
+
+#[test]
+fn dropping_the_executor_inside_its_own_worker_ends() {
+    let executor = build(|b| b.run_inline(false));
+    let cell = Arc::new(Mutex::new(None));
+    let (gate, done) = (Arc::new(Gate::default()), submit(&executor, Ask::Value(0)));
+    done.wait().unwrap();
+    let stop = submit(&executor, Ask::Stop(gate.clone()));
+    gate.wait_for(1);
+    let suicide = submit(&executor, Ask::DropExecutor(cell.clone()));
+    let after = submit(&executor, Ask::Value(7));
+    *cell.lock().unwrap() = Some(executor);
+    gate.open();
+    stop.wait().unwrap();
+    suicide.wait().unwrap();
+    assert_eq!(after.wait().unwrap(), 7, "what was accepted is still answered");
+}
+
+#[test]
+fn callers_blocked_for_room_are_told_of_a_shutdown() {
+    let (executor, gate, _first) = stopped(|b| b.queue_items(1));
+    let _kept = submit(&executor, Ask::Value(1));
+    std::thread::scope(|scope| {
+        let blocked = scope.spawn(|| executor.submit(Ask::Value(2), SubmitOptions::new()).map(drop));
+        std::thread::yield_now();
+        executor.shutdown(Shutdown::Abort, Duration::ZERO);
+        // It was refused, or it had its place before the end: then the end has cancelled it.
+        if let Err(refused) = blocked.join().unwrap() {
+            assert!(matches!(refused.reason(), Reason::Closed));
+        }
+        gate.open();
+    });
+    assert_conserved(&executor);
+}
+
+#[test]
+fn a_flood_of_one_tenant_leaves_the_other_its_share() {
+    let fair = FairShare::new(Duration::from_micros(1));
+    let (executor, gate, first) = stopped(|b| b.policy(fair).max_batch_size(4).look_ahead(1000));
+    let flood: Vec<_> =
+        (0..200).map(|n| executor.submit(Ask::Value(n), SubmitOptions::new().tenant(1)).unwrap()).collect();
+    let victim = executor.submit(Ask::Value(5), SubmitOptions::new().tenant(2)).unwrap();
+    gate.open();
+    let waited = victim.wait_timed().1.queued;
+    let slowest = flood.into_iter().map(|ticket| ticket.wait_timed().1.queued).max().unwrap();
+    assert!(waited <= slowest);
+    first.wait().unwrap();
+    assert_conserved(&executor);
+}
+
+/// Answers each look with nonsense.
+struct Nonsense(u32);
+
+impl Policy for Nonsense {
+    fn name(&self) -> &str {
+        "nonsense"
+    }
+
+    fn decide(&mut self, view: &View<'_>, decision: &mut Decision) {
+        self.0 += 1;
+        match self.0 % 4 {
+            0 => decision.run.extend([0, 0, 0]),
+            1 => decision.run.extend([view.waiting.len() - 1, usize::MAX]),
+            2 => {}
+            _ => panic!("a policy that panics"),
+        }
+    }
+}
+
+#[test]
+fn a_policy_that_talks_nonsense_loses_nothing() {
+    let executor = build(|b| b.policy(Nonsense(0)));
+    let tickets: Vec<_> = (0..50).map(|n| submit(&executor, Ask::Value(n))).collect();
+    for (n, ticket) in tickets.into_iter().enumerate() {
+        assert_eq!(ticket.wait().unwrap(), n as u64);
+    }
+    assert_conserved(&executor);
+}
+
+#[test]
+fn a_storm_of_everything_conserves() {
+    let executor = build(|b| b.workers(2).queue_items(32));
+    std::thread::scope(|scope| {
+        for thread in 0..4_u64 {
+            let executor = &executor;
+            scope.spawn(move || {
+                let mut random = fastrand::Rng::with_seed(thread);
+                for n in 0..400 {
+                    let options = match random.u8(0..4) {
+                        0 => SubmitOptions::new().deadline_in(Duration::from_micros(random.u64(0..300))),
+                        priority => SubmitOptions::new().priority(priority),
+                    };
+                    let ask = match random.u8(0..20) {
+                        0 => Ask::Panic,
+                        1 => Ask::Fail,
+                        _ => Ask::Value(n),
+                    };
+                    match random.u8(0..5) {
+                        0 => drop(executor.submit(ask, options)),
+                        1 => drop(executor.try_submit(ask, options).map(Ticket::cancel)),
+                        2 => drop(executor.call(ask, options)),
+                        3 => drop(executor.submit_many(vec![ask, Ask::Value(1)], options).map(|group| group.wait())),
+                        _ => drop(executor.submit(ask, options).map(Ticket::wait)),
+                    }
+                }
+            });
+        }
+    });
+    assert_conserved(&executor);
+}
