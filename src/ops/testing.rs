@@ -22,7 +22,8 @@ pub(crate) fn run(op: &dyn Op, inputs: &[Option<&Tensor>]) -> Result<Vec<Tensor>
     agree("constants", &facts, &outputs);
     let exact = facts.iter().take(outputs.len()).all(|fact| fact.concrete_shape().is_some());
     assert!(exact || DATA_DEPENDENT.contains(&op.name()), "{op:?} infers {facts:?} from constants");
-    let kinds: [(&str, &dyn Fn(usize, &Tensor) -> Fact); 5] = [
+    type Kind<'a> = (&'a str, &'a dyn Fn(usize, &Tensor) -> Fact);
+    let kinds: [Kind<'_>; 5] = [
         ("concrete shapes", &|_, t| Fact::concrete(t.dtype(), t.shape())),
         ("symbolic shapes", &|_, t| symbolic(t)),
         ("nothing", &|_, t| Fact::unranked(t.dtype())),

@@ -43,7 +43,7 @@ impl Op for MelWeightMatrix {
             }
         };
         let (length, rate, lower, upper) = (number(1)?, number(2)?, number(3)?, number(4)?);
-        ensure!(rate > 0.0, InvalidInput, "a sample rate of {rate}");
+        ensure!(rate.is_finite() && rate > 0.0, InvalidInput, "a sample rate of {rate}");
         let mut out = vec![0.0; shape.checked_len()?];
         let (bins, bands) = (shape[0], shape[1]);
         let mel = |hertz: f64| 2595.0 * (1.0 + hertz / 700.0).log10();
