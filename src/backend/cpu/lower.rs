@@ -8,6 +8,7 @@ use super::kernel::{Kernel, Spec};
 use super::movement::{Padded, Pick, Runs, Strided};
 use super::pooling::{Global, Window};
 use super::product::Product;
+use super::recurrent::Recurrent;
 use super::reduction::{Convert, Fold};
 use super::reference::Reference;
 use super::rows::{NormRows, SoftmaxRows};
@@ -37,6 +38,7 @@ const FAMILIES: &[Family] = &[
     |spec, isa| boxed(Runs::new(spec, isa)?),
     |spec, isa| boxed(Pick::new(spec, isa)?),
     |spec, isa| boxed(Padded::new(spec, isa)?),
+    |spec, isa| boxed(Recurrent::new(spec, isa)?),
     |spec, isa| boxed(Window::new(spec, isa)?),
     |spec, isa| boxed(Global::new(spec, isa)?),
     |spec, isa| boxed(Fold::new(spec, isa)?),

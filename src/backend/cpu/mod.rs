@@ -10,6 +10,7 @@ mod lower;
 mod movement;
 mod pooling;
 mod product;
+mod recurrent;
 mod reduction;
 mod reference;
 mod rows;

@@ -1,0 +1,294 @@
+//! `LSTM` and `GRU` in f32 with constant weights: products by packed matrices, gates in one pass over each step.
+//!
+//! The products with W are made for a block of steps at once, those with R step by step.
+
+use super::arena::Io;
+use super::kernel::{Context, Kernel, Spec};
+use crate::error::Result;
+use crate::kernels::arch::Isa;
+use crate::kernels::gemm::{Epilogue, Layout, PackedB, Residual, gemm};
+use crate::kernels::recurrent::{Lstm, gru_reset, gru_step, lstm_step};
+use crate::kernels::{Matrix, MatrixMut};
+use crate::ops::recurrent::{self as ops, Activation, Direction, Recurrence};
+use crate::tensor::{DType, Tensor};
+use std::sync::Arc;
+
+mod input {
+    pub(super) const X: usize = 0;
+    pub(super) const W: usize = 1;
+    pub(super) const R: usize = 2;
+    pub(super) const B: usize = 3;
+    pub(super) const LENGTHS: usize = 4;
+    pub(super) const INITIAL_H: usize = 5;
+    pub(super) const INITIAL_C: usize = 6;
+    pub(super) const PEEPHOLES: usize = 7;
+}
+
+/// Bytes of gates that one block of steps may take.
+const BLOCK: usize = 256 * 1024;
+
+/// Which cell steps, and its option.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cell {
+    Lstm { input_forget: bool },
+    Gru { linear_before_reset: bool },
+}
+
+impl Cell {
+    fn gates(self) -> usize {
+        if matches!(self, Cell::Lstm { .. }) { 4 } else { 3 }
+    }
+
+    /// The rows of R, in gates, that are multiplied by the same state.
+    fn parts(self) -> &'static [usize] {
+        match self {
+            Cell::Lstm { .. } => &[4],
+            Cell::Gru { linear_before_reset: true } => &[3],
+            Cell::Gru { linear_before_reset: false } => &[2, 1],
+        }
+    }
+}
+
+/// The matrices of W or R, one direction after the other.
+#[derive(Debug)]
+struct Packed(Vec<PackedB>);
+
+/// A recurrence over a whole sequence.
+#[derive(Debug)]
+pub(super) struct Recurrent {
+    isa: Isa,
+    cell: Cell,
+    direction: Direction,
+    batch_first: bool,
+    clip: Option<f32>,
+    length: usize,
+    batch: usize,
+    width: usize,
+    hidden: usize,
+    /// Steps whose products with W are made together.
+    block: usize,
+    w: Arc<Packed>,
+    r: Arc<Packed>,
+    /// What is added to the products with W and R, `[directions, gates * hidden]`; that with R is empty for an LSTM.
+    w_bias: Vec<f32>,
+    r_bias: Vec<f32>,
+    inputs: [bool; 8],
+    outputs: [bool; 3],
+}
+
+impl Recurrent {
+    pub(super) fn new(spec: &Spec<'_>, isa: Isa) -> Result<Option<Self>> {
+        let (recurrence, cell) = match (spec.op::<ops::Lstm>(), spec.op::<ops::Gru>()) {
+            (Some(op), _) => (&op.recurrence, Cell::Lstm { input_forget: op.input_forget }),
+            (_, Some(op)) => (&op.recurrence, Cell::Gru { linear_before_reset: op.linear_before_reset }),
+            _ => return Ok(None),
+        };
+        if !spec.all(DType::F32) || !plain(recurrence, cell) || spec.input(input::LENGTHS).is_some() {
+            return Ok(None);
+        }
+        let (Some(x), Some(w), Some(r)) = (spec.shape(input::X), spec.constant(input::W), spec.constant(input::R))
+        else {
+            return Ok(None);
+        };
+        let (&[first, second, width], Some(&hidden)) = (&x[..], r.shape().last()) else { return Ok(None) };
+        let (length, batch) = if recurrence.batch_first { (second, first) } else { (first, second) };
+        let (directions, rows) = (recurrence.direction.count(), cell.gates() * hidden);
+        let fits = w.len() == directions * rows * width && r.len() == directions * rows * hidden;
+        if !fits || [length, batch, width, hidden].contains(&0) {
+            return Ok(None);
+        }
+        let bias = match (spec.input(input::B), spec.constant(input::B)) {
+            (None, _) => vec![0.0; directions * 2 * rows],
+            (_, Some(bias)) => bias.to_f32_vec()?,
+            _ => return Ok(None),
+        };
+        let (mut w_bias, mut r_bias) = (Vec::new(), Vec::new());
+        for both in bias.chunks_exact(2 * rows) {
+            let (of_w, of_r) = both.split_at(rows);
+            if matches!(cell, Cell::Lstm { .. }) {
+                w_bias.extend(of_w.iter().zip(of_r).map(|(w, r)| w + r));
+            } else {
+                w_bias.extend_from_slice(of_w);
+                r_bias.extend_from_slice(of_r);
+            }
+        }
+        let pack = |columns: &'static [usize], depth: usize| {
+            move |tensor: &Tensor| {
+                let (mut left, mut packed): (&[f32], _) = (tensor.as_slice()?, Vec::new());
+                for gates in columns.iter().cycle().take(columns.len() * directions) {
+                    let (part, rest) = left.split_at(gates * hidden * depth);
+                    let layout = Layout::Transposed { stride: depth };
+                    packed.push(PackedB::pack(isa, part, depth, gates * hidden, layout));
+                    left = rest;
+                }
+                Ok(Packed(packed))
+            }
+        };
+        let whole: &'static [usize] = if cell.gates() == 4 { &[4] } else { &[3] };
+        let steps = if recurrence.batch_first { 1 } else { BLOCK / 4 / rows.saturating_mul(batch).max(1) };
+        Ok(Some(Recurrent {
+            isa,
+            cell,
+            direction: recurrence.direction,
+            batch_first: recurrence.batch_first,
+            clip: recurrence.clip,
+            length,
+            batch,
+            width,
+            hidden,
+            block: steps.clamp(1, length),
+            w: spec.weights.get_or_pack(w, 0, pack(whole, width))?,
+            // A tensor might serve as W here and as R there.
+            r: spec.weights.get_or_pack(r, cell.parts().len() as u64, pack(cell.parts(), hidden))?,
+            w_bias,
+            r_bias,
+            inputs: std::array::from_fn(|index| spec.input(index).is_some()),
+            outputs: std::array::from_fn(|index| spec.output(index).is_some()),
+        }))
+    }
+
+    /// Elements of the gates of one step.
+    fn rows(&self) -> usize {
+        self.cell.gates() * self.hidden
+    }
+
+    /// Where the state of a row of the batch lies among those of all directions.
+    fn state_at(&self, direction: usize, row: usize) -> usize {
+        let index =
+            if self.batch_first { row * self.direction.count() + direction } else { direction * self.batch + row };
+        index * self.hidden
+    }
+
+    /// `W x + b` of steps `first..first + steps` into `gates`.
+    fn project(&self, direction: usize, x: &[f32], first: usize, gates: &mut [f32]) {
+        let rows = self.rows();
+        let x = if self.batch_first {
+            Matrix::new(&x[first * self.width..], self.batch, self.width, self.length * self.width)
+        } else {
+            let count = gates.len() / rows;
+            Matrix::dense(&x[first * self.batch * self.width..][..count * self.width], count, self.width)
+        };
+        let bias = Some(&self.w_bias[direction * rows..(direction + 1) * rows]);
+        let out = MatrixMut::dense(gates, x.rows(), rows);
+        gemm(self.isa, x, &self.w.0[direction], out, &Epilogue { bias, ..Epilogue::default() });
+    }
+
+    /// One step from the products with x in `gates`; `more` is scratch of a step's gates.
+    fn step(&self, direction: usize, peepholes: Option<&[f32]>, gates: &mut [f32], state: &mut State<'_>) {
+        let (isa, batch, hidden, rows) = (self.isa, self.batch, self.hidden, self.rows());
+        let State { h, c, more } = state;
+        let old = Matrix::dense(h, batch, hidden);
+        match self.cell {
+            Cell::Lstm { input_forget } => {
+                let epilogue = Epilogue { residual: Some(Residual::OutputBefore), ..Epilogue::default() };
+                gemm(isa, old, &self.r.0[direction], MatrixMut::dense(gates, batch, rows), &epilogue);
+                let lstm = Lstm { hidden, peepholes, clip: self.clip, input_forget };
+                lstm_step(isa, &lstm, gates, c, h);
+            }
+            Cell::Gru { linear_before_reset } => {
+                let bias = &self.r_bias[direction * rows..(direction + 1) * rows];
+                let with = |bias| Epilogue { bias: Some(bias), ..Epilogue::default() };
+                if linear_before_reset {
+                    gemm(isa, old, &self.r.0[direction], MatrixMut::dense(more, batch, rows), &with(bias));
+                } else {
+                    let (gated, candidate) = bias.split_at(2 * hidden);
+                    let out = MatrixMut::new(&mut more[..], batch, 2 * hidden, rows);
+                    gemm(isa, old, &self.r.0[2 * direction], out, &with(gated));
+                    gru_reset(isa, hidden, self.clip, gates, more, h, c);
+                    let out = MatrixMut::new(&mut more[2 * hidden..], batch, hidden, rows);
+                    gemm(isa, Matrix::dense(c, batch, hidden), &self.r.0[2 * direction + 1], out, &with(candidate));
+                }
+                gru_step(isa, hidden, self.clip, !linear_before_reset, gates, more, h);
+            }
+        }
+    }
+}
+
+/// What a step changes: h, the cell (of a GRU: the reset state), and room for the gates of a step.
+struct State<'a> {
+    h: &'a mut [f32],
+    c: &'a mut [f32],
+    more: &'a mut [f32],
+}
+
+/// True where the cells have the activations that the kernels have.
+fn plain(recurrence: &Recurrence, cell: Cell) -> bool {
+    let defaults: &[Activation] = match cell {
+        Cell::Lstm { .. } => &[Activation::Sigmoid, Activation::Tanh, Activation::Tanh],
+        Cell::Gru { .. } => &[Activation::Sigmoid, Activation::Tanh],
+    };
+    recurrence.activations.chunks(defaults.len()).all(|cell| cell == defaults)
+}
+
+impl Kernel for Recurrent {
+    fn name(&self) -> String {
+        let kind = if matches!(self.cell, Cell::Lstm { .. }) { "lstm" } else { "gru" };
+        format!("{kind} {}x{}x{}x{}", self.length, self.batch, self.width, self.hidden)
+    }
+
+    fn workspace(&self) -> usize {
+        let gates = self.rows().saturating_mul(self.batch);
+        let states = self.batch.saturating_mul(2 * self.hidden);
+        gates.saturating_mul(self.block + 1).saturating_add(states).saturating_mul(4)
+    }
+
+    fn run(&self, io: &Io<'_>, context: &mut Context<'_>) -> Result<()> {
+        let given = |index: usize| -> Result<Option<&[f32]>> {
+            if self.inputs[index] { io.input(index).map(Some) } else { Ok(None) }
+        };
+        let taken = |index: usize| -> Result<Option<&mut [f32]>> {
+            if self.outputs[index] { io.output(index).map(Some) } else { Ok(None) }
+        };
+        let x: &[f32] = io.input(input::X)?;
+        let starts = [given(input::INITIAL_H)?, given(input::INITIAL_C)?];
+        let peepholes = given(input::PEEPHOLES)?;
+        let (mut y, mut ends) = (taken(0)?, [taken(1)?, taken(2)?]);
+        let (batch, hidden, directions) = (self.batch, self.hidden, self.direction.count());
+        let step_len = self.rows() * batch;
+        let workspace: &mut [f32] = bytemuck::cast_slice_mut(&mut context.workspace[..self.workspace()]);
+        let (gates, rest) = workspace.split_at_mut(step_len * self.block);
+        let (more, states) = rest.split_at_mut(step_len);
+        let (h, c) = states.split_at_mut(batch * hidden);
+        for direction in 0..directions {
+            let backwards = direction == 1 || self.direction == Direction::Reverse;
+            for (state, start) in [&mut *h, &mut *c].into_iter().zip(starts) {
+                for (row, state) in state.chunks_exact_mut(hidden).enumerate() {
+                    match start {
+                        Some(start) => state.copy_from_slice(&start[self.state_at(direction, row)..][..hidden]),
+                        None => state.fill(0.0),
+                    }
+                }
+            }
+            let peepholes = peepholes.map(|p| &p[direction * 3 * hidden..][..3 * hidden]);
+            let mut done = 0;
+            while done < self.length {
+                let steps = self.block.min(self.length - done);
+                let first = if backwards { self.length - done - steps } else { done };
+                self.project(direction, x, first, &mut gates[..steps * step_len]);
+                for step in 0..steps {
+                    let within = if backwards { steps - 1 - step } else { step };
+                    let gates = &mut gates[within * step_len..(within + 1) * step_len];
+                    self.step(direction, peepholes, gates, &mut State { h, c, more });
+                    let Some(y) = &mut y else { continue };
+                    let t = first + within;
+                    for (row, h) in h.chunks_exact(hidden).enumerate() {
+                        let at = if self.batch_first {
+                            (row * self.length + t) * directions + direction
+                        } else {
+                            (t * directions + direction) * batch + row
+                        };
+                        y[at * hidden..(at + 1) * hidden].copy_from_slice(h);
+                    }
+                }
+                done += steps;
+            }
+            for (state, end) in [&*h, &*c].into_iter().zip(&mut ends) {
+                let Some(end) = end else { continue };
+                for (row, state) in state.chunks_exact(hidden).enumerate() {
+                    end[self.state_at(direction, row)..][..hidden].copy_from_slice(state);
+                }
+            }
+        }
+        Ok(())
+    }
+}
