@@ -1,0 +1,120 @@
+//! Steps whose constants let a kernel take them answer as the reference does, which the node suite cannot show: there,
+//! weights are inputs.
+
+use onrush::graph::{Graph, ValueId};
+use onrush::ops::attention::Attention;
+use onrush::ops::recurrent::{Activation, Direction, Gru, Lstm, Recurrence};
+use onrush::{CompileOptions, DType, Fact, Model, Tensor};
+
+/// Numbers in -1..1, other ones for another seed.
+fn numbers(shape: &[usize], seed: usize) -> Tensor {
+    let len: usize = shape.iter().product();
+    let element = |i: usize| ((i * 37 + seed * 101 + i * i % 13 * 5) % 128) as f32 / 64.0 - 1.0;
+    Tensor::new(shape, (0..len).map(element).collect::<Vec<f32>>()).unwrap()
+}
+
+/// Compiles the graph, sees that a kernel took every step, and compares with the interpreter.
+fn check(graph: Graph, inputs: &[Tensor], what: &str) {
+    let expected = graph.interpret(inputs).unwrap();
+    let model = Model::from_graph(graph).unwrap().compile(&CompileOptions::new()).unwrap();
+    let shapes: Vec<_> = inputs.iter().map(|t| t.shape().clone()).collect();
+    let plan = model.plan(&shapes).unwrap();
+    assert!(plan.fallbacks().is_empty(), "{what}: {:?}", plan.fallbacks());
+    let got = model.run(inputs).unwrap().into_vec();
+    for (got, expected) in got.iter().zip(&expected) {
+        assert_eq!(got.shape(), expected.shape(), "{what}");
+        let pairs = got.to_f64_vec().unwrap().into_iter().zip(expected.to_f64_vec().unwrap());
+        for (at, (got, expected)) in pairs.enumerate() {
+            assert!((got - expected).abs() < 1e-4, "{what}: element {at} is {got}, not {expected}");
+        }
+    }
+}
+
+fn recurrence(direction: Direction, batch_first: bool, clip: Option<f32>, cell: &[Activation]) -> Recurrence {
+    let activations = cell.repeat(direction.count());
+    Recurrence { hidden_size: None, direction, batch_first, activations, clip }
+}
+
+#[test]
+fn recurrent_networks() {
+    let (length, batch, width, hidden) = (5, 2, 3, 9);
+    let cases = [Direction::Forward, Direction::Reverse, Direction::Bidirectional].into_iter().flat_map(|direction| {
+        let forms = [(false, None, false), (true, Some(0.5), false), (false, None, true), (true, None, true)];
+        forms.into_iter().flat_map(move |form| [4, 3].map(|gates| (direction, form, gates)))
+    });
+    for (direction, (batch_first, clip, full), gates) in cases {
+        let count = direction.count();
+        let x_shape = if batch_first { [batch, length, width] } else { [length, batch, width] };
+        let state = if batch_first { [batch, count, hidden] } else { [count, batch, hidden] };
+        let mut graph = Graph::new("recurrent");
+        let x = graph.input("x", Fact::concrete(DType::F32, &x_shape)).unwrap();
+        let mut constant = |shape: &[usize], seed| Some(graph.constant("c", numbers(shape, seed)).unwrap());
+        let mut inputs: Vec<Option<ValueId>> = vec![Some(x)];
+        inputs.push(constant(&[count, gates * hidden, width], 1));
+        inputs.push(constant(&[count, gates * hidden, hidden], 2));
+        if full {
+            inputs.extend([constant(&[count, 2 * gates * hidden], 3), None, constant(&state, 4)]);
+            if gates == 4 {
+                inputs.extend([constant(&state, 5), constant(&[count, 3 * hidden], 6)]);
+            }
+        }
+        let (sigmoid, tanh) = (Activation::Sigmoid, Activation::Tanh);
+        let (op, names): (std::sync::Arc<dyn onrush::ops::Op>, &[_]) = if gates == 4 {
+            let recurrence = recurrence(direction, batch_first, clip, &[sigmoid, tanh, tanh]);
+            (std::sync::Arc::new(Lstm { recurrence, input_forget: clip.is_some() }), &[Some("y"), Some("h"), Some("c")])
+        } else {
+            let recurrence = recurrence(direction, batch_first, clip, &[sigmoid, tanh]);
+            let linear_before_reset = batch_first != full;
+            (std::sync::Arc::new(Gru { recurrence, linear_before_reset }), &[Some("y"), Some("h")])
+        };
+        for output in graph.node("node", op, &inputs, names).unwrap().into_iter().flatten() {
+            graph.output(output).unwrap();
+        }
+        let what = format!("{direction:?}, batch first {batch_first}, clip {clip:?}, full {full}, {gates} gates");
+        check(graph, &[numbers(&x_shape, 7)], &what);
+    }
+}
+
+#[test]
+fn attention() {
+    let (batch, heads, shared, queries, keys, size) = (2, 4, 2, 6, 7, 5);
+    let truth: Vec<bool> = (0..queries * keys).map(|i| i / keys != 2 && i % 3 != 0).collect();
+    let masks = [
+        None,
+        Some(Tensor::new([queries, keys], truth).unwrap()),
+        Some(numbers(&[batch, 1, 1, keys], 4)),
+        Some(numbers(&[1, heads, queries, keys], 5)),
+    ];
+    for (case, mask) in masks.into_iter().enumerate() {
+        for (merged, is_causal) in [(false, false), (true, true)] {
+            let shape = |heads: usize, length: usize| match merged {
+                true => vec![batch, length, heads * size],
+                false => vec![batch, heads, length, size],
+            };
+            let mut graph = Graph::new("attention");
+            let tensors = [numbers(&shape(heads, queries), 1), numbers(&shape(shared, keys), 2)];
+            let tensors = [tensors[0].clone(), tensors[1].clone(), numbers(&shape(shared, keys), 3)];
+            let mut inputs: Vec<ValueId> = Vec::new();
+            for (name, tensor) in ["q", "k", "v"].into_iter().zip(&tensors) {
+                inputs.push(graph.input(name, Fact::concrete(DType::F32, tensor.shape())).unwrap());
+            }
+            if let Some(mask) = &mask {
+                inputs.push(graph.constant("mask", mask.clone()).unwrap());
+            }
+            let op = Attention {
+                is_causal,
+                q_num_heads: Some(heads),
+                kv_num_heads: Some(shared),
+                scale: (case == 2).then_some(0.7),
+                softcap: if case == 3 { 0.8 } else { 0.0 },
+                softmax_precision: None,
+                qk_output: None,
+                left_window: None,
+                right_window: None,
+            };
+            let y = graph.op("y", op, &inputs).unwrap();
+            graph.output(y).unwrap();
+            check(graph, &tensors, &format!("mask {case}, merged {merged}"));
+        }
+    }
+}
