@@ -5,7 +5,7 @@
 
 use super::proto::StringStringEntryProto;
 use crate::error::{At, Result, bail, ensure, err};
-use crate::tensor::mapping;
+use crate::tensor::mapping::Mapping;
 use bytes::Bytes;
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -68,7 +68,7 @@ impl Folder {
         ensure!(resolved.starts_with(&self.root), InvalidModel, "outside the model's folder");
         let file = fs::File::open(&resolved)?;
         same_single_file(&seen, &file.metadata()?)?;
-        let data = mapping::map(&file)?;
+        let data = Mapping::of(&file)?.bytes();
         self.mapped.borrow_mut().insert(relative.to_owned(), data.clone());
         Ok(data)
     }

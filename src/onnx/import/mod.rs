@@ -18,7 +18,7 @@ use super::scan;
 use super::tensors::TensorSource;
 use crate::error::{At, Result, bail, ensure, err};
 use crate::graph::{Graph, ValueId};
-use crate::tensor::mapping;
+use crate::tensor::mapping::Mapping;
 use bytes::Bytes;
 use opsets::Opsets;
 use prost::Message;
@@ -108,7 +108,11 @@ pub fn import_path(path: impl AsRef<Path>, options: &LoadOptions) -> Result<Impo
         let length = file.metadata()?.len();
         check_length(length, &options.limits)?;
         let folder = Folder::of(path)?;
-        import_from(mapping::map(&file)?, Some(&folder), options)
+        let mapping = Mapping::of(&file)?;
+        let imported = import_from(mapping.bytes(), Some(&folder), options)?;
+        // What had to be copied for alignment is not needed twice.
+        mapping.release_pages();
+        Ok(imported)
     };
     read().at(|| path.display().to_string())
 }
