@@ -56,7 +56,7 @@ use std::sync::LazyLock;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Isa {
-    /// AVX-512 F/BW/VL/DQ with VNNI and BF16.
+    /// AVX-512 F/BW/VL/DQ with VNNI, VBMI and BF16.
     #[cfg(target_arch = "x86_64")]
     Avx512(avx512::Avx512),
     /// AVX2 with FMA and F16C.

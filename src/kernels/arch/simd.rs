@@ -277,6 +277,23 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// The sums, one a lane.
     fn dot_sum(self, acc: Self::Dot) -> Self::I32;
 
+    /// Adds to lane `i` the exact sum of the products `taps[t][i] * w[4 * i + t]` of unsigned and signed bytes, for the
+    /// first `n <= LANES` lanes; the others are unspecified. `w` holds `4 * LANES` bytes.
+    #[inline(always)]
+    unsafe fn dot_taps(self, acc: Self::I32, taps: [*const u8; 4], n: usize, w: *const i8) -> Self::I32 {
+        // SAFETY: as the caller promises.
+        unsafe {
+            let words = self.load_i32(w.cast());
+            let mut acc = acc;
+            for (t, tap) in taps.into_iter().enumerate() {
+                let weight = self.sar_i32(self.shl_i32(words, 24 - 8 * t as i32), 24);
+                let x = if n == Self::LANES { self.load_u8(tap) } else { self.load_u8_part(tap, n) };
+                acc = self.add_i32(acc, self.mul_i32(x, weight));
+            }
+            acc
+        }
+    }
+
     /// Adds to every lane the products of two bfloat16 pairs, the odd one first, rounding after each. `a` and `b`
     /// hold the pairs' bits.
     fn dot_bf16(self, acc: Self::F32, a: Self::I32, b: Self::I32) -> Self::F32;

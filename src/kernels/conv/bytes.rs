@@ -6,9 +6,11 @@ use super::super::gemm::{
 };
 use super::super::view::Matrix;
 use super::depthwise::{ByteLanes, Depthwise};
+use super::depthwise_bytes::{DepthwiseBytes, TapWords, copy_bytes};
 use super::geometry::Geometry;
 use super::taps::{TapTable, merges};
 use crate::error::{Result, ensure};
+use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -28,8 +30,10 @@ pub struct ByteConvWeights {
 enum Form {
     /// One B a group.
     Groups(Vec<PackedBytes>),
-    /// `[taps][channels, filled up to whole vectors]`.
+    /// `[taps][channels, filled up to whole vectors]`: what does not fit the other form.
     Depthwise(Vec<i32>),
+    /// Four taps to a word.
+    Taps(TapWords),
 }
 
 impl ByteConvWeights {
@@ -62,7 +66,10 @@ impl ByteConvWeights {
                 let zero_point = zero_points.get(if zero_points.len() == 1 { 0 } else { filter });
                 packed[tap * padded + filter] = weights.get(filter * taps + tap) - zero_point.copied().unwrap_or(0);
             }
-            Form::Depthwise(packed)
+            match TapWords::pack(&packed, taps, padded) {
+                Some(words) => Form::Taps(words),
+                None => Form::Depthwise(packed),
+            }
         } else {
             let per_group = filters / groups;
             let group = |group: usize| {
@@ -94,8 +101,14 @@ impl ByteConvWeights {
         match &self.form {
             Form::Groups(groups) => groups.iter().map(PackedBytes::len_bytes).sum(),
             Form::Depthwise(packed) => packed.len() * 4,
+            Form::Taps(words) => words.len_bytes(),
         }
     }
+}
+
+thread_local! {
+    /// Padding of a zero point that was not known: kept, so that a warm call allocates nothing.
+    static COPIES: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 /// A convolution of images of bytes of one size, to be run on any number of them.
@@ -124,8 +137,9 @@ impl ByteConv2d {
             && weights.merged == merged;
         ensure!(fits, Shape, "the weights are of another convolution than {geometry:?}");
         let taps = match weights.form {
-            Form::Groups(_) if !geometry.is_pointwise() => Some(TapTable::new(&geometry, 1, zero_point)),
-            _ => None,
+            Form::Groups(_) if geometry.is_pointwise() => None,
+            Form::Groups(_) | Form::Taps(_) => Some(TapTable::new(&geometry, 1, zero_point)),
+            Form::Depthwise(_) => None,
         };
         Ok(ByteConv2d { geometry, weights, taps })
     }
@@ -181,6 +195,24 @@ impl ByteConv2d {
                     rows: part.rows,
                     finish: &finish,
                     lanes: ByteLanes { zero_point },
+                });
+            }
+            Form::Taps(weights) => {
+                let Some(taps) = &self.taps else { return };
+                let part = Part { whole, rows, columns: 0..g.filters, first_column: 0 };
+                let finish = finish_bytes(epilogue, &part, &mut output);
+                let rows = taps.bytes(input.as_ptr(), input.stride(), zero_point as u8);
+                COPIES.with_borrow_mut(|copies| {
+                    copies.resize(copies.len().max(copy_bytes(&rows)), 0);
+                    isa.dispatch(DepthwiseBytes {
+                        rows,
+                        weights,
+                        channels: g.channels,
+                        zero_point,
+                        range: part.rows,
+                        finish: &finish,
+                        copies,
+                    });
                 });
             }
             Form::Groups(groups) => {

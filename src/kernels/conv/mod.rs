@@ -14,6 +14,7 @@
 
 mod bytes;
 mod depthwise;
+mod depthwise_bytes;
 mod geometry;
 mod taps;
 #[cfg(test)]

@@ -48,7 +48,10 @@ impl TapTable {
     /// The tables of `geometry`; padding reads elements of `element_bytes` that are all `padding`.
     pub(super) fn new(geometry: &Geometry, element_bytes: usize, padding: u8) -> Self {
         let index = |position: Option<usize>, scale: usize| position.map_or(PADDING, |p| (p * scale) as isize);
-        let channels = geometry.channels_per_group();
+        // A depthwise row reads all channels, whatever the groups.
+        let depthwise =
+            geometry.groups > 1 && geometry.groups == geometry.channels && geometry.groups == geometry.filters;
+        let channels = if depthwise { geometry.channels } else { geometry.channels_per_group() };
         let merged = merges(geometry.groups, channels, geometry.kernel, geometry.dilations);
         let segment = if merged { channels * geometry.kernel[1] } else { channels };
         let mut zeros = Buffer::zeroed(segment * element_bytes);
@@ -123,6 +126,9 @@ impl RowPointers for TapRows<'_> {
         let [kernel_height, kernel_width] = t.kernel;
         let [height, width] = t.output;
         let image_bytes = t.input[0] * t.input[1] * self.pixel_bytes;
+        if !self.merged && self.fill_inside(first, count, pointers) {
+            return;
+        }
         let (pixel, mut x) = (first / width, first % width);
         let (mut image, mut y) = (pixel / height, pixel % height);
         // Padding of its own stands behind what the rows put together.
@@ -163,6 +169,37 @@ impl RowPointers for TapRows<'_> {
 }
 
 impl TapRows<'_> {
+    /// The pointers of output pixels that follow each other in one row, where none of their taps lies in the padding;
+    /// otherwise nothing, and `false`.
+    fn fill_inside(&self, first: usize, count: usize, pointers: &mut [*const u8]) -> bool {
+        let t = self.table;
+        let [kernel_height, kernel_width] = t.kernel;
+        let [height, width] = t.output;
+        let (line, x) = (first / width, first % width);
+        if x + count > width {
+            return false;
+        }
+        let down = &t.down[line % height * kernel_height..][..kernel_height];
+        let across = &t.across[x * kernel_width..][..kernel_width];
+        let last = t.across[(x + count) * kernel_width - 1];
+        // The taps between the outermost ones lie between them.
+        if (down[0] | down[kernel_height - 1] | across[0] | last) < 0 {
+            return false;
+        }
+        let image = line / height * (t.input[0] * t.input[1] * self.pixel_bytes);
+        let step = t.step * self.pixel_bytes;
+        let mut slots = pointers.chunks_exact_mut(count);
+        for &down in down {
+            for (&across, slots) in across.iter().zip(&mut slots) {
+                let offset = image + (down + across) as usize * self.pixel_bytes;
+                for (j, slot) in slots.iter_mut().enumerate() {
+                    *slot = self.input.wrapping_add(offset + j * step);
+                }
+            }
+        }
+        true
+    }
+
     /// The pointers of one output pixel with a segment for each kernel row.
     fn fill_merged<'p>(
         &self,

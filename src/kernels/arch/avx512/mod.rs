@@ -1,9 +1,9 @@
-//! AVX-512: F, BW, VL, DQ, VNNI and BF16; sixteen lanes, thirty-two registers.
+//! AVX-512: F, BW, VL, DQ, VNNI, VBMI and BF16; sixteen lanes, thirty-two registers.
 
 use super::simd::{Body, Simd};
 use std::arch::x86_64::*;
 
-/// The proof that this machine has AVX-512 F/BW/VL/DQ, VNNI, BF16 (and AVX2, FMA and F16C, which come with them).
+/// The proof that this machine has AVX-512 F/BW/VL/DQ, VNNI, VBMI, BF16 (and AVX2, FMA and F16C, which come with them).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Avx512(());
 
@@ -16,6 +16,7 @@ impl Avx512 {
             && is_x86_feature_detected!("avx512vl")
             && is_x86_feature_detected!("avx512dq")
             && is_x86_feature_detected!("avx512vnni")
+            && is_x86_feature_detected!("avx512vbmi")
             && is_x86_feature_detected!("avx512bf16")
             && is_x86_feature_detected!("avx2")
             && is_x86_feature_detected!("fma")
@@ -26,7 +27,9 @@ impl Avx512 {
     /// Runs `body` compiled for this instruction set.
     #[inline]
     pub(super) fn enter<B: Body>(self, body: B) -> B::Output {
-        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16,avx2,fma,f16c,bmi1,bmi2")]
+        #[target_feature(
+            enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vbmi,avx512bf16,avx2,fma,f16c,bmi1,bmi2"
+        )]
         #[inline(never)]
         fn entry<B: Body>(token: Avx512, body: B) -> B::Output {
             body.run(token)
@@ -160,8 +163,30 @@ impl Simd for Avx512 {
         store_u16(p: *mut u16, v: __m512i) = _mm256_storeu_si256(p.cast(), _mm512_cvtepi32_epi16(v));
         dot_a(p: *const u8) -> __m512i = _mm512_set1_epi32(p.cast::<i32>().read_unaligned());
         dot_b(p: *const i8) -> __m512i = _mm512_loadu_epi8(p);
+        dot_taps(acc: __m512i, taps: [*const u8; 4], n: usize, w: *const i8) -> __m512i = {
+            let load = |p: *const u8| {
+                if n == 16 { _mm_loadu_si128(p.cast()) } else { _mm_maskz_loadu_epi8(first(n), p.cast()) }
+            };
+            let x = _mm512_castsi128_si512(load(taps[0]));
+            let x = _mm512_inserti32x4::<1>(x, load(taps[1]));
+            let x = _mm512_inserti32x4::<2>(x, load(taps[2]));
+            let x = _mm512_inserti32x4::<3>(x, load(taps[3]));
+            let by_lane = _mm512_permutexvar_epi8(_mm512_loadu_epi8(BY_LANE.as_ptr()), x);
+            _mm512_dpbusd_epi32(acc, by_lane, _mm512_loadu_epi8(w))
+        };
     }
 }
+
+/// Where four vectors of sixteen bytes lie when each lane has a byte of each.
+static BY_LANE: [i8; 64] = {
+    let mut order = [0; 64];
+    let mut at = 0;
+    while at < 64 {
+        order[at] = (at % 4 * 16 + at / 4) as i8;
+        at += 1;
+    }
+    order
+};
 
 /// The mask of the first `n <= 16` lanes.
 #[inline(always)]
