@@ -172,14 +172,14 @@ fn scales_that_are_no_scales() {
 
 #[test]
 fn many_small_tensors_that_are_large_together() {
-    // Each is 64 KiB that depend on nothing, so each could be computed while loading; the sum needs all of them.
-    let count = 6_000;
+    // Each is 128 KiB that depend on nothing, so each could be computed while loading; the sum needs all of them.
+    let count = 3_000;
     let mut nodes: Vec<Message> =
         (0..count).map(|i| node("ConstantOfShape", &["s"], &[&format!("c{i}")], &[])).collect();
     let names: Vec<String> = (0..count).map(|i| format!("c{i}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).chain(["x"]).collect();
     nodes.push(node("Concat", &names, &["y"], &[int("axis", 0)]));
-    let model = between(nodes, vec![integers("s", &[1 << 14])]).model(17).0;
+    let model = between(nodes, vec![integers("s", &[1 << 15])]).model(17).0;
     bounded(|| {
         let options = LoadOptions::default().limits(LoadLimits::default().max_folded_bytes(16 << 20));
         let model = Model::from_shared(model.into(), &options)?;
