@@ -123,11 +123,6 @@ impl<Q, S> Entry<Q, S> {
         self.state.load(Ordering::Acquire) & PHASE == DONE
     }
 
-    /// Whether its ticket gave it up.
-    pub(super) fn is_cancelled(&self) -> bool {
-        self.state.load(Ordering::Relaxed) & PHASE == CANCELLED
-    }
-
     /// Moves out of `from` into `to`; answers the state before, or `None` if it was in no phase of `from`.
     fn advance(&self, from: &[u8], to: u8, keep_listening: bool) -> Option<u8> {
         let mut state = self.state.load(Ordering::Acquire);
@@ -202,11 +197,6 @@ impl<Q, S> Claimed<Q, S> {
         &self.entry.meta
     }
 
-    /// Whether its ticket gave it up meanwhile.
-    pub(super) fn is_cancelled(&self) -> bool {
-        self.entry.is_cancelled()
-    }
-
     /// The request.
     pub(super) fn request(&self) -> &Q {
         // SAFETY: the claimer owns the request cell, nobody writes it while this claim lives, and it is filled until
@@ -277,7 +267,6 @@ mod tests {
         let entry = entry();
         let claimed = Entry::claim(entry.clone()).unwrap();
         assert_eq!(entry.cancel(), Cancel::Ran);
-        assert!(claimed.is_cancelled());
         assert!(matches!(claimed.finish(answer(1)), Err(Abandoned)));
         assert!(entry.take().is_none());
     }

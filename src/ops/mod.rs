@@ -39,7 +39,7 @@ use std::any::Any;
 use std::fmt::Debug;
 use std::sync::Arc;
 
-/// One operator with its attributes. A pass or a backend finds out which by [downcasting](dyn Op::is).
+/// One operator with its attributes. A pass or a backend finds out which by `is` and `downcast_ref`.
 pub trait Op: Any + Debug + Send + Sync {
     /// ONNX's `op_type`.
     fn name(&self) -> &'static str;

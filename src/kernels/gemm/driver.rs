@@ -153,7 +153,7 @@ impl<E: Element, R: RowPointers> Drive<'_, E, R> {
             }
             if wide && count > 4 && shared.segments == 1 && row_bytes >= 256 {
                 let apart = (pointers[1] as usize).wrapping_sub(pointers[0] as usize);
-                if apart % ALIAS_BYTES == 0 {
+                if apart.is_multiple_of(ALIAS_BYTES) {
                     // SAFETY: the rows are readable for as long as the strip reads them.
                     unsafe { gather(&mut pointers[..count], row_bytes, copies) };
                 }

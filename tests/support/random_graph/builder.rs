@@ -212,11 +212,11 @@ impl Builder {
                 });
             assert!(agrees, "seed {}: {}: inferred {fact}, computed {plain:?}", self.seed, made.op.name());
         }
-        for slot in 0..made.outputs {
-            let [plain, plus, minus] = [0, 1, 2].map(|i| &samples[i][slot]);
-            if !fit(plain, plus) || !fit(plain, minus) {
-                return None;
-            }
+        let [plain, plus, minus] = [0, 1, 2].map(|i| &samples[i][..made.outputs]);
+        let stable =
+            plain.iter().zip(plus).zip(minus).all(|((plain, plus), minus)| fit(plain, plus) && fit(plain, minus));
+        if !stable {
+            return None;
         }
         let names: Vec<String> = (0..made.outputs).map(|slot| format!("v{}", self.entries.len() + slot)).collect();
         let names: Vec<Option<&str>> = names.iter().map(|n| Some(n.as_str())).collect();
