@@ -2,9 +2,11 @@
 //!
 //! One tile ([`tile`](self)) serves every element type, every kind of row and every instruction set. What surrounds it:
 //! [`PackedB`] lays B out once at load, [`Epilogue`] says as data what happens to a sum before it is stored, and
-//! [`gemm`] and [`gemm_region`] run the product; batches, and what goes to which thread, are the caller's loop.
+//! [`gemm`] and [`gemm_region`] run the product. The same in bytes ([`PackedBytes`], [`gemm_bytes`]) has exact integer sums
+//! and an epilogue that requantizes, in bfloat16 ([`PackedBf16`], [`gemm_bf16`]) f32 sums. Batches, and what goes to which thread, are the caller's loop.
 
 mod activation;
+mod bf16;
 mod driver;
 mod epilogue;
 mod finish;
@@ -20,6 +22,7 @@ mod tests;
 mod tests_integer;
 mod tile;
 
+pub use bf16::{PackedBf16, gemm_bf16, gemm_bf16_region};
 pub(in crate::kernels) use driver::RowPointers;
 pub use epilogue::{Activation, Epilogue, Residual};
 pub(in crate::kernels) use finish::{Finish, FinishTile};

@@ -131,3 +131,47 @@ impl<S: Simd> Product<S> for Bytes {
         s.dot_sum(acc)
     }
 }
+
+/// bfloat16 times bfloat16, summed in f32: the odd element of a pair first, rounding after each.
+pub(super) struct Brain;
+
+impl Element for Brain {
+    type On<S: Simd> = Brain;
+}
+
+impl<S: Simd> Product<S> for Brain {
+    const PANEL: usize = 2;
+    const INTEGER: bool = false;
+    const GROUP: usize = 2;
+    const REGISTERS: usize = 1;
+    type Acc = S::F32;
+    type A = S::I32;
+    type B = S::I32;
+
+    #[inline(always)]
+    fn start(s: S, words: S::I32) -> S::F32 {
+        s.from_bits(words)
+    }
+
+    #[inline(always)]
+    unsafe fn a(s: S, p: *const u8) -> S::I32 {
+        // SAFETY: as the caller promises.
+        s.splat_i32(unsafe { p.cast::<i32>().read_unaligned() })
+    }
+
+    #[inline(always)]
+    unsafe fn b(s: S, p: *const u8) -> S::I32 {
+        // SAFETY: as the caller promises.
+        unsafe { s.load_i32(p.cast()) }
+    }
+
+    #[inline(always)]
+    fn mac(s: S, acc: S::F32, a: S::I32, b: S::I32) -> S::F32 {
+        s.dot_bf16(acc, a, b)
+    }
+
+    #[inline(always)]
+    fn words(s: S, acc: S::F32) -> S::I32 {
+        s.to_bits(acc)
+    }
+}
