@@ -3,13 +3,10 @@
 //! `DIR` holds `model.onnx` and `test_data_set_*` with `input_N.pb` and `output_N.pb`, as the ONNX backend suite lays
 //! out its cases.
 
-mod support;
-
 use clap::Parser;
 use onrush::{CompileOptions, CompiledModel, Model, Result, Tensor, onnx};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use support::numbered;
 
 #[derive(Parser)]
 #[command(about = "Runs DIR/model.onnx on each DIR/test_data_set_* and compares the outputs")]
@@ -110,4 +107,18 @@ fn compare(found: &Tensor, wanted: &Tensor, rtol: f64, atol: f64) -> Result<Verd
 fn tensors(set: &Path, prefix: &str) -> Result<Vec<Tensor>> {
     let files = numbered(set, prefix)?;
     files.iter().map(|file| onnx::read_tensor(&std::fs::read(file)?).map(|(_, tensor)| tensor)).collect()
+}
+
+/// The entries of a folder named `prefix` and a number, in the order of that number.
+fn numbered(folder: &Path, prefix: &str) -> Result<Vec<PathBuf>> {
+    let mut found: Vec<(u32, PathBuf)> = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        if let Some(number) = stem.strip_prefix(prefix).and_then(|n| n.parse().ok()) {
+            found.push((number, path));
+        }
+    }
+    found.sort();
+    Ok(found.into_iter().map(|(_, path)| path).collect())
 }

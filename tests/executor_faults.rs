@@ -150,7 +150,7 @@ fn poisonous_rows_fail_alone_however_they_lie() {
                 Ok(value) => assert!(value == at && !poisons.contains(&at)),
                 Err(error) => {
                     assert!(poisons.contains(&at), "{at}: {error}");
-                    let expected = if at % 2 == 0 { ErrorKind::Panicked } else { ErrorKind::InvalidInput };
+                    let expected = if at.is_multiple_of(2) { ErrorKind::Panicked } else { ErrorKind::InvalidInput };
                     assert_eq!(error.kind(), expected);
                 }
             }

@@ -1,7 +1,6 @@
-//! What several examples need: made-up inputs for a model, and folders of numbered files.
+//! Made-up inputs for a model, for the examples that time one.
 
 use onrush::{DType, Dim, Result, Shape, Tensor, ValueInfo};
-use std::path::{Path, PathBuf};
 
 /// How made-up inputs look.
 #[derive(Debug, Clone)]
@@ -52,19 +51,4 @@ impl Made<'_> {
 /// The value of `name=value` in a list of such.
 fn lookup<'a>(list: &'a [String], name: &str) -> Option<&'a str> {
     list.iter().find_map(|entry| entry.rsplit_once('=').filter(|(n, _)| *n == name).map(|(_, value)| value))
-}
-
-/// The entries of a folder named `prefix` and a number, in the order of that number.
-#[allow(dead_code)]
-pub(crate) fn numbered(folder: &Path, prefix: &str) -> Result<Vec<PathBuf>> {
-    let mut found: Vec<(u32, PathBuf)> = Vec::new();
-    for entry in std::fs::read_dir(folder)? {
-        let path = entry?.path();
-        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        if let Some(number) = stem.strip_prefix(prefix).and_then(|n| n.parse().ok()) {
-            found.push((number, path));
-        }
-    }
-    found.sort();
-    Ok(found.into_iter().map(|(_, path)| path).collect())
 }

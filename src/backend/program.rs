@@ -71,8 +71,8 @@ pub struct Instruction {
     /// The outputs in order.
     pub outputs: Vec<Option<SlotId>>,
     /// The operator's subgraphs at concrete shapes, in the order of its attributes, where they could be lowered; their
-    /// inputs are the formal ones, then the captures.
-    pub bodies: Vec<Program>,
+    /// inputs are the formal ones, then the captures. `None` is one that cannot run at these shapes.
+    pub bodies: Vec<Option<Program>>,
 }
 
 /// Steps over one memory arena, at concrete shapes.

@@ -194,7 +194,12 @@ impl Lowering<'_> {
     }
 
     /// The branches of an `If` whose captures have static shapes, lowered to programs of their own.
-    fn bodies(&self, node: &Node, inputs: &[Option<SlotId>], outputs: &[Option<SlotId>]) -> Result<Vec<Program>> {
+    fn bodies(
+        &self,
+        node: &Node,
+        inputs: &[Option<SlotId>],
+        outputs: &[Option<SlotId>],
+    ) -> Result<Vec<Option<Program>>> {
         if !node.op().is::<If>() {
             return Ok(Vec::new());
         }
@@ -207,14 +212,17 @@ impl Lowering<'_> {
             let Attr::Body(body) = attr else { continue };
             let Some(body) = (body.as_ref() as &dyn Any).downcast_ref::<Graph>() else { return Ok(Vec::new()) };
             // A branch that cannot run on these shapes is one that is never taken.
-            let Ok(concrete) = body.specialize(&shapes) else { return Ok(Vec::new()) };
+            let Ok(concrete) = body.specialize(&shapes) else {
+                programs.push(None);
+                continue;
+            };
             let same = concrete.outputs().iter().zip(&wanted);
             if !same.clone().all(|(id, shape)| concrete.fact(*id).concrete_shape().as_ref() == Some(shape)) {
                 return Ok(Vec::new());
             }
-            programs.push(lower(&concrete, self.backend, self.max_bytes)?);
+            programs.push(Some(lower(&concrete, self.backend, self.max_bytes)?));
         }
-        Ok(programs)
+        Ok(if programs.iter().any(Option::is_some) { programs } else { Vec::new() })
     }
 
     fn finish(mut self) -> Result<Program> {

@@ -3,7 +3,7 @@
 use super::CpuExecutable;
 use super::arena::Io;
 use super::kernel::{Context, Kernel, Spec};
-use crate::backend::{Buffers, Executable, State};
+use crate::backend::{Buffers, Executable, Program, State};
 use crate::error::{Result, bail, err};
 use crate::kernels::arch::Isa;
 use crate::ops::control::If;
@@ -11,7 +11,8 @@ use smallvec::SmallVec;
 
 #[derive(Debug)]
 pub(super) struct Branch {
-    branches: Vec<CpuExecutable>,
+    /// `None` where a branch cannot run at these shapes.
+    branches: Vec<Option<CpuExecutable>>,
     /// Element sizes of the captures and of the outputs.
     captures: Vec<usize>,
     outputs: Vec<usize>,
@@ -22,8 +23,10 @@ impl Branch {
         if spec.op::<If>().is_none() || spec.instruction.bodies.len() != 2 {
             return Ok(None);
         }
-        let branches = spec.instruction.bodies.iter().map(|body| CpuExecutable::new(body.clone(), spec.weights, isa));
-        let branches = branches.collect::<Result<Vec<_>>>()?;
+        let compile = |body: &Option<Program>| {
+            body.as_ref().map(|body| CpuExecutable::new(body.clone(), spec.weights, isa)).transpose()
+        };
+        let branches = spec.instruction.bodies.iter().map(compile).collect::<Result<Vec<_>>>()?;
         let captures: Option<Vec<usize>> =
             (1..spec.instruction.inputs.len()).map(|i| Some(spec.input(i)?.dtype.size())).collect();
         let outputs: Option<Vec<usize>> =
@@ -59,24 +62,28 @@ impl Kernel for Branch {
     }
 
     fn state(&self) -> Option<State> {
-        let states: Vec<State> = self.branches.iter().map(|branch| branch.scratch()).collect();
+        let states: Vec<Option<State>> =
+            self.branches.iter().map(|branch| branch.as_ref().map(CpuExecutable::scratch)).collect();
         Some(Box::new(states))
     }
 
     fn fallbacks(&self, _name: &str, _operator: &str) -> Vec<String> {
-        self.branches.iter().flat_map(|branch| branch.fallbacks()).collect()
+        self.branches.iter().flatten().flat_map(CpuExecutable::fallbacks).collect()
     }
 
     fn run(&self, io: &Io<'_>, context: &mut Context<'_>) -> Result<()> {
         let Some(&condition) = io.input::<u8>(0)?.first() else { bail!(InvalidInput, "the condition is empty") };
         let which = usize::from(condition == 0);
-        let states = context.state.as_mut().and_then(|s| s.downcast_mut::<Vec<State>>());
+        let states = context.state.as_mut().and_then(|s| s.downcast_mut::<Vec<Option<State>>>());
         let states = states.ok_or_else(|| err!(Internal, "the branches have no state"))?;
         let inputs = self.captures.iter().enumerate().map(|(i, size)| input_bytes(io, i + 1, *size));
         let inputs = inputs.collect::<Result<SmallVec<[&[u8]; 16]>>>()?;
         let outputs = self.outputs.iter().enumerate().map(|(i, size)| output_bytes(io, i, *size));
         let mut outputs = outputs.collect::<Result<SmallVec<[&mut [u8]; 8]>>>()?;
         let buffers = Buffers { inputs: &inputs, outputs: &mut outputs };
-        self.branches[which].run(&mut states[which], buffers, context.budget)
+        match (&self.branches[which], &mut states[which]) {
+            (Some(branch), Some(state)) => branch.run(state, buffers, context.budget),
+            _ => bail!(InvalidInput, "the condition picks a branch that cannot run on inputs of these shapes"),
+        }
     }
 }
