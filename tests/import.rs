@@ -72,6 +72,12 @@ fn inputs_with_a_default_are_constants() {
     assert_eq!(run(&graph.model(17), &[pair(1.0, 1.0)]), [2.0, 3.0]);
 }
 
+/// The type of a vector of floats whose length has a name.
+fn named_shape(name: &str) -> Message {
+    let dim = Message::new().message(1, &Message::new().text(2, name));
+    Message::new().int(1, F32).message(2, &dim)
+}
+
 #[test]
 fn dimensions_have_names() {
     let dim = |d: Message| Message::new().message(1, &d);
@@ -80,13 +86,18 @@ fn dimensions_have_names() {
     );
     let tensor = Message::new().int(1, F32).message(2, &shape);
     let input = Message::new().text(1, "x").message(2, &Message::new().message(1, &tensor));
-    let graph = Graph { inputs: vec![input], ..between(vec![node("Relu", &["x"], &["y"], &[])], vec![]) };
+    let mut graph = Graph { inputs: vec![input], ..between(vec![node("Relu", &["x"], &["y"], &[])], vec![]) };
     let imported = load(&graph.model(17));
     let fact = imported.graph.fact(imported.graph.outputs()[0]).clone();
     assert_eq!(fact.to_string(), "f32[N, x_1, 3]");
     assert_eq!(fact.dims().unwrap()[2], Dim::Known(3));
     let again = import(export(&imported.graph).unwrap().into(), &LoadOptions::default()).unwrap();
     assert_eq!(again.graph.fact(again.graph.inputs()[0]).to_string(), "f32[N, x_1, 3]");
+    // A name that the file has is not made again.
+    let z = Message::new().text(1, "z").message(2, &Message::new().message(1, &named_shape("x_1")));
+    graph.inputs.push(z);
+    let imported = load(&graph.model(17));
+    assert_eq!(imported.graph.fact(imported.graph.inputs()[0]).to_string(), "f32[N, x_1_, 3]");
 }
 
 #[test]

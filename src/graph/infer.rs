@@ -25,17 +25,18 @@ impl Graph {
         infer_op(op, &facts, outputs, &budget, FOLDED_WHEN_BUILT).at(|| format!("node {name:?} ({})", op.name()))
     }
 
-    /// Adds what a file declares of a value, where inference knows less.
-    pub(crate) fn refine(&mut self, id: ValueId, declared: &Fact) {
+    /// Names the lengths that a file names and inference does not know. Numbers are not taken over: what a file says of
+    /// an output is often stale, and would contradict what the operators turn out to yield.
+    pub(crate) fn name_lengths(&mut self, id: ValueId, declared: &Fact) {
         let fact = &mut self.values[id.index()].fact;
-        match (&mut fact.shape, &declared.shape) {
-            (Some(dims), Some(declared)) if dims.len() == declared.len() => {
-                for (dim, declared) in dims.iter_mut().zip(declared).filter(|(dim, _)| **dim == Dim::Unknown) {
+        if let (Some(dims), Some(declared)) = (&mut fact.shape, &declared.shape)
+            && dims.len() == declared.len()
+        {
+            for (dim, declared) in dims.iter_mut().zip(declared) {
+                if *dim == Dim::Unknown && matches!(declared, Dim::Symbol(_)) {
                     *dim = declared.clone();
                 }
             }
-            (shape @ None, Some(declared)) => *shape = Some(declared.clone()),
-            _ => {}
         }
     }
 

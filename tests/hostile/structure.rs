@@ -161,6 +161,35 @@ fn bodies_within_bodies() {
     refused_with(&nested_ifs(14, true).0, &limits, Limit, &["max_nodes"]);
 }
 
+#[test]
+fn loops_within_loops() {
+    let mut inner = vec![node("Relu", &["v0"], &["w0"], &[])];
+    for level in 0..22 {
+        let (v, w) = (format!("v{level}"), format!("w{level}"));
+        let go = format!("go{level}");
+        let on = format!("on{level}");
+        let mut nodes = vec![node("Identity", &[&go], &[&on], &[])];
+        nodes.append(&mut inner);
+        let graph = Graph {
+            nodes,
+            inputs: vec![value(&format!("i{level}"), I64, &[]), value(&go, BOOL, &[]), unshaped(&v, F32)],
+            outputs: vec![value(&on, BOOL, &[]), unshaped(&w, F32)],
+            initializers: vec![],
+        };
+        let (outer, made) = (format!("v{}", level + 1), format!("w{}", level + 1));
+        inner = vec![node("Loop", &["n", "", &outer], &[&made], &[body("body", &graph.message())])];
+    }
+    inner.insert(0, node("Identity", &["x"], &["v22"], &[]));
+    inner.push(node("Identity", &["w22"], &["y"], &[]));
+    let model = between(inner, vec![raw("n", I64, &[], &2i64.to_le_bytes())]).model(17);
+    let imported = super::bounded(|| import(model.0.into(), &LoadOptions::default()));
+    // Two to the twenty-second rounds are more than the budget has.
+    let x = onrush::Tensor::vector(vec![1.0f32, 2.0]);
+    let budget = onrush::ops::Budget::new(1 << 20, 1_000);
+    let result = super::bounded(|| imported.unwrap().graph.interpret_within(&[x], &budget).map(|_| ()));
+    super::expect(result, Limit, &["loop without end"]);
+}
+
 /// A function of one input that runs these nodes on `a` to yield `b`.
 fn function(name: &str, nodes: Vec<Message>) -> Message {
     let imports = [("", 17), ("f", 1)].map(|(d, v)| Message::new().text(1, d).int(2, v));

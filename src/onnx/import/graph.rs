@@ -73,7 +73,8 @@ pub(super) fn main_graph<'m>(
         let place = || format!("input {:?}", info.name);
         ensure!(!info.name.is_empty(), InvalidModel, "an input has no name");
         ensure!(seen.insert(&info.name), InvalidModel, "input {:?} is listed twice", info.name);
-        let Some(fact) = declared(info, &Unnamed::Symbol).at(place)? else {
+        let taken = |name: &str| context.symbols.contains(name);
+        let Some(fact) = declared(info, &Unnamed::Symbol(&taken)).at(place)? else {
             bail!(InvalidModel, "input {:?} has no type", info.name);
         };
         match frame.values.get(info.name.as_str()) {
@@ -179,7 +180,7 @@ impl<'c, 'm> Builder<'c, 'm> {
             let known = |name: &str| self.context.symbols.contains(name);
             if let Some(fact) = declared(info, &Unnamed::Unknown(&known)).at(place)? {
                 self.check_output(id, &fact).at(place)?;
-                self.graph.refine(id, &fact);
+                self.graph.name_lengths(id, &fact);
             }
             self.graph.output(id)?;
         }

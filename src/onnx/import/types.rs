@@ -7,8 +7,9 @@ use crate::tensor::{Dim, Fact, Symbol};
 
 /// What becomes of an axis that has no number.
 pub(super) enum Unnamed<'a> {
-    /// An input of the model: its name and axis make a symbol, so that a request can say how long it is.
-    Symbol,
+    /// An input of the model: its name and axis make a symbol, so that a request can say how long it is. Says of a
+    /// name whether the file has it already.
+    Symbol(&'a dyn Fn(&str) -> bool),
     /// Elsewhere: only the names that the inputs of the model use say something.
     Unknown(&'a dyn Fn(&str) -> bool),
 }
@@ -47,8 +48,14 @@ fn read_dim(dim: &DimensionProto, input: &str, axis: usize, unnamed: &Unnamed<'_
     }
     let name = dim.dim_param.as_deref().unwrap_or_default();
     Ok(match unnamed {
-        Unnamed::Symbol if name.is_empty() => Dim::Symbol(Symbol::new(&format!("{input}_{axis}"))),
-        Unnamed::Symbol => Dim::Symbol(Symbol::new(name)),
+        Unnamed::Symbol(taken) if name.is_empty() => {
+            let mut made = format!("{input}_{axis}");
+            while taken(&made) {
+                made.push('_');
+            }
+            Dim::Symbol(Symbol::new(&made))
+        }
+        Unnamed::Symbol(_) => Dim::Symbol(Symbol::new(name)),
         Unnamed::Unknown(known) if known(name) => Dim::Symbol(Symbol::new(name)),
         Unnamed::Unknown(_) => Dim::Unknown,
     })
