@@ -32,10 +32,10 @@ const MAX_FILE_BYTES: usize = i32::MAX as usize;
 
 /// The bytes of an ONNX model that computes what `graph` does, with its metadata. Constants lie within.
 ///
-/// Operators of this crate's own domain, which fusing passes make, are written as such: only this crate reads them.
+/// Export a graph as it was imported: what the fusing passes make has no name in a file.
 ///
 /// # Errors
-/// [`Unsupported`](crate::ErrorKind::Unsupported) for an operator that ONNX does not name,
+/// [`Unsupported`](crate::ErrorKind::Unsupported) for an operator that no domain names,
 /// [`Limit`](crate::ErrorKind::Limit) when the file would pass 2 GiB.
 pub fn export(graph: &Graph) -> Result<Vec<u8>> {
     let mut exporter = Exporter::default();
@@ -128,7 +128,10 @@ impl Exporter {
     fn node(&mut self, graph: &Graph, node: &Node, values: &mut HashMap<ValueId, String>) -> Result<NodeProto> {
         let op = node.op().as_ref();
         let Some(def) = registry::find(op.domain(), op.name()) else {
-            bail!(Unsupported, "the operator has no name in a model file");
+            bail!(
+                Unsupported,
+                "the operator has no name in a model file; export the graph as it was before optimizing"
+            );
         };
         self.use_opset(def.domain, opsets::needed(graph, node, def));
         let captures = op.captures();
