@@ -130,13 +130,13 @@ impl<Q, S> Batcher<Q, S> {
     }
 
     /// Asks the policy, until there is a batch or nothing to run now.
-    pub(super) fn look(&mut self, now: Time, costs: &dyn Costs, taken: &mut Taken<Q, S>) -> Look {
+    pub(super) fn look(&mut self, now: Time, costs: &dyn Costs, slot: usize, taken: &mut Taken<Q, S>) -> Look {
         loop {
             if self.queue.len() == 0 {
                 return Look::Empty;
             }
             self.decide(now, costs);
-            self.take_decided(taken);
+            self.take_decided(slot, taken);
             if !taken.jobs.is_empty() {
                 return Look::Formed;
             }
@@ -144,6 +144,36 @@ impl<Q, S> Batcher<Q, S> {
                 return Look::Again(self.decision.look_again.min(self.queue.earliest_deadline));
             }
         }
+    }
+
+    /// Takes a batch of those alone that are more urgent than `class`, if the first of them may run by `worth`.
+    pub(super) fn look_urgent(
+        &mut self,
+        now: Time,
+        costs: &dyn Costs,
+        class: u8,
+        slot: usize,
+        worth: impl Fn(&Waiting) -> bool,
+        taken: &mut Taken<Q, S>,
+    ) -> bool {
+        let urgent = |(at, request): (usize, &Waiting)| (request.priority < class).then_some((at, *request));
+        let (positions, waiting): (Vec<usize>, Vec<Waiting>) =
+            self.queue.waiting().iter().enumerate().filter_map(urgent).unzip();
+        if !waiting.first().is_some_and(worth) {
+            return false;
+        }
+        let limits = Limits { max_queue_delay: Duration::ZERO, ..self.limits.clone() };
+        self.decision.clear();
+        let view = View::new(now, &waiting, &limits, costs);
+        let (policy, decision) = (&mut self.policy, &mut self.decision);
+        if catch_unwind(AssertUnwindSafe(|| policy.decide(&view, decision))).is_err() {
+            return false;
+        }
+        for at in decision.run.iter_mut().chain(&mut decision.drop) {
+            *at = positions.get(*at).copied().unwrap_or(usize::MAX);
+        }
+        self.take_decided(slot, taken);
+        !taken.jobs.is_empty()
     }
 
     fn decide(&mut self, now: Time, costs: &dyn Costs) {
@@ -165,7 +195,7 @@ impl<Q, S> Batcher<Q, S> {
         }
     }
 
-    fn take_decided(&mut self, taken: &mut Taken<Q, S>) {
+    fn take_decided(&mut self, slot: usize, taken: &mut Taken<Q, S>) {
         let Decision { run, drop, .. } = &self.decision;
         // The common case of a policy that serves in order of arrival: the front leaves, nothing has to be moved.
         let in_front = drop.is_empty() && run.iter().enumerate().all(|(rank, &at)| rank == at);
@@ -174,7 +204,10 @@ impl<Q, S> Batcher<Q, S> {
             taken.ended.extend(claimed.map(|claimed| (claimed, Ended::Expired)));
         }
         for &at in run {
-            let claimed = self.queue.take(at).and_then(Entry::claim);
+            let claimed = self.queue.take(at).and_then(|entry| {
+                entry.assign(slot);
+                Entry::claim(entry)
+            });
             taken.jobs.extend(claimed.map(|claimed| Job { claimed, answer: None }));
         }
         if in_front {

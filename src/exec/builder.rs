@@ -4,6 +4,7 @@ use super::admission::{Admission, CLASSES};
 use super::batcher::Batcher;
 use super::credit::{Credit, MAX_BYTES, MAX_ITEMS};
 use super::executor::Executor;
+use super::interrupt::{Interruption, Preemption};
 use super::lane::Lane;
 use super::room::Room;
 use super::runner::BatchRunner;
@@ -15,7 +16,7 @@ use super::worker::work;
 use crate::clock::{Clock, Monotonic};
 use crate::error::{Error, Result, bail, ensure};
 use crate::monitor::{Counters, Stats};
-use crate::sched::{AdaptiveCap, FirstCome, Limits, Policy};
+use crate::sched::{AdaptiveCap, FirstCome, Limits, Policy, Precedence};
 use crate::sync::{Arc, Padded};
 use parking_lot::{Condvar, Mutex};
 use std::fmt;
@@ -37,6 +38,7 @@ pub struct Builder<R: BatchRunner> {
     latency_target: Option<Duration>,
     class_items: [u32; CLASSES],
     predict_deadlines: bool,
+    preemption: Option<Preemption>,
 }
 
 impl<R: BatchRunner> Builder<R> {
@@ -54,6 +56,7 @@ impl<R: BatchRunner> Builder<R> {
             latency_target: None,
             class_items: [u32::MAX; CLASSES],
             predict_deadlines: true,
+            preemption: None,
         }
     }
 
@@ -104,6 +107,14 @@ impl<R: BatchRunner> Builder<R> {
     /// Whether a request is refused whose deadline cannot be met by what is known of the running times. Default: it is.
     pub fn predict_deadlines(mut self, predict: bool) -> Self {
         self.predict_deadlines = predict;
+        self
+    }
+
+    /// Lets a more urgent request interrupt a batch of a less urgent class at its next checkpoint, when no worker is free:
+    /// if the rest of the batch takes at least `gain` times as long as the urgent request, and at most `most` times for
+    /// each batch. Needs a policy of priorities. Default: off.
+    pub fn preemption(mut self, gain: f64, most: u32) -> Self {
+        self.preemption = Some(Preemption { gain, most });
         self
     }
 
@@ -172,6 +183,15 @@ impl<R: BatchRunner> Builder<R> {
         if let Some(rows) = too_large.or(self.limits.preferred_batch_sizes.iter().find(|&&rows| rows == 0)) {
             bail!(InvalidInput, "a preferred batch size is {rows}; it must lie between 1 and max_batch_size");
         }
+        if let Some(Preemption { gain, .. }) = self.preemption {
+            ensure!(gain >= 0.0, InvalidInput, "the gain of a preemption is {gain}; it must not be negative");
+            ensure!(
+                self.policy.precedence() == Precedence::Class,
+                InvalidInput,
+                "preemption needs a policy of priorities, and {} is none",
+                self.policy.name()
+            );
+        }
         let never = self.class_items.iter().position(|&items| items == 0);
         ensure!(never.is_none(), InvalidInput, "class_items of priority {} is 0", never.unwrap_or_default());
         ensure!(self.latency_target != Some(Duration::ZERO), InvalidInput, "latency_target is zero");
@@ -209,6 +229,7 @@ impl<R: BatchRunner> Builder<R> {
             aborting: AtomicBool::new(false),
             admission,
             timekeeper: Timekeeper::new(),
+            interruption: Interruption::new(self.preemption, workers),
             adapts: self.latency_target.is_some(),
             retries: AtomicU64::new(0),
             replaced: AtomicU64::new(0),

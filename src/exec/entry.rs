@@ -84,6 +84,8 @@ pub(super) struct Entry<Q, S> {
     link: AtomicPtr<Entry<Q, S>>,
     state: AtomicU8,
     pub(super) meta: Waiting,
+    /// The slot that it runs in. Written before the claim, read after a cancel found it running: ordered by `state`.
+    slot: AtomicU8,
     request: UnsafeCell<Option<Q>>,
     outcome: UnsafeCell<Option<Outcome<S>>>,
     wake: UnsafeCell<Option<Wake>>,
@@ -107,6 +109,7 @@ impl<Q, S> Entry<Q, S> {
             link: AtomicPtr::new(ptr::null_mut()),
             state: AtomicU8::new(WAITING),
             meta,
+            slot: AtomicU8::new(0),
             request: UnsafeCell::new(Some(request)),
             outcome: UnsafeCell::new(None),
             wake: UnsafeCell::new(None),
@@ -121,6 +124,20 @@ impl<Q, S> Entry<Q, S> {
     /// Whether its outcome is there for the ticket.
     pub(super) fn is_done(&self) -> bool {
         self.state.load(Ordering::Acquire) & PHASE == DONE
+    }
+
+    /// Says in which slot it will run, before it is claimed.
+    pub(super) fn assign(&self, slot: usize) {
+        self.slot.store(slot as u8, Ordering::Relaxed);
+    }
+
+    pub(super) fn slot(&self) -> usize {
+        usize::from(self.slot.load(Ordering::Relaxed))
+    }
+
+    /// Whether its ticket gave it up.
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.state.load(Ordering::Relaxed) & PHASE == CANCELLED
     }
 
     /// Moves out of `from` into `to`; answers the state before, or `None` if it was in no phase of `from`.
@@ -195,6 +212,11 @@ pub(super) struct Claimed<Q, S> {
 impl<Q, S> Claimed<Q, S> {
     pub(super) fn meta(&self) -> &Waiting {
         &self.entry.meta
+    }
+
+    /// Whether its ticket gave it up meanwhile.
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.entry.is_cancelled()
     }
 
     /// The request.

@@ -76,6 +76,7 @@ impl<R: BatchRunner> Executor<R> {
         let entry = self.shared.enqueue(request, meta);
         expect(&self.shared, meta.deadline);
         self.shared.kick();
+        self.shared.demand(&meta);
         Ticket::new(self.shared.clone(), entry)
     }
 
@@ -128,8 +129,12 @@ impl<R: BatchRunner> Executor<R> {
             Ok(metas) => {
                 let entries = requests.into_iter().zip(metas).map(|(request, meta)| shared.enqueue(request, meta));
                 let tickets: Vec<_> = entries.map(|entry| Ticket::new(shared.clone(), entry)).collect();
-                expect(shared, tickets.iter().map(Ticket::deadline).min().unwrap_or(Time::NEVER));
+                expect(
+                    shared,
+                    tickets.iter().map(|ticket: &Ticket<R>| ticket.meta().deadline).min().unwrap_or(Time::NEVER),
+                );
                 shared.kick();
+                tickets.iter().for_each(|ticket| shared.demand(ticket.meta()));
                 Ok(GroupTicket::new(tickets))
             }
             Err(reason) => {

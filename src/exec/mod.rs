@@ -34,6 +34,7 @@ mod builder;
 mod credit;
 mod entry;
 mod executor;
+mod interrupt;
 mod lane;
 #[cfg(all(test, loom))]
 mod loom_shutdown;
@@ -57,5 +58,5 @@ pub use builder::Builder;
 pub use entry::Timing;
 pub use executor::{Executor, Shutdown, Submitting};
 pub use options::{Reason, Refused, SubmitOptions};
-pub use runner::{Batch, BatchRunner, Load};
+pub use runner::{Batch, BatchRunner, Flow, Load};
 pub use ticket::{GroupTicket, Ticket};

@@ -35,7 +35,7 @@ impl<Q, S> Queue<Q, S> {
 
     /// Takes the entry at a position, which must then be [removed](Self::remove); `None` if it was taken or is not there.
     pub(super) fn take(&mut self, at: usize) -> Option<Arc<Entry<Q, S>>> {
-        self.entries.get_mut(self.head + at)?.take()
+        self.entries.get_mut(self.head.checked_add(at)?)?.take()
     }
 
     /// Cuts off the front `count` positions.

@@ -3,12 +3,13 @@
 
 use super::batcher::Ran;
 use super::entry::{Outcome, Timing};
-use super::runner::{Batch, BatchRunner, Job, Riders};
+use super::interrupt::Running;
+use super::runner::{Batch, BatchRunner, Interrupts, Job, Riders};
 use super::shared::{Shared, TakenOf, unanswered, wake_safely};
 use super::slots::Slot;
 use super::wake::Wakes;
 use crate::clock::{Time, nanos};
-use crate::error::{Error, Result, err};
+use crate::error::{Error, ErrorKind, Result, err};
 use crate::monitor::{Ended, Stats};
 use crate::sched::Waiting;
 use std::any::Any;
@@ -57,6 +58,7 @@ struct EndOnUnwind<'a, R: BatchRunner> {
     shared: &'a Shared<R>,
     taken: &'a mut TakenOf<R>,
     slot: usize,
+    requests: u64,
 }
 
 impl<R: BatchRunner> Drop for EndOnUnwind<'_, R> {
@@ -69,43 +71,61 @@ impl<R: BatchRunner> Drop for EndOnUnwind<'_, R> {
                 wake_safely(wake);
             }
         }
-        self.shared.stats[self.slot].running.store(0, Ordering::Relaxed);
+        self.shared.stats[self.slot].running.fetch_sub(self.requests, Ordering::Relaxed);
     }
 }
 
 impl<R: BatchRunner> Shared<R> {
-    /// Runs the batch in `taken` and ends its requests. Those to be woken are added to `wakes`; they are to be woken when
-    /// the slot is free again, so that the next batch need not wait for it.
-    pub(super) fn run_batch(&self, slot: &mut Slot<'_, R::Scratch>, taken: &mut TakenOf<R>, wakes: &mut Wakes) {
-        let guard = EndOnUnwind { shared: self, taken, slot: slot.index() };
+    /// Runs the batch in `taken` with the scratch of slot `slot` and ends its requests. Those to be woken are added to
+    /// `wakes`; they are to be woken when the slot is free again, so that the next batch need not wait for it.
+    pub(super) fn run_batch(
+        &self,
+        slot: usize,
+        nested: bool,
+        scratch: &mut Option<R::Scratch>,
+        taken: &mut TakenOf<R>,
+        wakes: &mut Wakes,
+    ) {
+        let requests = taken.jobs.len() as u64;
+        let guard = EndOnUnwind { shared: self, taken, slot, requests };
         let jobs = &mut guard.taken.jobs;
         let started = self.clock.now();
         let group = jobs.first().map_or(0, |job| job.claimed.meta().group);
         let rows = jobs.iter().fold(0_u32, |rows, job| rows.saturating_add(job.claimed.meta().rows));
+        let class = jobs.iter().map(|job| job.claimed.meta().priority).min().unwrap_or(0);
+        let running = Running { class, group, rows, started };
         let mut stages = Stages { started, stacked: started, computed: started, ended: started };
-        slot.with(|scratch| self.run_splitting(scratch, jobs, &mut stages));
+        self.interruptible(slot, nested, running, |interrupts| {
+            self.run_splitting(scratch, jobs, &mut stages, interrupts);
+        });
         stages.ended = stages.ended.max(self.clock.now());
 
-        let stats = &self.stats[slot.index()];
-        let requests = jobs.len();
-        let (mut answered, mut failed, mut slowest) = (0, 0, Duration::ZERO);
-        for job in jobs.drain(..) {
+        let stats = &self.stats[slot];
+        let (mut answered, mut failed, mut expired, mut slowest) = (0, 0, 0, Duration::ZERO);
+        // Taken one by one from the end: what a panicking destructor leaves is ended by the guard.
+        jobs.reverse();
+        while let Some(job) = jobs.pop() {
             let result = job.answer.unwrap_or_else(|| Err(unanswered()));
-            let ok = result.is_ok();
+            let counter = match &result {
+                Ok(_) => &mut answered,
+                Err(error) if error.kind() == ErrorKind::Deadline => &mut expired,
+                Err(_) => &mut failed,
+            };
             let timing = stages.timing(job.claimed.meta().arrived, requests as u32, rows);
-            stats.queue.record_owned(timing.queued.as_nanos() as u64, 1);
+            stats.queue.record_owned(nanos(timing.queued), 1);
             slowest = slowest.max(stages.ended.since(job.claimed.meta().arrived));
             if let Ok(wake) = job.claimed.finish(Outcome { result, timing }) {
-                *if ok { &mut answered } else { &mut failed } += 1;
+                *counter += 1;
                 wakes.push(wake);
             }
         }
         self.counters.ended(Ended::Answered, answered);
         self.counters.ended(Ended::Failed, failed);
-        stages.record(stats, requests as u64, u64::from(rows));
+        self.counters.ended(Ended::Expired, expired);
+        stages.record(stats, requests, u64::from(rows));
         let time = stages.ended.since(started);
-        self.admission.pace.observe(nanos(time), requests as u64, u64::from(rows));
-        if failed == 0 {
+        self.admission.pace.observe(nanos(time), requests, u64::from(rows));
+        if answered == requests {
             self.admission.costs.observe(group, rows, time);
         }
         guard.taken.ran = self.adapts.then_some(Ran { rows, slowest });
@@ -122,9 +142,13 @@ impl<R: BatchRunner> Shared<R> {
         let stats = &self.stats[slot.index()];
         stats.running.store(1, Ordering::Relaxed);
         let mut answer = None;
-        let mut batch = Batch::new(Riders::Lone { request, meta, answer: &mut answer }, &*self.clock);
-        let ran = slot.with(|scratch| self.attempt(scratch, &mut batch));
-        let stages = Stages::of(&batch, meta.arrived, self.clock.now());
+        let running = Running { class: meta.priority, group: meta.group, rows: meta.rows, started: meta.arrived };
+        let (ran, stages) = self.interruptible(slot.index(), false, running, |interrupts| {
+            let riders = Riders::Lone { request, meta, answer: &mut answer };
+            let mut batch = Batch::new(riders, &*self.clock, interrupts);
+            let ran = slot.with(|scratch| self.attempt(scratch, &mut batch));
+            (ran, Stages::of(&batch, meta.arrived, self.clock.now()))
+        });
         stages.record(stats, 1, u64::from(meta.rows));
         stats.queue.record_owned(0, 1);
         self.admission.costs.observe(meta.group, meta.rows, stages.ended.since(stages.started));
@@ -135,12 +159,25 @@ impl<R: BatchRunner> Shared<R> {
     }
 
     /// Runs `jobs`; those that are not answered because the run failed are run again in halves.
-    fn run_splitting(&self, scratch: &mut Option<R::Scratch>, jobs: &mut [JobOf<R>], stages: &mut Stages) {
+    fn run_splitting(
+        &self,
+        scratch: &mut Option<R::Scratch>,
+        jobs: &mut [JobOf<R>],
+        stages: &mut Stages,
+        interrupts: &dyn Interrupts,
+    ) {
         let started = self.clock.now();
-        let mut batch = Batch::new(Riders::Many(jobs), &*self.clock);
+        let mut batch = Batch::new(Riders::Many(jobs), &*self.clock, interrupts);
         let ran = self.attempt(scratch, &mut batch);
         *stages = Stages { started: stages.started, ..Stages::of(&batch, started, self.clock.now()) };
         let Err(error) = ran else { return };
+        // What nobody waits for any more is not tried again.
+        let now = self.clock.now();
+        for job in jobs.iter_mut().filter(|job| job.answer.is_none()) {
+            if job.claimed.is_cancelled() || job.claimed.meta().deadline <= now {
+                job.answer = Some(Err(err!(Deadline, "the deadline passed while the request ran")));
+            }
+        }
         // Those that are answered already keep their answer; a stable order keeps the halves fair.
         jobs.sort_by_key(|job| job.answer.is_some());
         let pending = jobs.partition_point(|job| job.answer.is_none());
@@ -150,8 +187,8 @@ impl<R: BatchRunner> Shared<R> {
             several => {
                 self.retries.fetch_add(1, Ordering::Relaxed);
                 let (left, right) = several.split_at_mut(several.len() / 2);
-                self.run_splitting(scratch, left, stages);
-                self.run_splitting(scratch, right, stages);
+                self.run_splitting(scratch, left, stages, interrupts);
+                self.run_splitting(scratch, right, stages, interrupts);
             }
         }
     }

@@ -62,17 +62,66 @@ pub(super) enum Riders<'a, Q, S> {
     Many(&'a mut [Job<Q, S>]),
 }
 
+/// What a run is told between its steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Flow {
+    /// Go on.
+    Continue,
+    /// Nobody waits for the answers any more: return any error.
+    Stop,
+}
+
+/// What a batch asks the executor at a checkpoint.
+pub(super) trait Interrupts: Sync {
+    /// Whether there is something to look at: one relaxed load.
+    fn pending(&self) -> bool;
+    /// Sees to it: more urgent requests may run meanwhile, on this thread.
+    fn attend(&self);
+}
+
 /// The requests that run together, and a place for the answer of each.
 pub struct Batch<'a, Q, S> {
     riders: Riders<'a, Q, S>,
     clock: &'a dyn Clock,
+    interrupts: &'a dyn Interrupts,
+    /// After this no answer is of use.
+    last_deadline: Time,
     pub(super) stacked: Option<Time>,
     pub(super) computed: Option<Time>,
 }
 
 impl<'a, Q, S> Batch<'a, Q, S> {
-    pub(super) fn new(riders: Riders<'a, Q, S>, clock: &'a dyn Clock) -> Self {
-        Batch { riders, clock, stacked: None, computed: None }
+    pub(super) fn new(riders: Riders<'a, Q, S>, clock: &'a dyn Clock, interrupts: &'a dyn Interrupts) -> Self {
+        let last_deadline = match &riders {
+            Riders::Lone { meta, .. } => meta.deadline,
+            Riders::Many(jobs) => jobs.iter().map(|job| job.claimed.meta().deadline).max().unwrap_or(Time::NEVER),
+        };
+        Batch { riders, clock, interrupts, last_deadline, stacked: None, computed: None }
+    }
+
+    /// To be called between the steps of a run, at no more than a few nanoseconds: lets more urgent requests run first,
+    /// and says whether to go on.
+    #[inline]
+    pub fn checkpoint(&self) -> Flow {
+        if !self.interrupts.pending() && self.last_deadline == Time::NEVER {
+            return Flow::Continue;
+        }
+        self.look_up()
+    }
+
+    #[cold]
+    fn look_up(&self) -> Flow {
+        if self.interrupts.pending() {
+            self.interrupts.attend();
+            if let Riders::Many(jobs) = &self.riders
+                && jobs.iter().all(|job| job.claimed.is_cancelled())
+            {
+                return Flow::Stop;
+            }
+        }
+        let late = self.last_deadline != Time::NEVER && self.clock.now() >= self.last_deadline;
+        if late { Flow::Stop } else { Flow::Continue }
     }
 
     /// How many requests ride; at least one.

@@ -4,6 +4,7 @@ use super::admission::Admission;
 use super::batcher::{Batcher, Look, Taken};
 use super::credit::{Credit, Denied};
 use super::entry::{Cancel, Claimed, Entry, Outcome, Timing};
+use super::interrupt::Interruption;
 use super::lane::Lane;
 use super::options::{Reason, SubmitOptions, too_large};
 use super::room::Room;
@@ -72,6 +73,7 @@ pub(super) struct Shared<R: BatchRunner> {
     pub(super) aborting: AtomicBool,
     pub(super) admission: Admission,
     pub(super) timekeeper: Timekeeper,
+    pub(super) interruption: Interruption<R::Scratch>,
     /// Whether the batcher learns from each batch.
     pub(super) adapts: bool,
     pub(super) retries: AtomicU64,
@@ -210,7 +212,7 @@ impl<R: BatchRunner> Shared<R> {
         if self.credit.held().closed {
             batcher.stop_delaying();
         }
-        let look = batcher.look(now, &self.admission.costs, taken);
+        let look = batcher.look(now, &self.admission.costs, slot, taken);
         let mut needs_timer = false;
         if let Look::Again(time) = look {
             if is_worker {
@@ -221,11 +223,19 @@ impl<R: BatchRunner> Shared<R> {
         }
         let ready = if needs_timer || look == Look::Formed { batcher.len() } else { 0 };
         self.ready.store(ready, Ordering::SeqCst);
-        self.stats[slot].running.store(taken.jobs.len() as u64, Ordering::Relaxed);
         drop(batcher);
-        self.release(taken.left());
-        taken.ended.drain(..).for_each(|(claimed, how)| self.end_unrun(claimed, how, now));
+        self.settle(slot, taken);
         look
+    }
+
+    /// Counts what left the queue for slot `slot`, gives its room back, and ends what is not to be run.
+    pub(super) fn settle(&self, slot: usize, taken: &mut TakenOf<R>) {
+        self.stats[slot].running.fetch_add(taken.jobs.len() as u64, Ordering::Relaxed);
+        self.release(taken.left());
+        if !taken.ended.is_empty() {
+            let now = self.clock.now();
+            taken.ended.drain(..).for_each(|(claimed, how)| self.end_unrun(claimed, how, now));
+        }
     }
 
     /// Ends a request that was never run.
@@ -253,7 +263,9 @@ impl<R: BatchRunner> Shared<R> {
             return found;
         }
         self.counters.ended(Ended::Cancelled, 1);
-        if found == Cancel::Waited {
+        if found == Cancel::Ran {
+            self.interruption.signal(entry.slot());
+        } else {
             self.release(std::iter::once(&entry.meta));
             self.bury();
         }

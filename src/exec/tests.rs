@@ -6,7 +6,7 @@ use parking_lot::{Condvar, Mutex};
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
@@ -52,6 +52,9 @@ enum Ask {
     Bytes(usize),
     Rows(u32),
     Group(u64),
+    /// Runs until the flag is up, or until it is told to stop.
+    Until(Arc<AtomicBool>),
+    Raise(Arc<AtomicBool>),
 }
 
 #[derive(Default)]
@@ -86,6 +89,15 @@ impl BatchRunner for Runner {
                 Ask::Stop(gate) => gate.pass(),
                 Ask::Panic => panic!("poisonous"),
                 Ask::Fail => return Err(err!(Shape, "out of range")),
+                Ask::Until(flag) => {
+                    while !flag.load(Ordering::SeqCst) {
+                        if batch.checkpoint() == Flow::Stop {
+                            return Err(err!(Cancelled, "told to stop"));
+                        }
+                        std::thread::yield_now();
+                    }
+                }
+                Ask::Raise(flag) => flag.store(true, Ordering::SeqCst),
                 _ => {}
             }
         }
@@ -305,6 +317,55 @@ fn the_urgent_overtake_under_a_policy_of_priorities() {
     gate.open();
     let (low, high) = (low.wait_timed().1, high.wait_timed().1);
     assert!(high.queued < low.queued, "{high:?} {low:?}");
+}
+
+/// An executor of one worker that runs a request of class 1 until the flag is up.
+fn endless(
+    change: impl FnOnce(Builder<Runner>) -> Builder<Runner>,
+    options: SubmitOptions,
+) -> (Executor<Runner>, Arc<AtomicBool>, Ticket<Runner>) {
+    let executor = executor(|builder| change(builder.workers(1)));
+    let flag = Arc::new(AtomicBool::new(false));
+    let ticket = executor.try_submit(Ask::Until(flag.clone()), options).unwrap();
+    while executor.snapshot().requests.waiting == 0 || executor.runner().batches.lock().is_empty() {
+        std::thread::yield_now();
+    }
+    (executor, flag, ticket)
+}
+
+#[test]
+fn the_urgent_interrupt_what_runs() {
+    let policy = crate::sched::StrictPriority::new(LONG);
+    let (executor, flag, low) =
+        endless(|builder| builder.policy(policy).preemption(1.0, 1), SubmitOptions::new());
+    // Equal classes wait; only the more urgent one can end the wait of the running one.
+    let equal = submit(&executor, Ask::Double(4));
+    let urgent = executor.try_submit(Ask::Raise(flag), SubmitOptions::new().priority(0)).unwrap();
+    assert_eq!(urgent.wait_timeout(LONG).unwrap().unwrap(), 1);
+    low.wait().unwrap();
+    assert_eq!(equal.wait().unwrap(), 8);
+    assert!(executor.shutdown(Shutdown::Drain, LONG));
+    assert_conserved(&executor);
+}
+
+#[test]
+fn running_work_stops_when_it_is_given_up() {
+    let (executor, _flag, ticket) = endless(|builder| builder, SubmitOptions::new());
+    assert!(ticket.cancel());
+    assert_eq!(submit(&executor, Ask::Double(1)).wait().unwrap(), 2);
+    assert!(executor.shutdown(Shutdown::Drain, LONG));
+    assert_conserved(&executor);
+}
+
+#[test]
+fn running_work_stops_at_its_deadline() {
+    let soon = SubmitOptions::new().deadline_in(Duration::from_millis(20));
+    let executor = executor(|builder| builder.workers(1));
+    let ticket = executor.try_submit(Ask::Until(Arc::default()), soon).unwrap();
+    assert_eq!(kind(ticket.wait()), Some(ErrorKind::Deadline));
+    assert!(executor.shutdown(Shutdown::Drain, LONG));
+    assert_eq!(executor.snapshot().requests.expired, 1);
+    assert_conserved(&executor);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use super::wake::{Group, Wake};
 use crate::clock::Time;
 use crate::error::{Result, err};
 use crate::monitor::Ended;
+use crate::sched::Waiting;
 use crate::sync::{Arc, current, park, park_timeout};
 use std::fmt;
 use std::future::Future;
@@ -30,8 +31,8 @@ impl<R: BatchRunner> Ticket<R> {
         Ticket { shared, entry, taken: None }
     }
 
-    pub(super) fn deadline(&self) -> Time {
-        self.entry.meta.deadline
+    pub(super) fn meta(&self) -> &Waiting {
+        &self.entry.meta
     }
 
     /// Whether the answer is there.

@@ -50,7 +50,8 @@ fn life<R: BatchRunner>(shared: &Shared<R>, index: usize, phase: &Cell<Phase>) {
                     phase.set(Phase::Running);
                     sleepers.start_running();
                     shared.kick();
-                    shared.run_batch(&mut slot, &mut taken, &mut wakes);
+                    let index = slot.index();
+                    slot.with(|scratch| shared.run_batch(index, false, scratch, &mut taken, &mut wakes));
                     drop(slot);
                     wakes.wake_all();
                     sleepers.start_searching();
@@ -111,7 +112,8 @@ impl<R: BatchRunner> Shared<R> {
         if formed {
             self.kick();
             // What a worker would die of must not reach the caller, who only waits.
-            let run = || self.run_batch(&mut slot, &mut taken, &mut wakes);
+            let index = slot.index();
+            let run = || slot.with(|scratch| self.run_batch(index, false, scratch, &mut taken, &mut wakes));
             if catch_unwind(AssertUnwindSafe(run)).is_err() {
                 self.replaced.fetch_add(1, Ordering::Relaxed);
             }

@@ -1,0 +1,160 @@
+//! Interruption of a running batch: it ends early when nobody waits for it, and yields to what is more urgent.
+//!
+//! A run asks at its checkpoints, by one relaxed load of its slot's signal. To yield is to run the urgent batch in the
+//! middle of the other one, on the same thread and with a spare scratch: what was running is parked on the stack, with
+//! its own scratch untouched, and goes on when the call returns. No run is interrupted inside an interruption.
+
+use super::batcher::Taken;
+use super::runner::{BatchRunner, Interrupts};
+use super::shared::Shared;
+use super::wake::Wakes;
+use crate::clock::{Time, nanos};
+use crate::sched::{Costs, Waiting};
+use crate::sync::Padded;
+use parking_lot::Mutex;
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+
+/// No batch runs in the slot, or one that nothing may interrupt.
+const NOTHING: u8 = 0;
+
+/// When a batch yields.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Preemption {
+    /// The rest of the running batch must take this many times as long as the urgent one.
+    pub(super) gain: f64,
+    /// How often one batch may be interrupted.
+    pub(super) most: u32,
+}
+
+/// One slot's part. `signal` says that there is something to look at; `class` is the most urgent class of what runs in
+/// it. `Relaxed`: a signal that is seen late is seen at the next checkpoint, and what it points to is read under locks.
+#[derive(Debug, Default)]
+struct Station {
+    signal: AtomicU8,
+    class: AtomicU8,
+}
+
+/// What all slots share.
+#[derive(Debug)]
+pub(super) struct Interruption<T> {
+    preemption: Option<Preemption>,
+    stations: Box<[Padded<Station>]>,
+    spares: Mutex<Vec<T>>,
+}
+
+/// What runs in a slot.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Running {
+    pub(super) class: u8,
+    pub(super) group: u64,
+    pub(super) rows: u32,
+    pub(super) started: Time,
+}
+
+impl<T> Interruption<T> {
+    pub(super) fn new(preemption: Option<Preemption>, slots: usize) -> Self {
+        let stations = (0..slots).map(|_| Padded::default()).collect();
+        Interruption { preemption, stations, spares: Mutex::new(Vec::new()) }
+    }
+
+    /// Makes the run in `slot` look up.
+    pub(super) fn signal(&self, slot: usize) {
+        if let Some(station) = self.stations.get(slot) {
+            station.signal.store(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A request of this class waits and no slot is free: makes the least urgent run look up, if it is less urgent.
+    fn demand(&self, class: u8) {
+        let stations = self.stations.iter().enumerate();
+        let slot = stations.max_by_key(|(_, station)| station.class.load(Ordering::Relaxed));
+        if let Some((slot, station)) = slot
+            && station.class.load(Ordering::Relaxed) > class
+        {
+            self.signal(slot);
+        }
+    }
+}
+
+/// The checkpoints of one run.
+struct Attendant<'a, R: BatchRunner> {
+    shared: &'a Shared<R>,
+    slot: usize,
+    running: Running,
+    nested: bool,
+    yields: AtomicU32,
+}
+
+impl<R: BatchRunner> Interrupts for Attendant<'_, R> {
+    #[inline]
+    fn pending(&self) -> bool {
+        self.shared.interruption.stations[self.slot].signal.load(Ordering::Relaxed) != 0
+    }
+
+    fn attend(&self) {
+        self.shared.interruption.stations[self.slot].signal.store(0, Ordering::Relaxed);
+        let Some(preemption) = self.shared.interruption.preemption else { return };
+        while !self.nested && self.yields.load(Ordering::Relaxed) < preemption.most && self.yield_once(preemption) {
+            self.yields.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl<R: BatchRunner> Attendant<'_, R> {
+    /// Whether the urgent request gains enough by not waiting for the rest of this batch.
+    fn is_worth_it(&self, preemption: Preemption, now: Time, urgent: &Waiting) -> bool {
+        let costs = &self.shared.admission.costs;
+        let Some(all) = costs.predict(self.running.group, self.running.rows) else { return true };
+        let rest = nanos(all).saturating_sub(nanos(now.since(self.running.started)));
+        let own = costs.predict(urgent.group, urgent.rows).map_or(0, nanos);
+        rest as f64 >= preemption.gain * own as f64
+    }
+
+    fn yield_once(&self, preemption: Preemption) -> bool {
+        let shared = self.shared;
+        let (mut taken, mut wakes) = (Taken::default(), Wakes::default());
+        let formed = {
+            let mut batcher = shared.batcher.lock();
+            let now = shared.clock.now();
+            batcher.drain(&shared.lanes);
+            let worth = |urgent: &Waiting| self.is_worth_it(preemption, now, urgent);
+            let costs = &shared.admission.costs;
+            let formed = batcher.look_urgent(now, costs, self.running.class, self.slot, worth, &mut taken);
+            shared.ready.store(batcher.len(), Ordering::SeqCst);
+            formed
+        };
+        shared.settle(self.slot, &mut taken);
+        shared.kick();
+        if formed {
+            let mut scratch = shared.interruption.spares.lock().pop();
+            shared.run_batch(self.slot, true, &mut scratch, &mut taken, &mut wakes);
+            shared.interruption.spares.lock().extend(scratch);
+        }
+        formed
+    }
+}
+
+impl<R: BatchRunner> Shared<R> {
+    /// A request stands in a lane: interrupts a less urgent batch, if it must and may.
+    #[inline]
+    pub(super) fn demand(&self, meta: &Waiting) {
+        if self.interruption.preemption.is_some() && !self.slots.any_free() {
+            self.interruption.demand(meta.priority);
+        }
+    }
+
+    /// Runs something whose checkpoints may be attended to.
+    pub(super) fn interruptible<T>(
+        &self,
+        slot: usize,
+        nested: bool,
+        running: Running,
+        run: impl FnOnce(&dyn Interrupts) -> T,
+    ) -> T {
+        let station = &self.interruption.stations[slot];
+        let before = station.class.swap(if nested { NOTHING } else { running.class }, Ordering::Relaxed);
+        let result = run(&Attendant { shared: self, slot, running, nested, yields: AtomicU32::new(0) });
+        station.class.store(before, Ordering::Relaxed);
+        result
+    }
+}
