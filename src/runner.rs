@@ -1,7 +1,8 @@
 //! What the executor runs: requests of tensors, stacked, run by the plan for their rows, and scattered.
 
+use crate::backend::Checkpoint;
 use crate::error::{Result, ensure, err};
-use crate::exec::{Batch, BatchRunner, Load};
+use crate::exec::{Batch, BatchRunner, Flow, Load};
 use crate::feeds::Outputs;
 use crate::model::CompiledModel;
 use crate::plan::{Plan, Scratch};
@@ -86,10 +87,10 @@ impl ModelRunner {
         Ok(found)
     }
 
-    fn run_lone(&self, scratch: &mut RunnerScratch, tensors: &[Tensor]) -> Result<Outputs> {
+    fn run_lone(&self, scratch: &mut RunnerScratch, tensors: &[Tensor], checkpoint: Checkpoint<'_>) -> Result<Outputs> {
         let shapes: Vec<Shape> = tensors.iter().map(|t| t.shape().clone()).collect();
         let warm = scratch.warm(&self.model, &shapes)?;
-        warm.plan.run(&mut warm.scratch, tensors)?;
+        warm.plan.run_asking(&mut warm.scratch, tensors, checkpoint)?;
         let outputs = (0..self.model.outputs().len()).map(|i| warm.scratch.output(i)).collect::<Result<_>>()?;
         Ok(self.model.name_outputs(outputs))
     }
@@ -121,7 +122,7 @@ impl ModelRunner {
         batch.mark_stacked();
         let mut outputs = std::mem::take(&mut scratch.outputs);
         let warm = scratch.warm(&self.model, &stacked)?;
-        let result = run_into(warm, &stacked, &inputs, &mut outputs);
+        let result = run_into(warm, &stacked, &inputs, &mut outputs, Checkpoint(&|| go_on(batch)));
         batch.mark_computed();
         if result.is_ok() {
             self.scatter(batch, &warm.plan, &rows, &output_axes, &outputs);
@@ -167,7 +168,21 @@ fn sized(buffer: &mut Buffer, bytes: usize) -> Result<&mut [u8]> {
     Ok(&mut whole[..bytes])
 }
 
-fn run_into(warm: &mut Warm, shapes: &[Shape], inputs: &[Buffer], outputs: &mut Vec<Buffer>) -> Result<()> {
+/// Whether somebody still waits for an answer of the batch; more urgent batches may run meanwhile.
+fn go_on(batch: &Batch<'_, Vec<Tensor>, Outputs>) -> Result<()> {
+    match batch.checkpoint() {
+        Flow::Continue => Ok(()),
+        Flow::Stop => Err(err!(Cancelled, "nobody waits for the answer any more")),
+    }
+}
+
+fn run_into(
+    warm: &mut Warm,
+    shapes: &[Shape],
+    inputs: &[Buffer],
+    outputs: &mut Vec<Buffer>,
+    checkpoint: Checkpoint<'_>,
+) -> Result<()> {
     let ports = warm.plan.outputs();
     outputs.resize_with(ports.len(), || Buffer::zeroed(0));
     let sources: Vec<&[u8]> = shapes
@@ -178,7 +193,7 @@ fn run_into(warm: &mut Warm, shapes: &[Shape], inputs: &[Buffer], outputs: &mut 
         .collect();
     let mut targets: Vec<&mut [u8]> =
         outputs.iter_mut().zip(ports).map(|(buffer, port)| sized(buffer, port.bytes())).collect::<Result<_>>()?;
-    warm.plan.run_bytes(&mut warm.scratch, &sources, &mut targets)
+    warm.plan.run_bytes(&mut warm.scratch, &sources, &mut targets, checkpoint)
 }
 
 impl BatchRunner for ModelRunner {
@@ -225,7 +240,7 @@ impl BatchRunner for ModelRunner {
             // One request, or requests whose shapes only hash alike.
             _ => {
                 for at in 0..batch.len() {
-                    let answer = self.run_lone(scratch, batch.request(at))?;
+                    let answer = self.run_lone(scratch, batch.request(at), Checkpoint(&|| go_on(batch)))?;
                     batch.answer(at, Ok(answer));
                 }
                 Ok(())

@@ -46,6 +46,18 @@ pub struct Buffers<'a, 'b> {
     pub inputs: &'a [&'b [u8]],
     /// One slice an output.
     pub outputs: &'a mut [&'b mut [u8]],
+    /// Asked before each step.
+    pub checkpoint: Option<Checkpoint<'a>>,
+}
+
+/// Asked between the steps of a run whether to go on; an error ends the run. It may itself run something else first.
+#[derive(Clone, Copy)]
+pub struct Checkpoint<'a>(pub &'a (dyn Fn() -> Result<()> + Sync));
+
+impl Debug for Checkpoint<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Checkpoint")
+    }
 }
 
 /// A compiled program: immutable, shared by any number of threads, each with its own state.

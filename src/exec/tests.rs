@@ -336,8 +336,7 @@ fn endless(
 #[test]
 fn the_urgent_interrupt_what_runs() {
     let policy = crate::sched::StrictPriority::new(LONG);
-    let (executor, flag, low) =
-        endless(|builder| builder.policy(policy).preemption(1.0, 1), SubmitOptions::new());
+    let (executor, flag, low) = endless(|builder| builder.policy(policy).preemption(1.0, 1), SubmitOptions::new());
     // Equal classes wait; only the more urgent one can end the wait of the running one.
     let equal = submit(&executor, Ask::Double(4));
     let urgent = executor.try_submit(Ask::Raise(flag), SubmitOptions::new().priority(0)).unwrap();

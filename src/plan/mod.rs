@@ -8,7 +8,7 @@ mod scratch;
 
 pub use scratch::Scratch;
 
-use crate::backend::{Backend, Buffers, Executable, Profile, Weights};
+use crate::backend::{Backend, Buffers, Checkpoint, Executable, Profile, Weights};
 use crate::error::{At, Result, ensure};
 use crate::graph::Graph;
 use crate::ops::Budget;
@@ -105,7 +105,22 @@ impl Plan {
     /// values that an operator forbids.
     pub fn run(&self, scratch: &mut Scratch, inputs: &[Tensor]) -> Result<()> {
         self.check(inputs)?;
-        self.with_bytes(scratch, inputs, |executable, state, buffers, budget| executable.run(state, buffers, budget))
+        self.with_bytes(scratch, inputs, None, |executable, state, buffers, budget| {
+            executable.run(state, buffers, budget)
+        })
+    }
+
+    /// As [`run`](Plan::run), asking before each step whether to go on.
+    pub(crate) fn run_asking(
+        &self,
+        scratch: &mut Scratch,
+        inputs: &[Tensor],
+        checkpoint: Checkpoint<'_>,
+    ) -> Result<()> {
+        self.check(inputs)?;
+        self.with_bytes(scratch, inputs, Some(checkpoint), |executable, state, buffers, budget| {
+            executable.run(state, buffers, budget)
+        })
     }
 
     /// As [`run`](Plan::run), adding the time of each step to `profile`.
@@ -114,7 +129,7 @@ impl Plan {
     /// As [`run`](Plan::run).
     pub fn run_profiled(&self, scratch: &mut Scratch, inputs: &[Tensor], profile: &mut Profile) -> Result<()> {
         self.check(inputs)?;
-        self.with_bytes(scratch, inputs, |executable, state, buffers, budget| {
+        self.with_bytes(scratch, inputs, None, |executable, state, buffers, budget| {
             executable.run_profiled(state, buffers, budget, profile)
         })
     }
@@ -126,15 +141,18 @@ impl Plan {
         scratch: &mut Scratch,
         inputs: &[&'b [u8]],
         outputs: &mut [&'b mut [u8]],
+        checkpoint: Checkpoint<'_>,
     ) -> Result<()> {
         let budget = Budget::new(self.limits.bytes, self.limits.steps);
-        self.executable.run(&mut scratch.state, Buffers { inputs, outputs }, &budget)
+        let buffers = Buffers { inputs, outputs, checkpoint: Some(checkpoint) };
+        self.executable.run(&mut scratch.state, buffers, &budget)
     }
 
     fn with_bytes(
         &self,
         scratch: &mut Scratch,
         inputs: &[Tensor],
+        checkpoint: Option<Checkpoint<'_>>,
         run: impl FnOnce(&dyn Executable, &mut crate::backend::State, Buffers<'_, '_>, &Budget) -> Result<()>,
     ) -> Result<()> {
         let bytes: smallvec::SmallVec<[&[u8]; 8]> = inputs.iter().map(Tensor::as_bytes).collect();
@@ -142,7 +160,7 @@ impl Plan {
         let Scratch { state, outputs, dynamic } = scratch;
         let mut slices: smallvec::SmallVec<[&mut [u8]; 8]> = outputs.iter_mut().map(|o| o.bytes_mut()).collect();
         let executable = self.executable.as_ref();
-        run(executable, state, Buffers { inputs: &bytes, outputs: &mut slices }, &budget)?;
+        run(executable, state, Buffers { inputs: &bytes, outputs: &mut slices, checkpoint }, &budget)?;
         for (index, (port, slot)) in self.outputs.iter().zip(dynamic.iter_mut()).enumerate() {
             if port.shape.is_none() {
                 *slot = executable.dynamic_output(state, index);

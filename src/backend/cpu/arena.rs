@@ -126,7 +126,7 @@ impl Layout {
 
     /// Binds the operands to memory for one run.
     pub(super) fn bind<'a>(&'a self, arena: &'a mut Arena, buffers: Buffers<'a, '_>) -> Result<Memory<'a>> {
-        let Buffers { inputs, outputs } = buffers;
+        let Buffers { inputs, outputs, .. } = buffers;
         let fits = inputs.len() == self.inputs.len() && inputs.iter().zip(&self.inputs).all(|(i, n)| i.len() == *n);
         ensure!(fits, InvalidInput, "the buffers of the inputs do not have the lengths of the plan");
         let fits = outputs.len() == self.outputs.len()

@@ -15,7 +15,7 @@ mod reduction;
 mod reference;
 mod rows;
 
-use super::{Backend, Buffers, Executable, Profile, Program, Slot, State, StepProfile, Weights};
+use super::{Backend, Buffers, Checkpoint, Executable, Profile, Program, Slot, State, StepProfile, Weights};
 use crate::error::{At, Result, ensure, err};
 use crate::kernels::arch::Isa;
 use crate::ops::{Budget, Op};
@@ -103,8 +103,12 @@ impl CpuExecutable {
         mut profile: Option<&mut Profile>,
     ) -> Result<()> {
         let state = state.downcast_mut::<CpuState>().ok_or_else(|| err!(Internal, "a state of another backend"))?;
+        let checkpoint = buffers.checkpoint;
         let mut memory = self.layout.bind(&mut state.arena, buffers)?;
         for (index, step) in self.steps.iter().enumerate() {
+            if let Some(Checkpoint(pass)) = checkpoint {
+                pass()?;
+            }
             let start = profile.is_some().then(Instant::now);
             let (io, workspace) = memory.step(index);
             let mut context = Context { workspace, state: &mut state.states[index], budget };
