@@ -7,31 +7,7 @@ use crate::kernels::arch::Isa;
 use crate::kernels::movement::{self as m, Edge, copy_rows, gather_rows};
 use crate::ops::index::{Gather, Slice};
 use crate::ops::layout::{Concat, Expand, Pad, PadMode, Split, Transpose};
-use crate::tensor::{DType, Shape};
-
-/// Evaluates the body with `T` bound to the unsigned integer of the element's size.
-macro_rules! by_size {
-    ($size:expr, $t:ident => $body:expr) => {
-        match $size {
-            1 => {
-                type $t = u8;
-                $body
-            }
-            2 => {
-                type $t = u16;
-                $body
-            }
-            4 => {
-                type $t = u32;
-                $body
-            }
-            _ => {
-                type $t = u64;
-                $body
-            }
-        }
-    };
-}
+use crate::tensor::{DType, Shape, with_bits};
 
 /// One strided copy: `Transpose`, `Slice`, `Expand`.
 #[derive(Debug)]
@@ -89,7 +65,7 @@ impl Kernel for Strided {
     }
 
     fn run(&self, io: &Io<'_>, _context: &mut Context<'_>) -> Result<()> {
-        by_size!(self.size, T => self.movement.run::<T>(io.input(0)?, io.output(0)?));
+        with_bits!(self.size, T => self.movement.run::<T>(io.input(0)?, io.output(0)?));
         Ok(())
     }
 }
@@ -138,7 +114,7 @@ impl Kernel for Runs {
         if self.rows == 0 || self.whole == 0 {
             return Ok(());
         }
-        by_size!(self.size, T => {
+        with_bits!(self.size, T => {
             let mut first = 0;
             if self.joins {
                 let whole: &mut [T] = io.output(0)?;
@@ -205,7 +181,7 @@ impl Kernel for Pick {
             }
             wide
         };
-        by_size!(self.size, T => {
+        with_bits!(self.size, T => {
             let (table, out): (&[T], &mut [T]) = (io.input(0)?, io.output(0)?);
             let (from, to) = (self.rows * self.row, indices.len() * self.row);
             if to > 0 {
@@ -278,7 +254,7 @@ impl Kernel for Padded {
     }
 
     fn run(&self, io: &Io<'_>, _context: &mut Context<'_>) -> Result<()> {
-        by_size!(self.size, T => self.pad.run::<T>(io.input(0)?, self.value as T, io.output(0)?));
+        with_bits!(self.size, T => self.pad.run::<T>(io.input(0)?, self.value as T, io.output(0)?));
         Ok(())
     }
 }
