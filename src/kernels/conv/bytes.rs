@@ -78,10 +78,10 @@ impl ByteConvWeights {
                     _ => &zero_points[group * per_group..][..per_group],
                 };
                 let sizes = if merged { [height, width * channels] } else { [taps, channels] };
-                PackedBytes::from_elements(isa, sizes, per_group, own, |segment, row, column| {
+                weights.packed(isa, sizes, per_group, own, |segment, row, column| {
                     let (tap, channel) =
                         if merged { (segment * width + row / channels, row % channels) } else { (segment, row) };
-                    weights.get(((group * per_group + column) * channels + channel) * taps + tap)
+                    ((group * per_group + column) * channels + channel) * taps + tap
                 })
             };
             Form::Groups((0..groups).map(group).collect())

@@ -29,6 +29,27 @@ impl ByteWeights<'_> {
         self.len() == 0
     }
 
+    /// Packs the elements whose places `at(segment, row, column)` yields.
+    #[track_caller]
+    pub(in crate::kernels) fn packed(
+        &self,
+        isa: Isa,
+        sizes: [usize; 2],
+        n: usize,
+        zero_points: &[i32],
+        at: impl Fn(usize, usize, usize) -> usize,
+    ) -> PackedBytes {
+        // Chosen here, not for each element.
+        match self {
+            ByteWeights::I8(bytes) => PackedBytes::from_elements(isa, sizes, n, zero_points, |s, row, column| {
+                bytes[at(s, row, column)].into()
+            }),
+            ByteWeights::U8(bytes) => PackedBytes::from_elements(isa, sizes, n, zero_points, |s, row, column| {
+                bytes[at(s, row, column)].into()
+            }),
+        }
+    }
+
     #[inline]
     pub(in crate::kernels) fn get(&self, at: usize) -> i32 {
         match self {
@@ -63,7 +84,7 @@ impl PackedBytes {
     #[track_caller]
     pub fn pack(isa: Isa, b: ByteWeights<'_>, k: usize, n: usize, zero_points: &[i32]) -> Self {
         assert!(k.checked_mul(n) == Some(b.len()), "B of {k} x {n} in {} elements", b.len());
-        Self::from_elements(isa, [1, k], n, zero_points, |_, row, column| b.get(row * n + column))
+        b.packed(isa, [1, k], n, zero_points, |_, row, column| row * n + column)
     }
 
     /// Packs the transposed `b` of `[n, k]`, less `zero_points` (one, one a column of the product, or none).
@@ -74,12 +95,12 @@ impl PackedBytes {
     #[track_caller]
     pub fn pack_transposed(isa: Isa, b: ByteWeights<'_>, k: usize, n: usize, zero_points: &[i32]) -> Self {
         assert!(k.checked_mul(n) == Some(b.len()), "B of {n} x {k} in {} elements", b.len());
-        Self::from_elements(isa, [1, k], n, zero_points, |_, row, column| b.get(column * k + row))
+        b.packed(isa, [1, k], n, zero_points, |_, row, column| column * k + row)
     }
 
     /// Packs a B whose K consists of `segments` of `segment` elements; `element(segment, row, column)` yields it.
     #[track_caller]
-    pub(in crate::kernels) fn from_elements(
+    fn from_elements(
         isa: Isa,
         [segments, segment]: [usize; 2],
         n: usize,
@@ -93,37 +114,43 @@ impl PackedBytes {
             many => many[column],
         };
         let value = |s: usize, row: usize, column: usize| element(s, row, column) - zero_point(column);
-        let (mut low, mut high) = (0, 0);
-        let mut sums = vec![0i32; n];
-        for (column, sum) in sums.iter_mut().enumerate() {
-            for (s, row) in (0..segments).flat_map(|s| (0..segment).map(move |row| (s, row))) {
-                let value = value(s, row, column);
-                (low, high) = (value.min(low), value.max(high));
-                *sum = sum.wrapping_add(value);
-            }
-        }
-        let summands = match (low, high) {
-            (-128.., ..=127) => 1,
-            (-254.., ..=254) => 2,
-            _ => 3,
-        };
         let panel = panel_width(isa);
         let words = segment.div_ceil(4);
-        let panel_bytes = summands * segments * words * panel * 4;
-        let mut data = Buffer::zeroed(n.div_ceil(panel) * panel_bytes);
-        let bytes: &mut [i8] = data.as_mut_slice().map(bytemuck::cast_slice_mut).unwrap_or_default();
-        for column in 0..n {
-            let start = column / panel * panel_bytes + column % panel * 4;
-            for (s, row) in (0..segments).flat_map(|s| (0..segment).map(move |row| (s, row))) {
-                let mut rest = value(s, row, column);
-                for summand in 0..summands {
-                    let share = rest / (summands - summand) as i32;
-                    rest -= share;
-                    let word = (summand * segments + s) * words + row / 4;
-                    bytes[start + word * panel * 4 + row % 4] = share as i8;
+        let mut sums = vec![0i32; n];
+        // Nearly always everything fits, and one pass over the elements is enough.
+        let mut summands = 1;
+        let data = loop {
+            let panel_bytes = summands * segments * words * panel * 4;
+            let mut data = Buffer::zeroed(n.div_ceil(panel) * panel_bytes);
+            let bytes: &mut [i8] = data.as_mut_slice().map(bytemuck::cast_slice_mut).unwrap_or_default();
+            let mut farthest = 0;
+            for (column, sum) in sums.iter_mut().enumerate() {
+                *sum = 0;
+                let start = column / panel * panel_bytes + column % panel * 4;
+                for (s, word) in (0..segments).flat_map(|s| (0..words).map(move |word| (s, word))) {
+                    for row in word * 4..segment.min(word * 4 + 4) {
+                        let mut rest = value(s, row, column);
+                        *sum = sum.wrapping_add(rest);
+                        farthest = farthest.max(if rest < 0 { -rest - 1 } else { rest });
+                        for summand in 0..summands {
+                            let share = if summands == 1 { rest } else { rest / (summands - summand) as i32 };
+                            rest -= share;
+                            let at = (summand * segments + s) * words + word;
+                            bytes[start + at * panel * 4 + row % 4] = share as i8;
+                        }
+                    }
                 }
             }
-        }
+            let needed = match farthest {
+                ..=127 => 1,
+                128..=254 => 2,
+                _ => 3,
+            };
+            if needed <= summands {
+                break data;
+            }
+            summands = needed;
+        };
         PackedBytes { data, sums, n, panel, segments, segment, summands }
     }
 
