@@ -1,6 +1,7 @@
 //! Onrush: an ONNX model answers a crowd of callers, inside your process.
 
 pub mod backend;
+pub mod balance;
 pub mod clock;
 mod engine;
 pub mod error;
