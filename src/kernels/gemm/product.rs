@@ -42,6 +42,10 @@ pub(super) trait Product<S: Simd> {
     fn mac(s: S, acc: Self::Acc, a: Self::A, b: Self::B) -> Self::Acc;
     /// The sums as words.
     fn words(s: S, acc: Self::Acc) -> S::I32;
+    /// The sums as floats, where they are.
+    fn floats(s: S, acc: Self::Acc) -> S::F32;
+    /// Sums of floats.
+    fn of_floats(s: S, floats: S::F32) -> Self::Acc;
 }
 
 /// f32 times f32.
@@ -85,6 +89,16 @@ impl<S: Simd> Product<S> for Float {
     #[inline(always)]
     fn words(s: S, acc: S::F32) -> S::I32 {
         s.to_bits(acc)
+    }
+
+    #[inline(always)]
+    fn floats(_: S, acc: S::F32) -> S::F32 {
+        acc
+    }
+
+    #[inline(always)]
+    fn of_floats(_: S, floats: S::F32) -> S::F32 {
+        floats
     }
 }
 
@@ -130,6 +144,16 @@ impl<S: Simd> Product<S> for Bytes {
     fn words(s: S, acc: S::Dot) -> S::I32 {
         s.dot_sum(acc)
     }
+
+    #[inline(always)]
+    fn floats(s: S, acc: S::Dot) -> S::F32 {
+        s.from_bits(s.dot_sum(acc))
+    }
+
+    #[inline(always)]
+    fn of_floats(s: S, floats: S::F32) -> S::Dot {
+        s.dot_start(s.to_bits(floats))
+    }
 }
 
 /// bfloat16 times bfloat16, summed in f32: the odd element of a pair first, rounding after each.
@@ -173,5 +197,15 @@ impl<S: Simd> Product<S> for Brain {
     #[inline(always)]
     fn words(s: S, acc: S::F32) -> S::I32 {
         s.to_bits(acc)
+    }
+
+    #[inline(always)]
+    fn floats(_: S, acc: S::F32) -> S::F32 {
+        acc
+    }
+
+    #[inline(always)]
+    fn of_floats(_: S, floats: S::F32) -> S::F32 {
+        floats
     }
 }

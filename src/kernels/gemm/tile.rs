@@ -28,14 +28,17 @@ use std::ops::Range;
 /// Words of a row that one turn of the inner loop takes.
 const UNROLL: usize = 4;
 
-/// Runs the body for each number below the bound, as a constant: an accumulator that is indexed by a variable, even in
-/// a loop that could be unrolled and was not, lives in memory from its first to its last use.
+/// Vectors of sums that a tile has at most.
+const MOST_VECTORS: usize = 24;
+
+/// Runs the body for each number below the bound (at most [`MOST_VECTORS`]), as a constant: an accumulator that is indexed by a
+/// variable, even in a loop that could be unrolled and was not, lives in memory from its first to its last use.
 macro_rules! each {
     ($bound:expr, $i:ident => $body:block) => {
-        each!(@ $bound, $i, $body, 0 1 2 3 4 5 6 7 8 9 10 11)
+        each!(@ $bound, $i, $body, 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23)
     };
     (@ $bound:expr, $i:ident, $body:block, $($number:literal)*) => {
-        $(if $number < $bound {
+        $(if const { $number < $bound } {
             #[allow(non_upper_case_globals)]
             const $i: usize = $number;
             $body
@@ -74,6 +77,7 @@ pub(super) struct Strip<'a, E, const MR: usize> {
 /// vector of B for each of them, and a word of A. A single row reads B straight from memory.
 const fn widest<S: Simd, P: Product<S>>(rows: usize) -> usize {
     let fit = (S::REGISTERS - 1) / P::REGISTERS / (rows + 1);
+    let fit = if fit * rows > MOST_VECTORS { MOST_VECTORS / rows } else { fit };
     match fit {
         _ if rows == 1 => 8 / P::REGISTERS,
         8.. => 8,
@@ -163,23 +167,23 @@ unsafe fn tile<S: Simd, P: Product<S>, const MR: usize, const NV: usize>(
         // Written one by one: an array of arrays would be copied row by row.
         let mut acc = MaybeUninit::<[[P::Acc; NV]; MR]>::uninit();
         let first = acc.as_mut_ptr().cast::<P::Acc>();
-        each!(NV, j => {
-            let start = P::start(s, s.load_i32(words.add(j * S::LANES)));
-            each!(MR, i => {
-                first.add(i * NV + j).write(start);
-            });
+        each!(MR * NV, t => {
+            first.add(t).write(P::start(s, s.load_i32(words.add(const { t % NV } * S::LANES))));
         });
-        let mut acc = acc.assume_init();
         if P::GROUP == 1 && finish.resume {
             let sums = finish.out.cast::<i32>().add(row * finish.stride);
-            each!(NV, j => {
-                let at = (column + j * S::LANES).min(end);
-                let n = S::LANES.min(end - at);
-                each!(MR, i => {
-                    acc[i][j] = P::start(s, load_upto(s, sums.add(i * finish.stride + at), n));
-                });
-            });
+            let mut held = MaybeUninit::<[i32; TILE_WORDS]>::uninit();
+            let held = held.as_mut_ptr().cast::<i32>();
+            for i in 0..MR {
+                for j in 0..NV {
+                    let at = (column + j * S::LANES).min(end);
+                    let sums = load_upto(s, sums.add(i * finish.stride + at), S::LANES.min(end - at));
+                    s.store_i32(held.add((i * NV + j) * S::LANES), sums);
+                }
+            }
+            each!(MR * NV, t => { first.add(t).write(P::start(s, s.load_i32(held.add(t * S::LANES)))) });
         }
+        let mut acc = acc.assume_init();
 
         let mut rows = rows;
         for _ in 0..shared.segments {
@@ -218,36 +222,29 @@ unsafe fn tile<S: Simd, P: Product<S>, const MR: usize, const NV: usize>(
             let out = finish.out.cast::<f32>().add(row * finish.stride + column);
             if let Some(residual) = direct.residual {
                 let residual = residual.add(row * direct.residual_stride + column);
-                each!(MR, i => {
-                    for (j, acc) in acc[i].iter_mut().enumerate() {
-                        let sum = s.from_bits(P::words(s, *acc));
-                        let more = s.load(residual.add(i * direct.residual_stride + j * S::LANES));
-                        *acc = P::start(s, s.to_bits(s.add(sum, more)));
-                    }
+                each!(MR * NV, t => {
+                    let more = residual.add(const { t / NV } * direct.residual_stride + const { t % NV } * S::LANES);
+                    let acc = &mut acc[const { t / NV }][const { t % NV }];
+                    *acc = P::of_floats(s, s.add(P::floats(s, *acc), s.load(more)));
                 });
             }
             if direct.bounded {
                 let (lo, hi) = (s.splat(direct.lo), s.splat(direct.hi));
-                each!(MR, i => {
-                    for acc in &mut acc[i] {
-                        let sum = s.from_bits(P::words(s, *acc));
-                        *acc = P::start(s, s.to_bits(s.min(hi, s.max(lo, sum))));
-                    }
+                each!(MR * NV, t => {
+                    let acc = &mut acc[const { t / NV }][const { t % NV }];
+                    *acc = P::of_floats(s, s.min(hi, s.max(lo, P::floats(s, *acc))));
                 });
             }
-            each!(MR, i => {
-                for (j, acc) in acc[i].iter().enumerate() {
-                    s.store(out.add(i * finish.stride + j * S::LANES), s.from_bits(P::words(s, *acc)));
-                }
+            each!(MR * NV, t => {
+                let sums = P::floats(s, acc[const { t / NV }][const { t % NV }]);
+                s.store(out.add(const { t / NV } * finish.stride + const { t % NV } * S::LANES), sums);
             });
             return;
         }
         let mut words = MaybeUninit::<[i32; TILE_WORDS]>::uninit();
         let at = words.as_mut_ptr().cast::<i32>();
-        each!(MR, i => {
-            for (j, acc) in acc[i].iter().enumerate() {
-                s.store_i32(at.add((i * NV + j) * S::LANES), P::words(s, *acc));
-            }
+        each!(MR * NV, t => {
+            s.store_i32(at.add(t * S::LANES), P::words(s, acc[const { t / NV }][const { t % NV }]));
         });
         s.call(FinishTile {
             finish,
