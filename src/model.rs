@@ -122,7 +122,7 @@ impl Model {
                 name: value.name().to_owned(),
                 dtype: value.fact().dtype,
                 shape: value.fact().shape.clone(),
-                default: None,
+                default: imported.overridable.iter().find(|o| o.value == *id).map(|o| o.default.clone()),
             }
         };
         let inputs = graph.inputs().iter().map(info).collect();

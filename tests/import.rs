@@ -4,7 +4,7 @@ mod support;
 
 use bytes::Bytes;
 use onrush::onnx::{Imported, LoadOptions, export, import, import_reader};
-use onrush::{Dim, Tensor};
+use onrush::{Dim, ErrorKind, Feeds, Model, Tensor};
 use support::*;
 
 #[track_caller]
@@ -70,6 +70,24 @@ fn inputs_with_a_default_are_constants() {
     assert_eq!(overridable.name, "w");
     assert!(imported.graph.constant_of(overridable.value).is_some());
     assert_eq!(run(&graph.model(17), &[pair(1.0, 1.0)]), [2.0, 3.0]);
+}
+
+#[test]
+fn a_default_that_is_kept_can_be_overridden() {
+    let mut graph = between(vec![node("Add", &["x", "w"], &["y"], &[])], vec![floats("w", &[2], &[1.0, 2.0])]);
+    graph.inputs.push(value("w", F32, &[2]));
+    let bytes = graph.model(17);
+    let load = |name: &str| {
+        let options = LoadOptions::default().overridable_inputs([name]);
+        Model::from_shared(bytes.clone().into(), &options)
+    };
+    let model = load("w").unwrap();
+    assert!(model.inputs()[0].default.is_none());
+    assert_eq!(model.inputs()[1].default, Some(pair(1.0, 2.0)));
+    let answer = |feeds: Feeds| model.run(feeds).unwrap()["y"].as_slice::<f32>().unwrap().to_vec();
+    assert_eq!(answer([("x", pair(1.0, 1.0))].into()), [2.0, 3.0]);
+    assert_eq!(answer([("x", pair(1.0, 1.0)), ("w", pair(5.0, 6.0))].into()), [6.0, 7.0]);
+    assert_eq!(load("x").unwrap_err().kind(), ErrorKind::InvalidInput);
 }
 
 /// The type of a vector of floats whose length has a name.

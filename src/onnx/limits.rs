@@ -14,6 +14,9 @@ pub struct LoadOptions {
     pub limits: LoadLimits,
     /// Whether an opset newer than the newest known one is read as if it were that one.
     pub allow_newer_opset: bool,
+    /// Inputs with a default in the file that stay inputs, which a call may give or leave out. Any other input with a
+    /// default is that constant, so that it can be folded and packed.
+    pub overridable_inputs: Vec<String>,
 }
 
 impl LoadOptions {
@@ -27,6 +30,12 @@ impl LoadOptions {
     #[must_use]
     pub fn allow_newer_opset(self, allow: bool) -> Self {
         LoadOptions { allow_newer_opset: allow, ..self }
+    }
+
+    /// Names inputs with a default (initializers that are also inputs of the graph) that calls may override.
+    #[must_use]
+    pub fn overridable_inputs<N: Into<String>>(self, names: impl IntoIterator<Item = N>) -> Self {
+        LoadOptions { overridable_inputs: names.into_iter().map(Into::into).collect(), ..self }
     }
 }
 

@@ -67,6 +67,7 @@ pub(super) fn main_graph<'m>(
         calls: Vec::new(),
     };
     builder.initializers(&mut frame, proto)?;
+    let kept = &context.options.overridable_inputs;
     let mut overridable = Vec::new();
     let mut seen = HashSet::new();
     for info in &proto.input {
@@ -81,13 +82,24 @@ pub(super) fn main_graph<'m>(
             Some(Some(default)) => {
                 let matches = builder.graph.fact(*default).unify(&fact);
                 matches.map_err(|e| err!(InvalidModel, "its default does not fit: {}", e.message())).at(place)?;
-                overridable.push(Overridable { name: info.name.clone(), value: *default });
+                let constant = builder.graph.constant_of(*default).cloned();
+                let tensor = constant.ok_or_else(|| err!(Internal, "a default that is no constant"))?;
+                let value = match kept.iter().any(|name| *name == info.name) {
+                    false => *default,
+                    true => builder.graph.input(&info.name, fact)?,
+                };
+                frame.values.insert(&info.name, Some(value));
+                overridable.push(Overridable { name: info.name.clone(), default: tensor, value });
             }
             _ => {
                 let id = builder.graph.input(&info.name, fact)?;
                 frame.bind(&info.name, Some(id))?;
             }
         }
+    }
+    let known = |name: &&String| overridable.iter().any(|o: &Overridable| o.name == **name);
+    if let Some(name) = kept.iter().find(|name| !known(name)) {
+        bail!(InvalidInput, "the model has no input {name:?} with a default (overridable_inputs)");
     }
     builder.nodes_and_outputs(&mut frame, proto)?;
     Ok((builder.graph, overridable))

@@ -18,6 +18,7 @@ use super::scan;
 use super::tensors::TensorSource;
 use crate::error::{At, Result, bail, ensure, err};
 use crate::graph::{Graph, ValueId};
+use crate::tensor::Tensor;
 use crate::tensor::mapping::Mapping;
 use bytes::Bytes;
 use opsets::Opsets;
@@ -52,7 +53,8 @@ pub struct Imported {
     pub opsets: Vec<(String, u32)>,
     /// Key and value pairs.
     pub metadata: Vec<(String, String)>,
-    /// Inputs that have a default, which the graph holds as a constant.
+    /// Inputs that have a default: constants of the graph, but for those that the
+    /// [options](LoadOptions::overridable_inputs) keep as inputs.
     pub overridable: Vec<Overridable>,
 }
 
@@ -74,13 +76,15 @@ impl From<Graph> for Imported {
     }
 }
 
-/// An input that a caller may leave out; the graph holds its default as a constant.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// An input that a caller may leave out.
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Overridable {
     /// The name of the input.
     pub name: String,
-    /// The constant.
+    /// What it is when it is left out.
+    pub default: Tensor,
+    /// The constant, or the input of the graph.
     pub value: ValueId,
 }
 
