@@ -79,7 +79,7 @@ fn a_default_that_is_kept_can_be_overridden() {
     let bytes = graph.model(17);
     let load = |name: &str| {
         let options = LoadOptions::default().overridable_inputs([name]);
-        Model::from_shared(bytes.clone().into(), &options)
+        Model::from_shared(Bytes::copy_from_slice(&bytes.0), &options)
     };
     let model = load("w").unwrap();
     assert!(model.inputs()[0].default.is_none());
