@@ -9,9 +9,10 @@ use crate::error::Result;
 use crate::graph::{Graph, Node, Operand, Patch, ValueId};
 use crate::ops::Op;
 use crate::ops::elementwise::{Binary, Clip, Unary, Variadic};
-use crate::ops::fused::{ChannelsLast, Epilogue, to_first, to_last};
+use crate::ops::fused::{ByteTable, Chain, ChannelsLast, Epilogue, Quantized, to_first, to_last};
 use crate::ops::layout::{Concat, Transpose};
 use crate::ops::nn::{Conv, GlobalPool, Pool};
+use crate::ops::quant::QuantizeLinear;
 use crate::tensor::DType;
 use std::sync::Arc;
 
@@ -57,17 +58,36 @@ fn finish(graph: &Graph, node: &Node, mut patch: Patch, result: Operand) -> Opti
     Some(patch)
 }
 
+/// A convolution with what is around it: the operator inside, and the places of its images.
+fn convolved(op: &Arc<dyn Op>) -> Option<(&Conv, Vec<usize>)> {
+    if let Some(chain) = op.downcast_ref::<Chain>() {
+        let (conv, mut images) = convolved(&chain.first)?;
+        let second = chain.second.downcast_ref::<Quantized>()?;
+        // A summand of each element; one of each channel is a vector.
+        images.extend(second.input(1).map(|_| chain.arity));
+        return Some((conv, images));
+    }
+    let op = op.downcast_ref::<Quantized>().map_or(op, |quantized| &quantized.op);
+    let epilogue = op.downcast_ref::<Epilogue>();
+    let conv = epilogue.map_or(op, |e| &e.op).downcast_ref::<Conv>()?;
+    let residual = epilogue.and_then(Epilogue::residual_index);
+    Some((conv, std::iter::once(0).chain(residual).collect()))
+}
+
 fn convolution(graph: &Graph, node: &Node) -> Option<Patch> {
-    let epilogue = node.op().downcast_ref::<Epilogue>();
-    let inner = epilogue.map_or(node.op(), |e| &e.op);
+    let (_, images) = convolved(node.op())?;
     let constant_weight = constant(graph, node.input(1)?).is_some();
     let rank = rank(graph, node.input(0)?)?;
-    let float = graph.fact(node.output(0)?).dtype == DType::F32;
-    if !inner.is::<Conv>() || !constant_weight || !float || rank > 4 {
+    let known =
+        graph.fact(node.output(0)?).dtype == DType::F32 || !node.op().is::<Conv>() && !node.op().is::<Epilogue>();
+    if !constant_weight || !known || rank > 4 {
         return None;
     }
-    let mut images = vec![0];
-    images.extend(epilogue.and_then(Epilogue::residual_index));
+    wrapped(graph, node, images)
+}
+
+/// The node with these inputs, and its output, laid out channels last.
+fn wrapped(graph: &Graph, node: &Node, images: Vec<usize>) -> Option<Patch> {
     let mut patch = Patch::new();
     let mut inputs: Vec<Option<Operand>> = Vec::with_capacity(node.inputs().len());
     for (index, input) in node.inputs().iter().enumerate() {
@@ -81,29 +101,35 @@ fn convolution(graph: &Graph, node: &Node) -> Option<Patch> {
     finish(graph, node, patch, result)
 }
 
-/// A pool of one output behind a convolution.
+/// A pool of one output behind a convolution, or of bytes.
 fn pool(graph: &Graph, node: &Node) -> Option<Patch> {
-    let pools = node.op().is::<Pool>() || node.op().is::<GlobalPool>();
+    let quantized = node.op().downcast_ref::<Quantized>();
+    let op = quantized.map_or(node.op(), |quantized| &quantized.op);
+    let pools = op.is::<Pool>() || op.is::<GlobalPool>();
     if !pools || node.output(1).is_some() || rank(graph, node.input(0)?)? > 4 {
         return None;
     }
-    let input = turned(graph, node.input(0)?)?;
-    let mut patch = Patch::new();
-    let op = ChannelsLast { op: node.op().clone(), images: vec![0] };
-    let result = patch.node(node.name(), Arc::new(op), &[Some(input.into())], 1)[0];
-    finish(graph, node, patch, result)
+    let bytes = graph.fact(node.input(0)?).dtype.size() == 1;
+    if !bytes && turned(graph, node.input(0)?).is_none() {
+        return None;
+    }
+    wrapped(graph, node, vec![0])
 }
 
 /// An operator that works element by element, at least one of whose operands is turned back.
 fn agnostic(graph: &Graph, node: &Node) -> Option<Patch> {
     let op = node.op();
-    let single = op.is::<Unary>() || op.is::<Clip>();
-    if !single && !op.is::<Binary>() && !op.is::<Variadic>() {
+    let one_scale = |value: ValueId| constant(graph, value).is_some_and(|scale| scale.len() == 1);
+    // The other conversion goes behind whatever moves elements, transpositions included.
+    let converts = op.is::<QuantizeLinear>() && one_scale(node.input(1)?);
+    let single = op.is::<Unary>() || op.is::<Clip>() || op.is::<ByteTable>() || converts;
+    let quantized = op.downcast_ref::<Quantized>().filter(|quantized| quantized.op.is::<Binary>());
+    if !single && quantized.is_none() && !op.is::<Binary>() && !op.is::<Variadic>() {
         return None;
     }
     let output = rank(graph, node.output(0)?)?;
-    let images: Vec<ValueId> =
-        if single { vec![node.input(0)?] } else { node.inputs().iter().copied().collect::<Option<_>>()? };
+    let count = if single { 1 } else { quantized.map_or(node.inputs().len(), |quantized| quantized.arity) };
+    let images: Vec<ValueId> = node.inputs()[..count].iter().copied().collect::<Option<_>>()?;
     if !images.iter().any(|v| turned(graph, *v).is_some()) {
         return None;
     }

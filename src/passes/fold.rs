@@ -9,14 +9,24 @@ use crate::ops::matrix::{Gemm, MatMul};
 use crate::ops::nn::{Conv, ConvTranspose};
 use crate::ops::quant::{DequantizeLinear, QuantizeLinear};
 use crate::ops::{Budget, Inputs, Op};
-use crate::tensor::{Fact, Tensor};
+use crate::tensor::{DType, Fact, Tensor};
 use std::collections::{BTreeMap, HashMap};
 
 /// A folded value may have this many bytes whatever it came from; past that, no more than twice its inputs.
 const ALWAYS: usize = 1 << 20;
 
 pub(super) fn fold_constants(graph: &mut Graph, budget: &Budget) -> Result<usize> {
+    fold(graph, budget, false)
+}
+
+/// Dequantizes the constants that no product took as integers.
+pub(super) fn fold_unquantized(graph: &mut Graph, budget: &Budget) -> Result<usize> {
+    fold(graph, budget, true)
+}
+
+fn fold(graph: &mut Graph, budget: &Budget, unquantized: bool) -> Result<usize> {
     let mut folding = Folding {
+        unquantized,
         made: BTreeMap::new(),
         uses: graph.order()?.iter().flat_map(|id| graph.get(*id)).fold(HashMap::new(), count_uses),
         budget,
@@ -44,6 +54,8 @@ fn count_uses(mut uses: HashMap<ValueId, usize>, node: &Node) -> HashMap<ValueId
 
 /// What one walk over the graph has computed. All of it goes into one patch, since each patch looks at every node.
 struct Folding<'b> {
+    /// Only the conversions of constants are computed, which may then grow.
+    unquantized: bool,
     /// Values that something which is not folded takes.
     made: BTreeMap<ValueId, Tensor>,
     uses: HashMap<ValueId, usize>,
@@ -79,7 +91,9 @@ impl Folding<'_> {
     /// does.
     fn values(&self, graph: &Graph, node: &Node) -> Option<Vec<Tensor>> {
         let op = node.op();
-        if !op.is_pure() || op.is::<DequantizeLinear>() && stays_quantized(graph, node) {
+        let converts = op.is::<DequantizeLinear>();
+        let later = if self.unquantized { !converts } else { converts && stays_quantized(graph, node) };
+        if !op.is_pure() || later {
             return None;
         }
         if let Some(told) = told(graph, node) {
@@ -95,7 +109,8 @@ impl Folding<'_> {
         for fact in op.infer(Inputs::new(&facts)).ok()? {
             made = made.saturating_add(fact.bytes()?);
         }
-        if made > ALWAYS.max(given.saturating_mul(2)) {
+        let growth = if self.unquantized { 4 } else { 2 };
+        if made > ALWAYS.max(given.saturating_mul(growth)) {
             return None;
         }
         self.budget.admit_bytes(made).ok()?;
@@ -118,6 +133,10 @@ fn stays_quantized(graph: &Graph, node: &Node) -> bool {
             || op.is::<QuantizeLinear>()
             || qdq::moves_elements(op)
     };
+    if node.input(0).is_some_and(|bytes| graph.fact(bytes).dtype == DType::I32) {
+        // A bias.
+        return false;
+    }
     let users = node.output(0).map_or(&[][..], |value| graph.value(value).users());
     users.iter().filter_map(|user| graph.get(*user)).any(|user| wants(user.op().as_ref()))
 }
@@ -133,10 +152,21 @@ mod tests {
     use super::*;
     use crate::ops::elementwise::{Binary, BinaryKind, Cast, CastLike};
     use crate::ops::layout::ShapeOf;
-    use crate::tensor::DType;
 
     fn fold(graph: &mut Graph) -> Result<usize> {
         fold_constants(graph, &Budget::generous())
+    }
+
+    #[test]
+    fn what_stays_unquantized_is_dequantized_in_the_end() {
+        let (mut graph, x) = graph_of(&[2, 2]);
+        let q = graph.constant("q", Tensor::new([2, 2], vec![1i8, -2, 3, 4]).unwrap()).unwrap();
+        let scale = graph.constant("scale", Tensor::scalar(0.5f32)).unwrap();
+        let w = graph.op("w", DequantizeLinear::default(), &[q, scale]).unwrap();
+        let y = graph.op("y", MatMul, &[x, w]).unwrap();
+        graph.output(y).unwrap();
+        let late = |graph: &mut Graph| fold_unquantized(graph, &Budget::generous());
+        check(&mut graph, late, &[ramp(&[2, 2])], 1);
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod epilogue;
 mod fold;
 mod gelu;
 mod identity;
+mod integer;
 mod layer_norm;
 mod linear;
 mod pad;
@@ -85,6 +86,10 @@ const PASSES: &[Pass] = &[
     // A bias first: a residual or an activation comes after it in the sum.
     Pass { name: "bias", run: Run::Rewrite(linear::fuse_bias) },
     Pass { name: "epilogue", run: Run::Rewrite(epilogue::fuse_epilogues) },
+    // With epilogues in place, so that what a product ends with comes along; before the layout of images is settled.
+    Pass { name: "integer", run: Run::Rewrite(integer::compute_on_integers) },
+    // Once it is clear which constants stay integers.
+    Pass { name: "unquantized", run: Run::Fold(fold::fold_unquantized) },
     // Last: the patterns above are written for the layout of ONNX.
     Pass { name: "channels-last", run: Run::Rewrite(channels_last::lay_out) },
 ];

@@ -31,6 +31,29 @@ fn pair(values: &[usize], rank: usize) -> [usize; 2] {
     }
 }
 
+/// The sizes of a convolution of `[batch, spatial.., channels]` with a weight of ONNX's layout; `None` where kernels lack
+/// something.
+pub(super) fn geometry(conv: &Conv, input: &[usize], weight: &[usize]) -> Result<Option<Geometry>> {
+    let spatial = input.len().saturating_sub(2);
+    if !(1..=2).contains(&spatial) || weight.len() != input.len() {
+        return Ok(None);
+    }
+    let size = &input[1..=spatial];
+    let kernel = &weight[2..];
+    let (begin, end) = conv.padding.resolve(size, kernel, &conv.strides, &conv.dilations)?;
+    let pads = |list: &[i64]| -> Option<Vec<usize>> { list.iter().map(|&p| usize::try_from(p).ok()).collect() };
+    let (Some(begin), Some(end)) = (pads(&begin), pads(&end)) else { return Ok(None) };
+    let flat = |list: &[usize]| if spatial == 1 { [0, list[0]] } else { [list[0], list[1]] };
+    Ok(Some(Geometry {
+        groups: conv.group,
+        strides: pair(&conv.strides, spatial),
+        dilations: pair(&conv.dilations, spatial),
+        pad_begin: flat(&begin),
+        pad_end: flat(&end),
+        ..Geometry::new(pair(size, spatial), input[spatial + 1], weight[0], pair(kernel, spatial))
+    }))
+}
+
 impl Convolution {
     pub(super) fn new(spec: &Spec<'_>, isa: Isa) -> Result<Option<Self>> {
         let Some(last) = spec.op::<ChannelsLast>() else { return Ok(None) };
@@ -41,24 +64,7 @@ impl Convolution {
             return Ok(None);
         };
         let Some(activation) = activation(epilogue.and_then(|e| e.activation)) else { return Ok(None) };
-        let spatial = input.rank().saturating_sub(2);
-        if !(1..=2).contains(&spatial) || weight.rank() != input.rank() {
-            return Ok(None);
-        }
-        let size = &input[1..=spatial];
-        let kernel = &weight.shape()[2..];
-        let (begin, end) = conv.padding.resolve(size, kernel, &conv.strides, &conv.dilations)?;
-        let pads = |list: &[i64]| -> Option<Vec<usize>> { list.iter().map(|&p| usize::try_from(p).ok()).collect() };
-        let (Some(begin), Some(end)) = (pads(&begin), pads(&end)) else { return Ok(None) };
-        let flat = |list: &[usize]| if spatial == 1 { [0, list[0]] } else { [list[0], list[1]] };
-        let geometry = Geometry {
-            groups: conv.group,
-            strides: pair(&conv.strides, spatial),
-            dilations: pair(&conv.dilations, spatial),
-            pad_begin: flat(&begin),
-            pad_end: flat(&end),
-            ..Geometry::new(pair(size, spatial), input[spatial + 1], weight.shape()[0], pair(kernel, spatial))
-        };
+        let Some(geometry) = geometry(conv, input, weight.shape())? else { return Ok(None) };
         let pack = |w: &Tensor| {
             let (filters, channels) = (w.shape()[0], w.shape()[1]);
             ConvWeights::pack(isa, w.as_slice()?, filters, channels, geometry.kernel, conv.group)

@@ -2,12 +2,18 @@
 
 use super::attention::Attend;
 use super::branch::Branch;
+use super::byte_maps::{ByteZip, Lookup};
+use super::byte_pooling::ByteWindow;
+use super::byte_rows::ByteRows;
 use super::convolution::Convolution;
 use super::elementwise::{Copy, Map, Select, Zip};
+use super::integer_convolution::IntegerConvolution;
+use super::integer_product::IntegerProduct;
 use super::kernel::{Kernel, Spec};
 use super::movement::{Padded, Pick, Runs, Strided};
 use super::pooling::{Global, Window};
 use super::product::Product;
+use super::quantization::{Dequantize, DynamicQuantize, Quantize};
 use super::recurrent::Recurrent;
 use super::reduction::{Convert, Fold};
 use super::reference::Reference;
@@ -44,6 +50,15 @@ const FAMILIES: &[Family] = &[
     |spec, isa| boxed(Fold::new(spec, isa)?),
     |spec, isa| boxed(Convert::new(spec, isa)?),
     |spec, isa| boxed(Branch::new(spec, isa)?),
+    |spec, isa| boxed(IntegerConvolution::new(spec, isa)?),
+    |spec, isa| boxed(IntegerProduct::new(spec, isa)?),
+    |spec, isa| boxed(ByteZip::new(spec, isa)?),
+    |spec, isa| boxed(Lookup::new(spec, isa)?),
+    |spec, isa| boxed(ByteWindow::new(spec, isa)?),
+    |spec, isa| boxed(ByteRows::new(spec, isa)?),
+    |spec, isa| boxed(Quantize::new(spec, isa)?),
+    |spec, isa| boxed(Dequantize::new(spec, isa)?),
+    |spec, isa| boxed(DynamicQuantize::new(spec, isa)?),
 ];
 
 fn boxed<K: Kernel + 'static>(kernel: Option<K>) -> Result<Option<Box<dyn Kernel>>> {

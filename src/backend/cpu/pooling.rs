@@ -9,7 +9,7 @@ use crate::kernels::reduce::{Reduction, reduce};
 use crate::ops::Op;
 use crate::ops::fused::ChannelsLast;
 use crate::ops::nn::{GlobalPool, GlobalPoolKind, Pool, PoolKind};
-use crate::tensor::DType;
+use crate::tensor::{DType, Shape};
 
 #[derive(Debug)]
 pub(super) struct Window {
@@ -21,11 +21,40 @@ pub(super) struct Window {
 }
 
 /// The operator inside, and whether its images are channels last.
-fn unwrapped<'a, T: Op>(spec: &Spec<'a>) -> Option<(&'a T, bool)> {
+pub(super) fn unwrapped<'a, T: Op>(spec: &Spec<'a>) -> Option<(&'a T, bool)> {
     match spec.op::<ChannelsLast>() {
         Some(last) => Some((last.op.downcast_ref()?, true)),
         None => Some((spec.op::<T>()?, false)),
     }
+}
+
+/// The sizes of a pool of one or two spatial axes.
+pub(super) fn window(op: &Pool, input: &Shape, output: &Shape, last: bool) -> Result<Option<k::Pool>> {
+    let spatial = input.rank().saturating_sub(2);
+    if !(1..=2).contains(&spatial) {
+        return Ok(None);
+    }
+    let first = if last { 1 } else { 2 };
+    let (size, places) = (&input[first..first + spatial], &output[first..first + spatial]);
+    let (begin, end) = op.padding.resolve(size, &op.kernel, &op.strides, &op.dilations)?;
+    let pads = |list: &[i64]| -> Option<Vec<usize>> { list.iter().map(|&p| usize::try_from(p).ok()).collect() };
+    let (Some(begin), Some(end)) = (pads(&begin), pads(&end)) else { return Ok(None) };
+    let pair = |list: &[usize], missing: usize| match list {
+        [] => [missing, missing],
+        [w] => [missing, *w],
+        [h, w, ..] => [*h, *w],
+    };
+    let channels = input[if last { spatial + 1 } else { 1 }];
+    Ok(Some(k::Pool {
+        channels,
+        input: pair(size, 1),
+        output: pair(places, 1),
+        kernel: pair(&op.kernel, 1),
+        strides: pair(&op.strides, 1),
+        dilations: pair(&op.dilations, 1),
+        begin: pair(&begin, 0),
+        end: pair(&end, 0),
+    }))
 }
 
 impl Window {
@@ -33,8 +62,7 @@ impl Window {
         let Some((op, last)) = unwrapped::<Pool>(spec) else { return Ok(None) };
         let more = spec.instruction.outputs.iter().skip(1).any(Option::is_some);
         let (Some(input), Some(output)) = (spec.shape(0), spec.output_shape(0)) else { return Ok(None) };
-        let spatial = input.rank().saturating_sub(2);
-        if more || !spec.all(DType::F32) || !(1..=2).contains(&spatial) {
+        if more || !spec.all(DType::F32) {
             return Ok(None);
         }
         let kind = match op.kind {
@@ -42,27 +70,7 @@ impl Window {
             PoolKind::Average { count_include_pad } => k::PoolKind::Average { include_padding: count_include_pad },
             _ => return Ok(None),
         };
-        let first = if last { 1 } else { 2 };
-        let (size, places) = (&input[first..first + spatial], &output[first..first + spatial]);
-        let (begin, end) = op.padding.resolve(size, &op.kernel, &op.strides, &op.dilations)?;
-        let pads = |list: &[i64]| -> Option<Vec<usize>> { list.iter().map(|&p| usize::try_from(p).ok()).collect() };
-        let (Some(begin), Some(end)) = (pads(&begin), pads(&end)) else { return Ok(None) };
-        let pair = |list: &[usize], missing: usize| match list {
-            [] => [missing, missing],
-            [w] => [missing, *w],
-            [h, w, ..] => [*h, *w],
-        };
-        let channels = input[if last { spatial + 1 } else { 1 }];
-        let pool = k::Pool {
-            channels,
-            input: pair(size, 1),
-            output: pair(places, 1),
-            kernel: pair(&op.kernel, 1),
-            strides: pair(&op.strides, 1),
-            dilations: pair(&op.dilations, 1),
-            begin: pair(&begin, 0),
-            end: pair(&end, 0),
-        };
+        let Some(pool) = window(op, input, output, last)? else { return Ok(None) };
         Ok(Some(Window { isa, kind, pool, images: input[0], last }))
     }
 }
