@@ -20,9 +20,12 @@ struct Arguments {
     /// Length of any other symbolic axis
     #[arg(long, default_value_t = 32)]
     seq: usize,
-    /// Threads that one call may use; a call runs on one thread so far, and the record says so
+    /// Threads that one call may use
     #[arg(long, default_value_t = 1)]
     threads: usize,
+    /// Rows that go through at once; by default the library chooses
+    #[arg(long)]
+    micro_batch: Option<usize>,
     /// How long to measure
     #[arg(long, default_value_t = 1.0)]
     seconds: f64,
@@ -47,6 +50,7 @@ struct Record {
     peak_rss_mb: f64,
     fallbacks: usize,
     threads: usize,
+    micro_batch: Option<usize>,
     batch: usize,
 }
 
@@ -65,7 +69,11 @@ fn bench(arguments: &Arguments) -> Result<()> {
     let inputs = Made { batch: *batch, seq: *seq, fill, shape }.inputs(model.inputs())?;
     let shapes: Vec<Shape> = inputs.iter().map(|t| t.shape().clone()).collect();
     let start = Instant::now();
-    let compiled = model.compile(&CompileOptions::new())?;
+    let mut options = CompileOptions::new().threads(arguments.threads);
+    if let Some(rows) = arguments.micro_batch {
+        options = options.micro_batch(rows);
+    }
+    let compiled = model.compile(&options)?;
     let plan = compiled.plan(&shapes)?;
     let compile = start.elapsed();
     let mut scratch = plan.scratch();
@@ -86,7 +94,8 @@ fn bench(arguments: &Arguments) -> Result<()> {
         compile_ms: milliseconds(compile),
         peak_rss_mb: peak_rss_mb(),
         fallbacks: plan.fallbacks().len(),
-        threads: arguments.threads.min(1),
+        threads: arguments.threads.max(1),
+        micro_batch: plan.micro_batch(),
         batch: arguments.batch,
     };
     if arguments.json {

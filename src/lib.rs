@@ -21,6 +21,7 @@ mod stacking;
 mod summary;
 mod sync;
 pub mod tensor;
+mod threads;
 
 pub use engine::{Engine, EngineBuilder, EngineModel, RefusedFeeds, Ticket};
 pub use error::{Error, ErrorKind, Result};

@@ -8,9 +8,10 @@ use crate::feeds::{Feeds, Outputs};
 use crate::graph::{Graph, ValueId};
 use crate::onnx::{self, Imported, LoadLimits, LoadOptions};
 use crate::passes::{self, PassReport};
-use crate::plan::{Plan, RunLimits, Scratch};
+use crate::plan::{Division, Plan, RunLimits, Scratch};
 use crate::summary::Summary;
 use crate::tensor::{DType, Dim, Fact, Shape, Tensor};
+use crate::threads::Threads;
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
@@ -190,7 +191,9 @@ impl Model {
             report,
             backend: Box::new(Cpu::new()?),
             weights: Weights::new(),
-            plans: RwLock::new(HashMap::new()),
+            threads: options.team(),
+            plans: RwLock::default(),
+            serial_plans: RwLock::default(),
             options: options.clone(),
         })))
     }
@@ -210,16 +213,27 @@ pub struct CompileOptions {
     max_run_bytes: usize,
     max_run_steps: u64,
     max_plans: usize,
+    threads: Option<usize>,
+    pool: Option<Arc<rayon::ThreadPool>>,
+    micro_batch: Option<usize>,
 }
 
 impl Default for CompileOptions {
     fn default() -> Self {
-        CompileOptions { optimize: true, max_run_bytes: 8 << 30, max_run_steps: 100_000_000, max_plans: 64 }
+        CompileOptions {
+            optimize: true,
+            max_run_bytes: 8 << 30,
+            max_run_steps: 100_000_000,
+            max_plans: 64,
+            threads: None,
+            pool: None,
+            micro_batch: None,
+        }
     }
 }
 
 impl CompileOptions {
-    /// The defaults: optimized, 8 GiB of working memory a run, 64 plans kept.
+    /// The defaults: optimized, 8 GiB of working memory a run, 64 plans kept, as many threads as the process has cores.
     #[must_use]
     pub fn new() -> Self {
         CompileOptions::default()
@@ -248,6 +262,41 @@ impl CompileOptions {
     pub fn max_plans(self, max_plans: usize) -> Self {
         CompileOptions { max_plans: max_plans.max(1), ..self }
     }
+
+    /// How many threads one call may use, the caller's included; by default one for each core that the process may
+    /// use, or those of the [`pool`](CompileOptions::pool). A batch is divided over them by rows where its rows are
+    /// independent; a lone request inside its operators. Calls too short for that stay on the caller's thread. The
+    /// answers are the same, bit for bit.
+    ///
+    /// The threads are started by the first call that they can help, sleep while there is none, and end with the model.
+    /// `threads(1)` starts none. An [`Engine`](crate::Engine) has workers of its own and runs each batch on one of them.
+    #[must_use]
+    pub fn threads(self, threads: usize) -> Self {
+        CompileOptions { threads: Some(threads.max(1)), ..self }
+    }
+
+    /// The host's threads, in place of threads that the model would start. A call never waits for one of them that is
+    /// busy: it does the work itself.
+    #[must_use]
+    pub fn pool(self, pool: Arc<rayon::ThreadPool>) -> Self {
+        CompileOptions { pool: Some(pool), ..self }
+    }
+
+    /// How many rows of a batch go through the model at once, where its rows are independent. By default it is chosen
+    /// for each plan, so that what a few rows need stays in the caches and the weights are not read too often.
+    #[must_use]
+    pub fn micro_batch(self, rows: usize) -> Self {
+        CompileOptions { micro_batch: Some(rows.max(1)), ..self }
+    }
+
+    fn team(&self) -> Threads {
+        match (&self.pool, self.threads) {
+            (_, Some(1)) => Threads::serial(),
+            (Some(pool), threads) => Threads::of_pool(pool.clone(), threads),
+            (None, Some(threads)) => Threads::new(threads),
+            (None, None) => Threads::all_cores(),
+        }
+    }
 }
 
 /// A plan with the scratches that wait for their next run.
@@ -257,6 +306,8 @@ struct Pooled {
     idle: Mutex<Vec<Scratch>>,
 }
 
+type Plans = RwLock<HashMap<Vec<Shape>, Arc<Pooled>>>;
+
 struct Inner {
     graph: Graph,
     report: PassReport,
@@ -265,7 +316,10 @@ struct Inner {
     names: Arc<[String]>,
     backend: Box<dyn Backend>,
     weights: Weights,
-    plans: RwLock<HashMap<Vec<Shape>, Arc<Pooled>>>,
+    threads: Threads,
+    plans: Plans,
+    /// Plans for runs that keep to one thread, where others may use more.
+    serial_plans: Plans,
     options: CompileOptions,
 }
 
@@ -316,19 +370,26 @@ impl CompiledModel {
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for shapes that the model does not take,
     /// [`Limit`](crate::ErrorKind::Limit) when it would need more memory than the options allow.
     pub fn plan(&self, shapes: &[Shape]) -> Result<Arc<Plan>> {
-        self.pooled(shapes).map(|pooled| pooled.plan.clone())
+        self.pooled(shapes, &self.0.threads).map(|pooled| pooled.plan.clone())
     }
 
-    fn pooled(&self, shapes: &[Shape]) -> Result<Arc<Pooled>> {
-        if let Some(pooled) = self.0.plans.read().get(shapes) {
+    /// As [`plan`](CompiledModel::plan), for runs that keep to one thread.
+    pub(crate) fn serial_plan(&self, shapes: &[Shape]) -> Result<Arc<Plan>> {
+        self.pooled(shapes, &Threads::serial()).map(|pooled| pooled.plan.clone())
+    }
+
+    fn pooled(&self, shapes: &[Shape], threads: &Threads) -> Result<Arc<Pooled>> {
+        let inner = &*self.0;
+        let plans = if threads.count() == 1 { &inner.serial_plans } else { &inner.plans };
+        if let Some(pooled) = plans.read().get(shapes) {
             return Ok(pooled.clone());
         }
-        let inner = &*self.0;
         self.check_shapes(shapes)?;
         let limits = RunLimits { bytes: inner.options.max_run_bytes, steps: inner.options.max_run_steps };
-        let plan = Plan::new(&inner.graph, shapes, inner.backend.as_ref(), &inner.weights, limits)?;
+        let division = Division { threads: threads.clone(), micro_batch: inner.options.micro_batch };
+        let plan = Plan::new(&inner.graph, shapes, inner.backend.as_ref(), &inner.weights, limits, &division)?;
         let pooled = Arc::new(Pooled { plan: Arc::new(plan), idle: Mutex::new(Vec::new()) });
-        let mut plans = inner.plans.write();
+        let mut plans = plans.write();
         if plans.len() >= inner.options.max_plans
             && let Some(victim) = plans.keys().next().cloned()
         {
@@ -410,14 +471,14 @@ impl CompiledModel {
         Ok(tensors)
     }
 
-    /// Answers one call on the calling thread.
+    /// Answers one call, with the help of the threads that the model was compiled for where that pays.
     ///
     /// # Errors
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for inputs that do not fit, with the input or node as place.
     pub fn run(&self, feeds: impl Into<Feeds>) -> Result<Outputs> {
         let tensors = self.bind(feeds.into())?;
         let shapes: Vec<Shape> = tensors.iter().map(|t| t.shape().clone()).collect();
-        let pooled = self.pooled(&shapes)?;
+        let pooled = self.pooled(&shapes, &self.0.threads)?;
         let idle = pooled.idle.lock().pop();
         let mut scratch = idle.unwrap_or_else(|| pooled.plan.scratch());
         pooled.plan.run(&mut scratch, &tensors)?;

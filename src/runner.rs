@@ -47,7 +47,7 @@ impl RunnerScratch {
         let entry = match found {
             Some(index) => self.warm.remove(index),
             None => {
-                let plan = model.plan(shapes)?;
+                let plan = model.serial_plan(shapes)?;
                 if self.warm.len() >= WARM {
                     self.warm.remove(0);
                 }

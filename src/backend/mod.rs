@@ -7,14 +7,17 @@ pub mod cpu;
 pub mod profile;
 pub mod program;
 pub mod weights;
+mod work;
 
 pub use profile::{Profile, StepProfile};
 pub use program::{Instruction, Place, Program, Slot, SlotId};
 pub use weights::Weights;
+pub(crate) use work::Work;
 
 use crate::error::Result;
 use crate::ops::{Budget, Op};
 use crate::tensor::Tensor;
+use crate::threads::Threads;
 use std::any::Any;
 use std::fmt::Debug;
 
@@ -48,6 +51,8 @@ pub struct Buffers<'a, 'b> {
     pub outputs: &'a mut [&'b mut [u8]],
     /// Asked before each step.
     pub checkpoint: Option<Checkpoint<'a>>,
+    /// The threads that may help; without them the run keeps to its own.
+    pub(crate) threads: Option<&'a Threads>,
 }
 
 /// Asked between the steps of a run whether to go on; an error ends the run. It may itself run something else first.

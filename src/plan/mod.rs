@@ -4,15 +4,25 @@
 
 mod lower;
 mod memory;
+mod micro;
+mod rows;
 mod scratch;
+mod split;
+#[cfg(test)]
+mod tests;
 
 pub use scratch::Scratch;
 
-use crate::backend::{Backend, Buffers, Checkpoint, Executable, Profile, Weights};
-use crate::error::{At, Result, ensure};
+use crate::backend::{Backend, Buffers, Checkpoint, Executable, Profile, Program, Weights, Work};
+use crate::error::{At, Result, bail, ensure};
 use crate::graph::Graph;
 use crate::ops::Budget;
 use crate::tensor::{DType, Shape, Tensor};
+use crate::threads::Threads;
+use micro::Choice;
+use rows::Label;
+use scratch::Working;
+use split::{Part, Split};
 use std::sync::Arc;
 
 /// An input or output of a plan.
@@ -35,10 +45,27 @@ impl Port {
 /// Immutable and `Send + Sync`; everything that a run changes is in a [`Scratch`], one for each thread.
 #[derive(Debug)]
 pub struct Plan {
-    executable: Arc<dyn Executable>,
+    course: Course,
     inputs: Vec<Port>,
     outputs: Vec<Port>,
     limits: RunLimits,
+    threads: Threads,
+}
+
+/// How the rows of a run go through.
+#[derive(Debug)]
+enum Course {
+    /// All at once.
+    Whole(Arc<dyn Executable>),
+    /// Few at a time.
+    Split(Split),
+}
+
+/// Which threads a plan may use, and how many rows it takes at once where that is not left to it.
+#[derive(Debug, Clone)]
+pub(crate) struct Division {
+    pub(crate) threads: Threads,
+    pub(crate) micro_batch: Option<usize>,
 }
 
 /// What one run may use for the steps whose memory or time depends on data.
@@ -56,6 +83,7 @@ impl Plan {
         backend: &dyn Backend,
         weights: &Weights,
         limits: RunLimits,
+        division: &Division,
     ) -> Result<Self> {
         let concrete = graph.specialize(shapes)?;
         let program = lower::lower(&concrete, backend, limits.bytes)?;
@@ -65,14 +93,31 @@ impl Plan {
         };
         let inputs = concrete.inputs().iter().map(port).collect();
         let outputs = concrete.outputs().iter().map(port).collect();
-        let executable = backend.compile(program, weights)?.into();
-        Ok(Plan { executable, inputs, outputs, limits })
+        let making = Making { graph, shapes, backend, weights, limits, division };
+        let course = match making.split(&concrete, &program)? {
+            Some(split) => Course::Split(split),
+            None => Course::Whole(backend.compile(program, weights)?.into()),
+        };
+        Ok(Plan { course, inputs, outputs, limits, threads: division.threads.clone() })
+    }
+
+    /// How many rows go through at once, where the batch is divided into micro-batches.
+    #[must_use]
+    pub fn micro_batch(&self) -> Option<usize> {
+        match &self.course {
+            Course::Whole(_) => None,
+            Course::Split(split) => Some(split.large.rows),
+        }
     }
 
     /// The mutable part of a run, for one thread.
     #[must_use]
     pub fn scratch(&self) -> Scratch {
-        Scratch::new(self.executable.scratch(), &self.outputs)
+        let working = match &self.course {
+            Course::Whole(executable) => Working::Whole(executable.scratch()),
+            Course::Split(split) => Working::Split(split.workers()),
+        };
+        Scratch::new(working, &self.outputs)
     }
 
     /// Names and shapes of the inputs.
@@ -85,32 +130,38 @@ impl Plan {
         &self.outputs
     }
 
-    /// Bytes that one [`Scratch`] of this plan holds.
+    /// Bytes that one [`Scratch`] of this plan holds when one thread runs it.
     #[must_use]
     pub fn scratch_bytes(&self) -> usize {
-        self.executable.scratch_bytes() + self.outputs.iter().map(Port::bytes).sum::<usize>()
+        let own = match &self.course {
+            Course::Whole(executable) => executable.scratch_bytes(),
+            Course::Split(split) => split.scratch_bytes(),
+        };
+        own + self.outputs.iter().map(Port::bytes).sum::<usize>()
     }
 
     /// The steps that run by reference evaluation, as `name (operator)`.
     #[must_use]
     pub fn fallbacks(&self) -> Vec<String> {
-        self.executable.fallbacks()
+        match &self.course {
+            Course::Whole(executable) => executable.fallbacks(),
+            Course::Split(split) => split.large.executable.fallbacks(),
+        }
     }
 
     /// Runs on `inputs`, in the order of the model's inputs. The outputs stay in the scratch until its next run:
-    /// [`Scratch::output`]. Allocates nothing when warm.
+    /// [`Scratch::output`]. Uses the threads that the model was compiled for where that pays. On one thread it allocates
+    /// nothing when warm; each thread that helps costs a small allocation.
     ///
     /// # Errors
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for inputs of other shapes or dtypes than the plan's, or
     /// values that an operator forbids.
     pub fn run(&self, scratch: &mut Scratch, inputs: &[Tensor]) -> Result<()> {
         self.check(inputs)?;
-        self.with_bytes(scratch, inputs, None, |executable, state, buffers, budget| {
-            executable.run(state, buffers, budget)
-        })
+        self.with_bytes(scratch, inputs, None, Some(&self.threads), None)
     }
 
-    /// As [`run`](Plan::run), asking before each step whether to go on.
+    /// As [`run`](Plan::run) on this thread alone, asking before each step whether to go on.
     pub(crate) fn run_asking(
         &self,
         scratch: &mut Scratch,
@@ -118,24 +169,21 @@ impl Plan {
         checkpoint: Checkpoint<'_>,
     ) -> Result<()> {
         self.check(inputs)?;
-        self.with_bytes(scratch, inputs, Some(checkpoint), |executable, state, buffers, budget| {
-            executable.run(state, buffers, budget)
-        })
+        self.with_bytes(scratch, inputs, Some(checkpoint), None, None)
     }
 
-    /// As [`run`](Plan::run), adding the time of each step to `profile`.
+    /// As [`run`](Plan::run) on this thread alone, adding the time of each step to `profile`.
     ///
     /// # Errors
     /// As [`run`](Plan::run).
     pub fn run_profiled(&self, scratch: &mut Scratch, inputs: &[Tensor], profile: &mut Profile) -> Result<()> {
         self.check(inputs)?;
-        self.with_bytes(scratch, inputs, None, |executable, state, buffers, budget| {
-            executable.run_profiled(state, buffers, budget, profile)
-        })
+        self.with_bytes(scratch, inputs, None, None, Some(profile))
     }
 
-    /// Runs on the bytes of the inputs and writes the outputs to the bytes given for them; both have been checked
-    /// against [`inputs`](Plan::inputs) and [`outputs`](Plan::outputs) by the caller's own construction.
+    /// Runs, on this thread alone, on the bytes of the inputs and writes the outputs to the bytes given for them; both
+    /// have been checked against [`inputs`](Plan::inputs) and [`outputs`](Plan::outputs) by the caller's own
+    /// construction.
     pub(crate) fn run_bytes<'b>(
         &self,
         scratch: &mut Scratch,
@@ -143,9 +191,24 @@ impl Plan {
         outputs: &mut [&'b mut [u8]],
         checkpoint: Checkpoint<'_>,
     ) -> Result<()> {
+        let buffers = Buffers { inputs, outputs, checkpoint: Some(checkpoint), threads: None };
+        self.go(&mut scratch.working, buffers, None)
+    }
+
+    fn go(&self, working: &mut Working, buffers: Buffers<'_, '_>, profile: Option<&mut Profile>) -> Result<()> {
         let budget = Budget::new(self.limits.bytes, self.limits.steps);
-        let buffers = Buffers { inputs, outputs, checkpoint: Some(checkpoint) };
-        self.executable.run(&mut scratch.state, buffers, &budget)
+        let threads = buffers.threads;
+        match (&self.course, working, profile) {
+            (Course::Whole(executable), Working::Whole(state), None) => executable.run(state, buffers, &budget),
+            (Course::Whole(executable), Working::Whole(state), Some(profile)) => {
+                executable.run_profiled(state, buffers, &budget, profile)
+            }
+            (Course::Split(split), Working::Split(workers), None) => split.run(workers, buffers, &budget, threads),
+            (Course::Split(split), Working::Split(workers), Some(profile)) => {
+                split.run_profiled(workers, buffers, &budget, profile)
+            }
+            _ => bail!(InvalidInput, "the scratch was made by another plan"),
+        }
     }
 
     fn with_bytes(
@@ -153,14 +216,14 @@ impl Plan {
         scratch: &mut Scratch,
         inputs: &[Tensor],
         checkpoint: Option<Checkpoint<'_>>,
-        run: impl FnOnce(&dyn Executable, &mut crate::backend::State, Buffers<'_, '_>, &Budget) -> Result<()>,
+        threads: Option<&Threads>,
+        profile: Option<&mut Profile>,
     ) -> Result<()> {
         let bytes: smallvec::SmallVec<[&[u8]; 8]> = inputs.iter().map(Tensor::as_bytes).collect();
-        let budget = Budget::new(self.limits.bytes, self.limits.steps);
-        let Scratch { state, outputs, dynamic } = scratch;
+        let Scratch { working, outputs, dynamic } = scratch;
         let mut slices: smallvec::SmallVec<[&mut [u8]; 8]> = outputs.iter_mut().map(|o| o.bytes_mut()).collect();
-        let executable = self.executable.as_ref();
-        run(executable, state, Buffers { inputs: &bytes, outputs: &mut slices, checkpoint }, &budget)?;
+        self.go(working, Buffers { inputs: &bytes, outputs: &mut slices, checkpoint, threads }, profile)?;
+        let (Course::Whole(executable), Working::Whole(state)) = (&self.course, &*working) else { return Ok(()) };
         for (index, (port, slot)) in self.outputs.iter().zip(dynamic.iter_mut()).enumerate() {
             if port.shape.is_none() {
                 *slot = executable.dynamic_output(state, index);
@@ -181,6 +244,64 @@ impl Plan {
             check_port(port, input).at(|| format!("input {:?}", port.name))?;
         }
         Ok(())
+    }
+}
+
+/// What a plan is made from.
+struct Making<'a> {
+    graph: &'a Graph,
+    shapes: &'a [Shape],
+    backend: &'a dyn Backend,
+    weights: &'a Weights,
+    limits: RunLimits,
+    division: &'a Division,
+}
+
+impl Making<'_> {
+    /// The division into micro-batches, where the rows are known to keep apart and it is of use. `whole` and `program`
+    /// are those of the whole batch.
+    fn split(&self, whole: &Graph, program: &Program) -> Result<Option<Split>> {
+        let Some(labels) = rows::input_labels(self.graph) else { return Ok(None) };
+        let Some(rows) = rows::rows_of(&labels, self.shapes).filter(|rows| *rows > 1) else { return Ok(None) };
+        let choice = Choice { threads: self.division.threads.count(), micro_batch: self.division.micro_batch };
+        let count = micro::count(program, rows, choice);
+        if count <= 1 {
+            return Ok(None);
+        }
+        let each = rows.div_ceil(count);
+        let smalls = each * count - rows;
+        let Some(large) = self.part(whole, &labels, rows, each)? else { return Ok(None) };
+        let small = if smalls > 0 { self.part(whole, &labels, rows, each - 1)? } else { None };
+        if smalls > 0 && small.is_none() {
+            return Ok(None);
+        }
+        let row = |bytes: usize| bytes / rows;
+        let inputs = self.shapes.iter().zip(whole.inputs()).zip(&labels).map(|((shape, id), label)| match label {
+            Label::Rows { .. } => Some(row(shape.len() * whole.fact(*id).dtype.size())),
+            _ => None,
+        });
+        let outputs = whole.outputs().iter().map(|id| row(whole.fact(*id).bytes().unwrap_or(0)));
+        let estimate = program.steps.iter().map(|step| Work::of(step, program).nanoseconds()).sum();
+        Ok(Some(Split {
+            large,
+            small,
+            larges: count - smalls,
+            smalls,
+            inputs: inputs.collect(),
+            outputs: outputs.collect(),
+            estimate,
+        }))
+    }
+
+    /// The executable for `each` of the `rows` rows, where the proof succeeds that they keep apart.
+    fn part(&self, whole: &Graph, labels: &[Label], rows: usize, each: usize) -> Result<Option<Part>> {
+        // A graph that has no meaning at so few rows cannot be divided.
+        let Ok(few) = self.graph.specialize(&rows::with_rows(labels, self.shapes, each)) else { return Ok(None) };
+        if !rows::keep_apart(whole, &few, (rows, each), labels) {
+            return Ok(None);
+        }
+        let program = lower::lower(&few, self.backend, self.limits.bytes)?;
+        Ok(Some(Part { rows: each, executable: self.backend.compile(program, self.weights)?.into() }))
     }
 }
 

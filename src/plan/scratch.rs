@@ -1,6 +1,7 @@
 //! Everything mutable of a run: the backend's state and the buffers of the outputs.
 
 use super::Port;
+use super::split::Workers;
 use crate::backend::State;
 use crate::error::{Result, bail, err};
 use crate::tensor::{Buffer, DType, Shape, Tensor};
@@ -8,9 +9,15 @@ use bytes::Bytes;
 
 /// The mutable part of a run: made by [`Plan::scratch`](super::Plan::scratch), used with that plan alone.
 pub struct Scratch {
-    pub(super) state: State,
+    pub(super) working: Working,
     pub(super) outputs: Vec<OutputBuffer>,
     pub(super) dynamic: Vec<Option<Tensor>>,
+}
+
+/// What the backend changes.
+pub(super) enum Working {
+    Whole(State),
+    Split(Workers),
 }
 
 impl std::fmt::Debug for Scratch {
@@ -32,7 +39,7 @@ impl OutputBuffer {
 }
 
 impl Scratch {
-    pub(super) fn new(state: State, outputs: &[Port]) -> Self {
+    pub(super) fn new(working: Working, outputs: &[Port]) -> Self {
         let buffers = outputs
             .iter()
             .map(|port| OutputBuffer {
@@ -41,7 +48,7 @@ impl Scratch {
                 buffer: Buffer::zeroed(port.bytes()),
             })
             .collect();
-        Scratch { state, outputs: buffers, dynamic: vec![None; outputs.len()] }
+        Scratch { working, outputs: buffers, dynamic: vec![None; outputs.len()] }
     }
 
     /// The bytes of output `index` of the last run, little-endian and row-major.

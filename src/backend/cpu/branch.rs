@@ -80,7 +80,7 @@ impl Kernel for Branch {
         let inputs = inputs.collect::<Result<SmallVec<[&[u8]; 16]>>>()?;
         let outputs = self.outputs.iter().enumerate().map(|(i, size)| output_bytes(io, i, *size));
         let mut outputs = outputs.collect::<Result<SmallVec<[&mut [u8]; 8]>>>()?;
-        let buffers = Buffers { inputs: &inputs, outputs: &mut outputs, checkpoint: None };
+        let buffers = Buffers { inputs: &inputs, outputs: &mut outputs, checkpoint: None, threads: None };
         match (&self.branches[which], &mut states[which]) {
             (Some(branch), Some(state)) => branch.run(state, buffers, context.budget),
             _ => bail!(InvalidInput, "the condition picks a branch that cannot run on inputs of these shapes"),
