@@ -7,6 +7,7 @@ use crate::error::{Result, ensure, err};
 use crate::feeds::{Feeds, Outputs};
 use crate::graph::{Graph, ValueId};
 use crate::onnx::{self, Imported, LoadLimits, LoadOptions};
+use crate::ops::control::If;
 use crate::passes::{self, PassReport};
 use crate::plan::{Division, Plan, RunLimits, Scratch};
 use crate::summary::Summary;
@@ -195,6 +196,7 @@ impl Model {
             plans: RwLock::default(),
             serial_plans: RwLock::default(),
             options: options.clone(),
+            max_folded_bytes: self.max_folded_bytes,
         })))
     }
 
@@ -321,6 +323,20 @@ struct Inner {
     /// Plans for runs that keep to one thread, where others may use more.
     serial_plans: Plans,
     options: CompileOptions,
+    max_folded_bytes: usize,
+}
+
+impl Inner {
+    /// The graph at these shapes, where that can decide an `If` or lay out what is behind one.
+    fn settled(&self, shapes: &[Shape]) -> Result<Option<Graph>> {
+        let branches = self.options.optimize && self.graph.nodes()?.any(|(_, node)| node.op().is::<If>());
+        if !branches {
+            return Ok(None);
+        }
+        let mut graph = self.graph.specialize(shapes)?;
+        passes::optimize_within(&mut graph, self.max_folded_bytes)?;
+        Ok(Some(graph))
+    }
 }
 
 /// An optimized model with its packed weights, shared by all who use it; a clone is another handle.
@@ -387,7 +403,9 @@ impl CompiledModel {
         self.check_shapes(shapes)?;
         let limits = RunLimits { bytes: inner.options.max_run_bytes, steps: inner.options.max_run_steps };
         let division = Division { threads: threads.clone(), micro_batch: inner.options.micro_batch };
-        let plan = Plan::new(&inner.graph, shapes, inner.backend.as_ref(), &inner.weights, limits, &division)?;
+        let settled = inner.settled(shapes)?;
+        let graph = settled.as_ref().unwrap_or(&inner.graph);
+        let plan = Plan::new(graph, shapes, inner.backend.as_ref(), &inner.weights, limits, &division)?;
         let pooled = Arc::new(Pooled { plan: Arc::new(plan), idle: Mutex::new(Vec::new()) });
         let mut plans = plans.write();
         if plans.len() >= inner.options.max_plans

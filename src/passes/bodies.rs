@@ -1,9 +1,10 @@
-//! Optimizes subgraphs, and moves captured constants into them.
+//! Optimizes subgraphs, moves captured constants into them, and settles the shapes of branches.
 
 use crate::error::Result;
-use crate::graph::{Graph, Patch};
+use crate::graph::{Graph, Patch, ValueId};
+use crate::ops::control::If;
 use crate::ops::{Attr, Body, Budget};
-use crate::tensor::Tensor;
+use crate::tensor::{Shape, Tensor};
 use std::any::Any;
 use std::sync::Arc;
 
@@ -32,6 +33,12 @@ pub(super) fn optimize_bodies(graph: &mut Graph, budget: &Budget) -> Result<usiz
                     body.bind_input(formal + index, constant.clone())?;
                 }
             }
+            if node.op().is::<If>()
+                && let Some(settled) = settled(graph, &body, captured.iter().zip(&constants))
+            {
+                count += 1;
+                body = settled;
+            }
             count += super::optimize_on(&mut body, budget)?.changes.iter().map(|(_, n)| n).sum::<usize>();
             rewritten.push(Arc::new(body));
         }
@@ -53,4 +60,20 @@ pub(super) fn optimize_bodies(graph: &mut Graph, budget: &Budget) -> Result<usiz
         changed += count;
     }
     Ok(changed)
+}
+
+/// The branch at the shapes of what it captures, where they are known and the branch does not know them yet. A branch
+/// that cannot have these shapes is one that is never taken.
+fn settled<'a>(
+    graph: &Graph,
+    body: &Graph,
+    captured: impl Iterator<Item = (&'a Option<ValueId>, &'a Option<Tensor>)>,
+) -> Option<Graph> {
+    let left = captured.filter(|(_, constant)| constant.is_none());
+    let shapes: Vec<Shape> =
+        left.map(|(v, _)| v.and_then(|v| graph.fact(v).concrete_shape())).collect::<Option<_>>()?;
+    if body.inputs().iter().all(|v| body.fact(*v).concrete_shape().is_some()) {
+        return None;
+    }
+    body.specialize(&shapes).ok()
 }

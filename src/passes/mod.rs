@@ -13,6 +13,7 @@ mod activation;
 mod attention;
 mod batch_norm;
 mod bodies;
+mod branch;
 mod channels_last;
 mod common;
 mod epilogue;
@@ -61,6 +62,8 @@ const MAX_FOLDED_STEPS: u64 = 10_000_000;
 const PASSES: &[Pass] = &[
     // First, so that no later pass has to look into subgraphs or at constants in disguise.
     Pass { name: "bodies", run: Run::Fold(bodies::optimize_bodies) },
+    // As early, so that what was inside is rewritten with what is around it.
+    Pass { name: "branch", run: Run::Rewrite(branch::inline_branches) },
     // Before constants are folded into others and patterns are sought: all of them are written for f32.
     Pass { name: "widen", run: Run::Rewrite(widen::widen_halves) },
     Pass { name: "fold", run: Run::Fold(fold::fold_constants) },
