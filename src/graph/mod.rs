@@ -150,6 +150,8 @@ pub struct Graph {
     outputs: Vec<ValueId>,
     metadata: Vec<(String, String)>,
     order: OnceLock<Arc<[NodeId]>>,
+    /// Places of the nodes, kept by patches; stale where there is not one for each node.
+    ranks: Vec<u32>,
 }
 
 impl Graph {
