@@ -138,6 +138,7 @@ pub fn optimize_within(graph: &mut Graph, max_folded_bytes: usize) -> Result<Pas
 
 fn optimize_on(graph: &mut Graph, budget: &Budget) -> Result<PassReport> {
     let before = graph.node_count();
+    graph.sweep();
     let mut changes: Vec<(&'static str, usize)> = Vec::new();
     for _ in 0..ROUNDS {
         let mut changed = 0;
