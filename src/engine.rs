@@ -69,7 +69,7 @@ pub struct Engine {
 
 impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Engine").field("model", self.model()).finish_non_exhaustive()
+        f.debug_struct("Engine").field("model", &self.model()).finish_non_exhaustive()
     }
 }
 
@@ -91,8 +91,8 @@ impl Engine {
 
     /// The model that it serves.
     #[must_use]
-    pub fn model(&self) -> &CompiledModel {
-        self.executor.runner().model()
+    pub fn model(&self) -> CompiledModel {
+        self.executor.runner().model().clone()
     }
 
     /// Hands in a request, waiting for room in the queue.

@@ -33,6 +33,8 @@ pub enum ErrorKind {
     Deadline,
     /// The code that ran the request panicked.
     Panicked,
+    /// The model has panicked too often in a row and rests; other models go on.
+    Quarantined,
     /// A fault of this crate: a bug worth reporting.
     Internal,
 }
@@ -51,6 +53,7 @@ impl ErrorKind {
             ErrorKind::Overloaded => "overloaded",
             ErrorKind::Deadline => "deadline exceeded",
             ErrorKind::Panicked => "panicked",
+            ErrorKind::Quarantined => "quarantined",
             ErrorKind::Internal => "internal error",
         }
     }

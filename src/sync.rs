@@ -4,6 +4,7 @@
 
 #[cfg(not(loom))]
 mod real {
+    pub(crate) use parking_lot::Mutex;
     pub(crate) use std::sync::Arc;
     pub(crate) use std::sync::atomic;
     pub(crate) use std::thread::{Thread, current, park, park_timeout};
@@ -41,6 +42,19 @@ mod model {
     pub(crate) use loom::sync::Arc;
     pub(crate) use loom::sync::atomic;
     pub(crate) use loom::thread::{Thread, current, park};
+
+    /// A lock that the model checker can watch, with the face of the real one.
+    pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
+
+    impl<T> Mutex<T> {
+        pub(crate) fn new(value: T) -> Self {
+            Mutex(loom::sync::Mutex::new(value))
+        }
+
+        pub(crate) fn lock(&self) -> loom::sync::MutexGuard<'_, T> {
+            self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        }
+    }
 
     /// The model takes `SeqCst` accesses for acquire and release; a fence between them says what they mean.
     pub(crate) fn in_one_order() {

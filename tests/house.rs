@@ -32,6 +32,7 @@ const UNSAFE: &[&str] = &[
     "src/threads/team.rs",
     "src/exec/lane.rs",
     "src/exec/entry.rs",
+    "src/exec/generations.rs",
     "src/exec/slots.rs",
 ];
 

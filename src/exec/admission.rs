@@ -57,7 +57,8 @@ pub(super) struct Admission {
     pub(super) pace: Pace,
     pub(super) costs: CostModel,
     precedence: Precedence,
-    workers: u64,
+    /// Batches that can run at the same time.
+    workers: AtomicU64,
     max_batch_size: u32,
     /// Whether deadlines are predicted at all.
     predicts: bool,
@@ -85,13 +86,18 @@ impl Admission {
             pace: Pace::default(),
             costs: CostModel::new(),
             precedence,
-            workers: workers as u64,
+            workers: AtomicU64::new(workers as u64),
             max_batch_size,
             predicts,
             limits,
             waiting: Default::default(),
             counts,
         }
+    }
+
+    /// From now on so many batches can run at the same time.
+    pub(super) fn set_workers(&self, workers: u32) {
+        self.workers.store(workers.into(), Ordering::Relaxed);
     }
 
     /// Takes a place in the request's class; false if that is full.
@@ -137,7 +143,7 @@ impl Admission {
         let rows = requests.saturating_mul(self.pace.rows.load(Ordering::Relaxed)) / 256;
         let batches = rows.div_ceil(u64::from(self.max_batch_size.max(1)));
         let full = self.costs.predict(group, self.max_batch_size).map_or(u64::MAX, nanos);
-        singly.min(batches.saturating_mul(full)) / self.workers
+        singly.min(batches.saturating_mul(full)) / self.workers.load(Ordering::Relaxed).max(1)
     }
 }
 

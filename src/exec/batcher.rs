@@ -4,9 +4,11 @@
 //! counting are left to the caller, after the lock is free, since a waker may run anybody's code.
 
 use super::entry::{Claimed, Entry};
+use super::forecast::Forecasts;
 use super::lane::Lane;
 use super::queue::Queue;
 use super::runner::Job;
+use super::slots::Slot;
 use crate::clock::Time;
 use crate::monitor::Ended;
 use crate::sched::{AdaptiveCap, Costs, Decision, FirstCome, Limits, Policy, View, Waiting};
@@ -68,12 +70,13 @@ pub(super) struct Batcher<Q, S> {
     cap: Option<AdaptiveCap>,
     /// Some worker sleeps no longer than until then.
     pub(super) timer: Time,
+    pub(super) forecasts: Forecasts,
 }
 
 impl<Q, S> Batcher<Q, S> {
-    pub(super) fn new(policy: Box<dyn Policy>, limits: Limits, cap: Option<AdaptiveCap>) -> Self {
+    pub(super) fn new(policy: Box<dyn Policy>, limits: Limits, cap: Option<AdaptiveCap>, forecasts: Forecasts) -> Self {
         let (queue, decision) = (Queue::new(), Decision::default());
-        Batcher { queue, policy, decision, drained: Vec::new(), limits, cap, timer: Time::NEVER }
+        Batcher { queue, policy, decision, drained: Vec::new(), limits, cap, timer: Time::NEVER, forecasts }
     }
 
     /// Told after each batch: how many rows rode, and how long the slowest request was in the executor.
@@ -129,15 +132,31 @@ impl<Q, S> Batcher<Q, S> {
             .sweep(|_| true, |entry| taken.ended.extend(Entry::claim(entry).map(|claimed| (claimed, Ended::Failed))));
     }
 
-    /// Asks the policy, until there is a batch or nothing to run now.
-    pub(super) fn look(&mut self, now: Time, costs: &dyn Costs, slot: usize, taken: &mut Taken<Q, S>) -> Look {
+    /// Asks the policy, until there is a batch or nothing to run now; `slot` becomes the one that the balancer names.
+    pub(super) fn look<T>(
+        &mut self,
+        now: Time,
+        costs: &dyn Costs,
+        slot: &mut Slot<'_, T>,
+        taken: &mut Taken<Q, S>,
+    ) -> Look {
         loop {
             if self.queue.len() == 0 {
                 return Look::Empty;
             }
             self.decide(now, costs);
-            self.take_decided(slot, taken);
-            if !taken.jobs.is_empty() {
+            if let Some(leader) = self.decision.run.first().and_then(|&at| self.queue.waiting().get(at))
+                && let Err(free_at) = self.forecasts.balance(now, leader.group, slot)
+            {
+                self.decision.run.clear();
+                self.take_decided(slot.index(), taken);
+                return Look::Again(free_at);
+            }
+            self.take_decided(slot.index(), taken);
+            if let Some(job) = taken.jobs.first() {
+                let rows = taken.jobs.iter().fold(0_u32, |rows, job| rows.saturating_add(job.claimed.meta().rows));
+                let requests = taken.jobs.len() as u32;
+                self.forecasts.runs(now, slot.index(), job.claimed.meta().group, rows, requests, costs);
                 return Look::Formed;
             }
             if self.decision.run.is_empty() && self.decision.drop.is_empty() {
@@ -198,12 +217,20 @@ impl<Q, S> Batcher<Q, S> {
     fn take_decided(&mut self, slot: usize, taken: &mut Taken<Q, S>) {
         let Decision { run, drop, .. } = &self.decision;
         // The common case of a policy that serves in order of arrival: the front leaves, nothing has to be moved.
-        let in_front = drop.is_empty() && run.iter().enumerate().all(|(rank, &at)| rank == at);
+        let mut in_front = drop.is_empty() && run.iter().enumerate().all(|(rank, &at)| rank == at);
         for &at in drop {
             let claimed = self.queue.take(at).and_then(Entry::claim);
             taken.ended.extend(claimed.map(|claimed| (claimed, Ended::Expired)));
         }
+        // One batch runs one generation of one model, whatever a policy says.
+        let mut seat = None;
         for &at in run {
+            let own = self.queue.seat(at);
+            if seat.is_some() && own != seat {
+                in_front = false;
+                continue;
+            }
+            seat = own;
             let claimed = self.queue.take(at).and_then(|entry| {
                 entry.assign(slot);
                 Entry::claim(entry)

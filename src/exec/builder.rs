@@ -4,29 +4,35 @@ use super::admission::{Admission, CLASSES};
 use super::batcher::Batcher;
 use super::credit::{Credit, MAX_BYTES, MAX_ITEMS};
 use super::executor::Executor;
+use super::forecast::Forecasts;
+use super::generations::{Generations, MAX_GENERATIONS};
+use super::health::Quarantine;
 use super::interrupt::{Interruption, Preemption};
 use super::lane::Lane;
+use super::replicas::{Roster, add_replica};
 use super::room::Room;
 use super::runner::BatchRunner;
-use super::shared::Shared;
+use super::shared::{Served, Shared};
 use super::sleepers::{MAX_WORKERS, Sleepers};
 use super::slots::Slots;
 use super::timekeeper::Timekeeper;
-use super::worker::work;
+use crate::balance::Balancer;
 use crate::clock::{Clock, Monotonic};
-use crate::error::{Error, Result, bail, ensure};
-use crate::monitor::{Counters, Stats};
-use crate::sched::{AdaptiveCap, FirstCome, Limits, Policy, Precedence};
+use crate::error::{Result, bail, ensure};
+use crate::monitor::Counters;
+use crate::sched::{AdaptiveCap, FirstCome, Limits, Policy, Precedence, Shares};
 use crate::sync::{Arc, Padded};
 use parking_lot::{Condvar, Mutex};
 use std::fmt;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::time::Duration;
 
 /// Settings of an [`Executor`]; made by [`Executor::builder`].
 #[must_use = "a builder does nothing until `build`"]
 pub struct Builder<R: BatchRunner> {
-    runner: R,
+    runners: Vec<R>,
+    served: Vec<Served>,
     limits: Limits,
     workers: Option<usize>,
     queue_items: usize,
@@ -39,12 +45,16 @@ pub struct Builder<R: BatchRunner> {
     class_items: [u32; CLASSES],
     predict_deadlines: bool,
     preemption: Option<Preemption>,
+    quarantine: Quarantine,
+    balancer: Option<Box<dyn Balancer>>,
+    patience: Duration,
 }
 
 impl<R: BatchRunner> Builder<R> {
     pub(super) fn new(runner: R) -> Self {
         Builder {
-            runner,
+            runners: vec![runner],
+            served: vec![Served { name: "model".to_owned(), share: 1, ..Served::default() }],
             limits: Limits::default(),
             workers: None,
             queue_items: 4096,
@@ -57,7 +67,48 @@ impl<R: BatchRunner> Builder<R> {
             class_items: [u32::MAX; CLASSES],
             predict_deadlines: true,
             preemption: None,
+            quarantine: Quarantine { panics: 8, rest: Duration::from_secs(1) },
+            balancer: None,
+            patience: Duration::ZERO,
         }
+    }
+
+    /// The name of the first model, for reports, and its share of the compute time against further ones. Default:
+    /// "model" and 1.
+    pub fn named(mut self, name: impl Into<String>, share: u32) -> Self {
+        if let Some(first) = self.served.first_mut() {
+            (first.name, first.share) = (name.into(), share);
+        }
+        self
+    }
+
+    /// Serves one more model by the same replicas, with a share of the compute time relative to the others'. Requests
+    /// name it by its position: the first one is 0.
+    pub fn model(mut self, name: impl Into<String>, runner: R, share: u32) -> Self {
+        self.runners.push(runner);
+        self.served.push(Served { name: name.into(), share, ..Served::default() });
+        self
+    }
+
+    /// How often in a row a model's requests may panic until it rests, and for how long: meanwhile its requests are
+    /// refused and those of other models go on. After the rest the next panic sends it back. Zero panics: never. Default:
+    /// 8, and one second.
+    pub fn quarantine(mut self, panics: u32, rest: Duration) -> Self {
+        self.quarantine = Quarantine { panics, rest };
+        self
+    }
+
+    /// What decides which of several free replicas takes a batch. Default: the one that asks first.
+    pub fn balancer(mut self, balancer: impl Balancer) -> Self {
+        self.balancer = Some(Box::new(balancer));
+        self
+    }
+
+    /// How soon a busy replica must be free, by prediction, to be offered to the balancer: a batch that is given to it
+    /// waits for it. Default zero: only free ones are offered.
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
     }
 
     /// Most rows in a batch. Default 32.
@@ -192,6 +243,11 @@ impl<R: BatchRunner> Builder<R> {
                 self.policy.name()
             );
         }
+        let (models, most) = (self.runners.len(), MAX_GENERATIONS / 2);
+        ensure!(models <= most, InvalidInput, "there are {models} models; at most {most} can be served");
+        if let Some(idle) = self.served.iter().find(|served| served.share == 0) {
+            bail!(InvalidInput, "the share of model {:?} is 0; it must be at least 1", idle.name);
+        }
         let never = self.class_items.iter().position(|&items| items == 0);
         ensure!(never.is_none(), InvalidInput, "class_items of priority {} is 0", never.unwrap_or_default());
         ensure!(self.latency_target != Some(Duration::ZERO), InvalidInput, "latency_target is zero");
@@ -210,42 +266,45 @@ impl<R: BatchRunner> Builder<R> {
         let most = self.limits.max_batch_size;
         let cap = self.latency_target.map(|target| AdaptiveCap::new(target, 1, most));
         let limits = Limits { max_batch_size: cap.as_ref().map_or(most, AdaptiveCap::rows), ..self.limits };
-        let precedence = self.policy.precedence();
+        let policy = match self.served.as_slice() {
+            [_] => self.policy,
+            several => several.iter().zip(0..).fold(Box::new(Shares::new(self.policy)), |shares, (served, model)| {
+                Box::new(shares.weight(model, served.share))
+            }),
+        };
+        let precedence = policy.precedence();
         let admission = Admission::new(precedence, workers, most, self.predict_deadlines, self.class_items);
         let shared = Arc::new(Shared {
-            runner: self.runner,
+            generations: Generations::new(self.runners, MAX_GENERATIONS),
+            models: self.served.into(),
+            quarantine: self.quarantine,
             clock: self.clock,
             inline: self.inline && limits.max_queue_delay.is_zero(),
             credit: Padded(Credit::new(self.queue_items as u32, self.queue_bytes)),
             room: Room::default(),
             lanes: (0..lanes).map(|_| Padded(Lane::new())).collect(),
-            batcher: Mutex::new(Batcher::new(self.policy, limits, cap)),
+            batcher: Mutex::new(Batcher::new(policy, limits, cap, Forecasts::new(self.balancer, self.patience))),
             ready: Padded(AtomicUsize::new(0)),
-            slots: Slots::new(workers),
-            sleepers: Padded(Sleepers::new(workers)),
+            slots: Slots::new(0),
+            sleepers: Padded(Sleepers::new(0)),
             counters: Counters::default(),
-            stats: (0..workers).map(|_| Padded(Stats::default())).collect(),
+            stats: (0..MAX_WORKERS).map(|_| OnceLock::new()).collect(),
             dead: AtomicUsize::new(0),
             aborting: AtomicBool::new(false),
             admission,
             timekeeper: Timekeeper::new(),
-            interruption: Interruption::new(self.preemption, workers),
+            interruption: Interruption::new(self.preemption, MAX_WORKERS),
             adapts: self.latency_target.is_some(),
             retries: AtomicU64::new(0),
             replaced: AtomicU64::new(0),
+            roster: Roster::new(),
+            purged: AtomicU64::new(0),
             alive: Mutex::new(0),
             exited: Condvar::new(),
         });
         let executor = Executor::new(shared.clone(), self.shutdown_timeout);
-        for index in 0..workers {
-            *shared.alive.lock() += 1;
-            let worker = shared.clone();
-            let started =
-                std::thread::Builder::new().name(format!("onrush-{index}")).spawn(move || work(&worker, index));
-            if let Err(error) = started {
-                *shared.alive.lock() -= 1;
-                return Err(Error::from(error).at(format!("starting worker {index}")));
-            }
+        for _ in 0..workers {
+            add_replica(&shared)?;
         }
         Ok(executor)
     }

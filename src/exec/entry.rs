@@ -84,6 +84,8 @@ pub(super) struct Entry<Q, S> {
     link: AtomicPtr<Entry<Q, S>>,
     state: AtomicU8,
     pub(super) meta: Waiting,
+    /// The seat of the generation that it pins (see `generations`).
+    seat: u8,
     /// The slot that it runs in. Written before the claim, read after a cancel found it running: ordered by `state`.
     slot: AtomicU8,
     request: UnsafeCell<Option<Q>>,
@@ -104,11 +106,13 @@ impl<Q, S> Linked for Entry<Q, S> {
 }
 
 impl<Q, S> Entry<Q, S> {
-    pub(super) fn new(request: Q, meta: Waiting) -> Self {
+    /// A request for the generation in `seat`, which it pins until it ends.
+    pub(super) fn new(request: Q, meta: Waiting, seat: usize) -> Self {
         Entry {
             link: AtomicPtr::new(ptr::null_mut()),
             state: AtomicU8::new(WAITING),
             meta,
+            seat: seat as u8,
             slot: AtomicU8::new(0),
             request: UnsafeCell::new(Some(request)),
             outcome: UnsafeCell::new(None),
@@ -133,6 +137,10 @@ impl<Q, S> Entry<Q, S> {
 
     pub(super) fn slot(&self) -> usize {
         usize::from(self.slot.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn seat(&self) -> usize {
+        usize::from(self.seat)
     }
 
     /// Whether its ticket gave it up.
@@ -214,6 +222,11 @@ impl<Q, S> Claimed<Q, S> {
         &self.entry.meta
     }
 
+    /// The seat of its generation.
+    pub(super) fn seat(&self) -> usize {
+        self.entry.seat()
+    }
+
     /// Whether its ticket gave it up meanwhile.
     pub(super) fn is_cancelled(&self) -> bool {
         self.entry.is_cancelled()
@@ -254,7 +267,7 @@ mod tests {
     use crate::sync::current;
 
     fn entry() -> Arc<Entry<u32, u32>> {
-        Arc::new(Entry::new(7, Waiting::at(Time::ZERO)))
+        Arc::new(Entry::new(7, Waiting::at(Time::ZERO), 0))
     }
 
     fn answer(value: u32) -> Outcome<u32> {
@@ -277,7 +290,7 @@ mod tests {
     #[test]
     fn cancel_frees_the_request_at_once() {
         let payload = std::sync::Arc::new(());
-        let entry: Arc<Entry<_, u32>> = Arc::new(Entry::new(payload.clone(), Waiting::at(Time::ZERO)));
+        let entry: Arc<Entry<_, u32>> = Arc::new(Entry::new(payload.clone(), Waiting::at(Time::ZERO), 0));
         assert_eq!(entry.cancel(), Cancel::Waited);
         assert_eq!(std::sync::Arc::strong_count(&payload), 1);
         assert!(Entry::claim(entry.clone()).is_none());

@@ -2,6 +2,7 @@
 
 use super::builder::Builder;
 use super::entry::Timing;
+use super::generations::Hold;
 use super::options::{Reason, Refused, SubmitOptions};
 use super::room::Place;
 use super::runner::BatchRunner;
@@ -48,10 +49,8 @@ impl<R: BatchRunner> Executor<R> {
         Executor { shared, shutdown_timeout }
     }
 
-    /// What runs the batches.
-    #[must_use]
-    pub fn runner(&self) -> &R {
-        &self.shared.runner
+    pub(super) fn shared(&self) -> &Arc<Shared<R>> {
+        &self.shared
     }
 
     /// Takes the request in if there is room for it now. Never blocks and takes no lock.
@@ -59,21 +58,31 @@ impl<R: BatchRunner> Executor<R> {
     /// # Errors
     /// The request itself, with the reason.
     pub fn try_submit(&self, request: R::Request, options: SubmitOptions) -> Result<Ticket<R>, Refused<R::Request>> {
-        self.attempt(request, &options).inspect_err(|refused| self.shared.count_refusal(refused.reason()))
+        self.attempt(None, request, &options).inspect_err(|refused| self.shared.count_refusal(refused.reason()))
     }
 
-    fn attempt(&self, request: R::Request, options: &SubmitOptions) -> Result<Ticket<R>, Refused<R::Request>> {
+    /// Takes the request in for the generation that `pin` holds, or else for the model that the options name.
+    pub(super) fn attempt(
+        &self,
+        pin: Option<&Hold<'_, R>>,
+        request: R::Request,
+        options: &SubmitOptions,
+    ) -> Result<Ticket<R>, Refused<R::Request>> {
         let shared = &self.shared;
-        let admitted = shared.admit(&request, options);
+        let pin = match pin.cloned().map_or_else(|| shared.pin(options.target()), Ok) {
+            Ok(pin) => pin,
+            Err(reason) => return Err(Refused::new(request, reason)),
+        };
+        let admitted = shared.admit(&pin, &request, options);
         let room = admitted.and_then(|meta| shared.acquire(std::slice::from_ref(&meta)).map(|()| meta));
         match room {
-            Ok(meta) => Ok(self.enqueue(request, meta)),
+            Ok(meta) => Ok(self.enqueue(request, meta, pin)),
             Err(reason) => Err(Refused::new(request, reason)),
         }
     }
 
-    fn enqueue(&self, request: R::Request, meta: Waiting) -> Ticket<R> {
-        let entry = self.shared.enqueue(request, meta);
+    fn enqueue(&self, request: R::Request, meta: Waiting, pin: Hold<'_, R>) -> Ticket<R> {
+        let entry = self.shared.enqueue(request, meta, pin);
         expect(&self.shared, meta.deadline);
         self.shared.kick();
         self.shared.demand(&meta);
@@ -85,14 +94,23 @@ impl<R: BatchRunner> Executor<R> {
     /// # Errors
     /// The request itself, with a reason that is never `Full`.
     pub fn submit(&self, request: R::Request, options: SubmitOptions) -> Result<Ticket<R>, Refused<R::Request>> {
-        let mut refused = match self.attempt(request, &options) {
+        self.submit_pinned(None, request, options)
+    }
+
+    pub(super) fn submit_pinned(
+        &self,
+        pin: Option<&Hold<'_, R>>,
+        request: R::Request,
+        options: SubmitOptions,
+    ) -> Result<Ticket<R>, Refused<R::Request>> {
+        let mut refused = match self.attempt(pin, request, &options) {
             Err(refused) if matches!(refused.reason(), Reason::Full { .. }) => refused,
             other => return other.inspect_err(|refused| self.shared.count_refusal(refused.reason())),
         };
         let room = &self.shared.room;
         loop {
             let place = room.join(Wake::Thread(current()));
-            match self.attempt(refused.into_request(), &options) {
+            match self.attempt(pin, refused.into_request(), &options) {
                 Err(still) if matches!(still.reason(), Reason::Full { .. }) => refused = still,
                 other => {
                     room.leave(place);
@@ -122,12 +140,15 @@ impl<R: BatchRunner> Executor<R> {
         options: SubmitOptions,
     ) -> Result<GroupTicket<R>, Refused<Vec<R::Request>>> {
         let shared = &self.shared;
-        let admitted: Result<Vec<Waiting>, Reason> =
-            requests.iter().map(|request| shared.admit(request, &options)).collect();
-        let room = admitted.and_then(|metas| shared.acquire(&metas).map(|()| metas));
+        let admitted = shared.pin(options.target()).and_then(|pin| {
+            let metas = requests.iter().map(|request| shared.admit(&pin, request, &options));
+            Ok((metas.collect::<Result<Vec<Waiting>, Reason>>()?, pin))
+        });
+        let room = admitted.and_then(|(metas, pin)| shared.acquire(&metas).map(|()| (metas, pin)));
         match room {
-            Ok(metas) => {
-                let entries = requests.into_iter().zip(metas).map(|(request, meta)| shared.enqueue(request, meta));
+            Ok((metas, pin)) => {
+                let entries =
+                    requests.into_iter().zip(metas).map(|(request, meta)| shared.enqueue(request, meta, pin.clone()));
                 let tickets: Vec<_> = entries.map(|entry| Ticket::new(shared.clone(), entry)).collect();
                 expect(
                     shared,
@@ -149,9 +170,18 @@ impl<R: BatchRunner> Executor<R> {
     /// # Errors
     /// Why it was refused (it waits for room), or as [`Ticket::wait`].
     pub fn call(&self, request: R::Request, options: SubmitOptions) -> Result<R::Response> {
-        match self.call_inline(request, &options) {
+        self.call_pinned(None, request, options)
+    }
+
+    pub(super) fn call_pinned(
+        &self,
+        pin: Option<&Hold<'_, R>>,
+        request: R::Request,
+        options: SubmitOptions,
+    ) -> Result<R::Response> {
+        match self.call_inline(pin, request, &options) {
             Ok((result, _)) => result,
-            Err(request) => self.submit(request, options).map_err(Error::from)?.wait(),
+            Err(request) => self.submit_pinned(pin, request, options).map_err(Error::from)?.wait(),
         }
     }
 
@@ -160,7 +190,7 @@ impl<R: BatchRunner> Executor<R> {
     /// # Errors
     /// As [`call`](Self::call).
     pub fn call_timed(&self, request: R::Request, options: SubmitOptions) -> (Result<R::Response>, Timing) {
-        match self.call_inline(request, &options) {
+        match self.call_inline(None, request, &options) {
             Ok(answer) => answer,
             Err(request) => match self.submit(request, options) {
                 Ok(ticket) => ticket.wait_timed(),
@@ -171,6 +201,7 @@ impl<R: BatchRunner> Executor<R> {
 
     fn call_inline(
         &self,
+        pin: Option<&Hold<'_, R>>,
         request: R::Request,
         options: &SubmitOptions,
     ) -> std::result::Result<(Result<R::Response>, Timing), R::Request> {
@@ -184,8 +215,10 @@ impl<R: BatchRunner> Executor<R> {
             shared.leave(slot);
             return Err(request);
         }
-        let meta = match shared.admit(&request, options) {
-            Ok(meta) => meta,
+        let pin = pin.cloned().map_or_else(|| shared.pin(options.target()), Ok);
+        let admitted = pin.and_then(|pin| Ok((shared.admit(&pin, &request, options)?, pin)));
+        let (meta, pin) = match admitted {
+            Ok(admitted) => admitted,
             Err(reason) => {
                 shared.leave(slot);
                 shared.count_refusal(&reason);
@@ -196,7 +229,7 @@ impl<R: BatchRunner> Executor<R> {
         shard.accepted.fetch_add(1, Ordering::Relaxed);
         shard.inline.fetch_add(1, Ordering::Relaxed);
         let inside = Inside::enter();
-        let answer = shared.run_lone(&mut slot, &request, &meta);
+        let answer = shared.run_lone(&mut slot, &pin, &request, &meta);
         shared.leave(slot);
         drop(inside);
         Ok(answer)
@@ -208,10 +241,11 @@ impl<R: BatchRunner> Executor<R> {
         self.shared.snapshot()
     }
 
-    /// Says how long a batch of `rows` rows of `group` takes, as a warm-up has measured it, so that deadlines, costs and
+    /// Says how long a batch of `rows` rows of `group` of the first model takes, as a warm-up has measured it, so that deadlines, costs and
     /// shares are right from the first request on.
     pub fn seed_cost(&self, group: u64, rows: u32, time: Duration) {
-        self.shared.admission.costs.observe(group, rows, time);
+        let salt = self.shared.generations.pin(0).map_or(0, |pin| pin.salt());
+        self.shared.admission.costs.observe(group.wrapping_add(salt), rows, time);
     }
 
     /// Accepts nothing any more, runs or fails what waits, and waits until all has ended, at most `timeout`.
@@ -242,7 +276,7 @@ impl<R: BatchRunner> Executor<R> {
     fn wait_until_over(&self, timeout: Duration) -> bool {
         let deadline = Instant::now().checked_add(timeout);
         let mut alive = self.shared.alive.lock();
-        while *alive > 0 || !self.shared.slots.all_free() {
+        while *alive > 0 || !self.shared.slots.none_held() {
             let wait = match deadline {
                 Some(deadline) => deadline.saturating_duration_since(Instant::now()),
                 None => Duration::from_secs(3600),
@@ -286,14 +320,14 @@ impl<R: BatchRunner> Future for Submitting<'_, R> {
         let executor = self.executor;
         let full = |end: &Self::Output| matches!(end, Err(refused) if matches!(refused.reason(), Reason::Full { .. }));
         let Some(request) = self.request.take() else { return Poll::Pending };
-        let mut end = executor.attempt(request, &self.options);
+        let mut end = executor.attempt(None, request, &self.options);
         if full(&end) {
             // Joined anew, with the waker of this poll; then one more look, as room may have come meanwhile.
             let place = executor.shared.room.join(Wake::Task(context.waker().clone()));
             if let Some(before) = self.place.replace(place) {
                 executor.shared.room.leave(before);
             }
-            end = end.or_else(|refused| executor.attempt(refused.into_request(), &self.options));
+            end = end.or_else(|refused| executor.attempt(None, refused.into_request(), &self.options));
         }
         if !full(&end) {
             return Poll::Ready(self.arrived(end));

@@ -6,6 +6,7 @@
 
 use super::batcher::Taken;
 use super::runner::{BatchRunner, Interrupts};
+use super::scratches::Scratches;
 use super::shared::Shared;
 use super::wake::Wakes;
 use crate::clock::{Time, nanos};
@@ -39,7 +40,7 @@ struct Station {
 pub(super) struct Interruption<T> {
     preemption: Option<Preemption>,
     stations: Box<[Padded<Station>]>,
-    spares: Mutex<Vec<T>>,
+    spares: Mutex<Vec<Scratches<T>>>,
 }
 
 /// What runs in a slot.
@@ -55,6 +56,11 @@ impl<T> Interruption<T> {
     pub(super) fn new(preemption: Option<Preemption>, slots: usize) -> Self {
         let stations = (0..slots).map(|_| Padded::default()).collect();
         Interruption { preemption, stations, spares: Mutex::new(Vec::new()) }
+    }
+
+    /// Throws away the spare scratches of generations that are gone.
+    pub(super) fn purge(&self, reaped: u64, alive: impl Fn() -> Vec<u64>) {
+        self.spares.lock().iter_mut().for_each(|spare| spare.purge(reaped, &alive));
     }
 
     /// Makes the run in `slot` look up.
@@ -126,9 +132,9 @@ impl<R: BatchRunner> Attendant<'_, R> {
         shared.settle(self.slot, &mut taken);
         shared.kick();
         if formed {
-            let mut scratch = shared.interruption.spares.lock().pop();
-            shared.run_batch(self.slot, true, &mut scratch, &mut taken, &mut wakes);
-            shared.interruption.spares.lock().extend(scratch);
+            let mut spare = shared.interruption.spares.lock().pop().unwrap_or_default();
+            shared.run_batch(self.slot, true, &mut spare, &mut taken, &mut wakes);
+            shared.interruption.spares.lock().push(spare);
         }
         formed
     }

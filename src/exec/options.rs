@@ -12,17 +12,18 @@ enum Deadline {
     At(Instant),
 }
 
-/// What a caller may say about a request. The default: priority 1, no deadline, tenant 0.
+/// What a caller may say about a request. The default: priority 1, no deadline, tenant 0, the first model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SubmitOptions {
     priority: u8,
     deadline: Option<Deadline>,
     tenant: u64,
+    model: u32,
 }
 
 impl Default for SubmitOptions {
     fn default() -> Self {
-        SubmitOptions { priority: 1, deadline: None, tenant: 0 }
+        SubmitOptions { priority: 1, deadline: None, tenant: 0, model: 0 }
     }
 }
 
@@ -61,6 +62,17 @@ impl SubmitOptions {
         self
     }
 
+    /// Which model it is for, by its position among those that the executor was built with.
+    #[must_use]
+    pub fn model(mut self, model: u32) -> Self {
+        self.model = model;
+        self
+    }
+
+    pub(super) fn target(&self) -> u32 {
+        self.model
+    }
+
     pub(super) fn class(&self) -> u8 {
         self.priority
     }
@@ -89,6 +101,11 @@ pub enum Reason {
     },
     /// The deadline has passed, or cannot be met by what is known of the running times.
     WouldMissDeadline,
+    /// The model has panicked too often in a row, and rests.
+    Quarantined {
+        /// After about this long it is tried again.
+        retry_after: Duration,
+    },
     /// The executor is shut down.
     Closed,
     /// The request is wrong, or larger than the whole queue; it would be refused again.
@@ -136,6 +153,9 @@ impl fmt::Display for Reason {
         match self {
             Reason::Full { retry_after } => write!(f, "the queue is full; try again in {retry_after:?}"),
             Reason::WouldMissDeadline => f.write_str("the deadline has passed or cannot be met"),
+            Reason::Quarantined { retry_after } => {
+                write!(f, "the model keeps panicking and rests for {retry_after:?}; reinstate it or swap it")
+            }
             Reason::Closed => f.write_str("the engine is shut down"),
             Reason::Invalid(error) => error.fmt(f),
         }
@@ -169,6 +189,7 @@ impl From<Reason> for Error {
             Reason::Invalid(error) => return error,
             Reason::Full { .. } => ErrorKind::Overloaded,
             Reason::WouldMissDeadline => ErrorKind::Deadline,
+            Reason::Quarantined { .. } => ErrorKind::Quarantined,
             Reason::Closed => ErrorKind::Cancelled,
         };
         Error::new(kind, reason.to_string())

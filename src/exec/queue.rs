@@ -33,6 +33,11 @@ impl<Q, S> Queue<Q, S> {
         self.entries.push(Some(entry));
     }
 
+    /// The seat of the generation that the entry at a position is for.
+    pub(super) fn seat(&self, at: usize) -> Option<usize> {
+        Some(self.entries.get(self.head.checked_add(at)?)?.as_ref()?.seat())
+    }
+
     /// Takes the entry at a position, which must then be [removed](Self::remove); `None` if it was taken or is not there.
     pub(super) fn take(&mut self, at: usize) -> Option<Arc<Entry<Q, S>>> {
         self.entries.get_mut(self.head.checked_add(at)?)?.take()
@@ -82,7 +87,7 @@ mod tests {
 
     fn queue(arrivals: u64) -> Queue<u64, ()> {
         let mut queue = Queue::new();
-        (0..arrivals).for_each(|at| queue.push(Arc::new(Entry::new(at, Waiting::at(Time::from_nanos(at))))));
+        (0..arrivals).for_each(|at| queue.push(Arc::new(Entry::new(at, Waiting::at(Time::from_nanos(at)), 0))));
         queue
     }
 

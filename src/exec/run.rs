@@ -3,10 +3,11 @@
 
 use super::batcher::Ran;
 use super::entry::{Outcome, Timing};
+use super::generations::Generation;
 use super::interrupt::Running;
 use super::runner::{Batch, BatchRunner, Interrupts, Job, Riders};
-use super::shared::{Shared, TakenOf, unanswered, wake_safely};
-use super::slots::Slot;
+use super::scratches::Scratches;
+use super::shared::{Shared, SlotOf, TakenOf, unanswered, wake_safely};
 use super::wake::Wakes;
 use crate::clock::{Time, nanos};
 use crate::error::{Error, ErrorKind, Result, err};
@@ -58,6 +59,7 @@ struct EndOnUnwind<'a, R: BatchRunner> {
     shared: &'a Shared<R>,
     taken: &'a mut TakenOf<R>,
     slot: usize,
+    seat: usize,
     requests: u64,
 }
 
@@ -71,23 +73,27 @@ impl<R: BatchRunner> Drop for EndOnUnwind<'_, R> {
                 wake_safely(wake);
             }
         }
-        self.shared.stats[self.slot].running.fetch_sub(self.requests, Ordering::Relaxed);
+        self.shared.stats(self.slot).running.fetch_sub(self.requests, Ordering::Relaxed);
+        self.shared.generations.unpin(self.seat, self.requests);
     }
 }
 
 impl<R: BatchRunner> Shared<R> {
-    /// Runs the batch in `taken` with the scratch of slot `slot` and ends its requests. Those to be woken are added to
+    /// Runs the batch in `taken` with a scratch of slot `slot` and ends its requests. Those to be woken are added to
     /// `wakes`; they are to be woken when the slot is free again, so that the next batch need not wait for it.
     pub(super) fn run_batch(
         &self,
         slot: usize,
         nested: bool,
-        scratch: &mut Option<R::Scratch>,
+        scratches: &mut Scratches<R::Scratch>,
         taken: &mut TakenOf<R>,
         wakes: &mut Wakes,
     ) {
         let requests = taken.jobs.len() as u64;
-        let guard = EndOnUnwind { shared: self, taken, slot, requests };
+        let Some(seat) = taken.jobs.first().map(|job| job.claimed.seat()) else { return };
+        let guard = EndOnUnwind { shared: self, taken, slot, seat, requests };
+        // The requests hold it, so it is there.
+        let Some(generation) = self.generations.pin_seat(seat) else { return };
         let jobs = &mut guard.taken.jobs;
         let started = self.clock.now();
         let group = jobs.first().map_or(0, |job| job.claimed.meta().group);
@@ -95,12 +101,14 @@ impl<R: BatchRunner> Shared<R> {
         let class = jobs.iter().map(|job| job.claimed.meta().priority).min().unwrap_or(0);
         let running = Running { class, group, rows, started };
         let mut stages = Stages { started, stacked: started, computed: started, ended: started };
+        let mut scratch = scratches.take(generation.serial);
         self.interruptible(slot, nested, running, |interrupts| {
-            self.run_splitting(scratch, jobs, &mut stages, interrupts);
+            self.run_splitting(&generation, &mut scratch, jobs, &mut stages, interrupts);
         });
+        scratches.put(generation.serial, scratch);
         stages.ended = stages.ended.max(self.clock.now());
 
-        let stats = &self.stats[slot];
+        let stats = self.stats(slot);
         let (mut answered, mut failed, mut expired, mut slowest) = (0, 0, 0, Duration::ZERO);
         // Taken one by one from the end: what a panicking destructor leaves is ended by the guard.
         jobs.reverse();
@@ -124,29 +132,55 @@ impl<R: BatchRunner> Shared<R> {
         self.counters.ended(Ended::Expired, expired);
         stages.record(stats, requests, u64::from(rows));
         let time = stages.ended.since(started);
+        self.count_batch(slot, &generation, rows, time, answered, requests - answered);
         self.admission.pace.observe(nanos(time), requests, u64::from(rows));
         if answered == requests {
             self.admission.costs.observe(group, rows, time);
         }
         guard.taken.ran = self.adapts.then_some(Ran { rows, slowest });
         drop(guard);
+        drop(generation);
+        scratches.purge(self.generations.reaped(), || self.generations.serials());
+    }
+
+    fn count_batch(
+        &self,
+        slot: usize,
+        generation: &Generation<R>,
+        rows: u32,
+        time: Duration,
+        answered: u64,
+        failed: u64,
+    ) {
+        let stats = self.stats(slot);
+        stats.batches.fetch_add(1, Ordering::Relaxed);
+        stats.busy.fetch_add(nanos(time), Ordering::Relaxed);
+        if let Some(served) = self.models.get(generation.model as usize) {
+            served.stats.ran(u64::from(rows), nanos(time), answered, failed);
+        }
     }
 
     /// Runs one request for which no ticket was made.
     pub(super) fn run_lone(
         &self,
-        slot: &mut Slot<'_, R::Scratch>,
+        slot: &mut SlotOf<'_, R>,
+        generation: &Generation<R>,
         request: &R::Request,
         meta: &Waiting,
     ) -> (Result<R::Response>, Timing) {
-        let stats = &self.stats[slot.index()];
+        let stats = self.stats(slot.index());
         stats.running.store(1, Ordering::Relaxed);
         let mut answer = None;
         let running = Running { class: meta.priority, group: meta.group, rows: meta.rows, started: meta.arrived };
         let (ran, stages) = self.interruptible(slot.index(), false, running, |interrupts| {
             let riders = Riders::Lone { request, meta, answer: &mut answer };
-            let mut batch = Batch::new(riders, &*self.clock, interrupts);
-            let ran = slot.with(|scratch| self.attempt(scratch, &mut batch));
+            let mut batch = Batch::new(riders, &*self.clock, interrupts, generation.salt());
+            let ran = slot.with(|scratches| {
+                let mut scratch = scratches.take(generation.serial);
+                let ran = self.attempt(generation, &mut scratch, &mut batch);
+                scratches.put(generation.serial, scratch);
+                ran
+            });
             (ran, Stages::of(&batch, meta.arrived, self.clock.now()))
         });
         stages.record(stats, 1, u64::from(meta.rows));
@@ -154,6 +188,9 @@ impl<R: BatchRunner> Shared<R> {
         self.admission.costs.observe(meta.group, meta.rows, stages.ended.since(stages.started));
         stats.running.store(0, Ordering::Relaxed);
         let result = answer.unwrap_or_else(|| Err(ran.err().unwrap_or_else(unanswered)));
+        self.count_panic(generation, result.as_ref().err());
+        let (answered, time) = (u64::from(result.is_ok()), stages.ended.since(stages.started));
+        self.count_batch(slot.index(), generation, meta.rows, time, answered, 1 - answered);
         self.counters.ended(if result.is_ok() { Ended::Answered } else { Ended::Failed }, 1);
         (result, stages.timing(meta.arrived, 1, meta.rows))
     }
@@ -161,14 +198,19 @@ impl<R: BatchRunner> Shared<R> {
     /// Runs `jobs`; those that are not answered because the run failed are run again in halves.
     fn run_splitting(
         &self,
+        generation: &Generation<R>,
         scratch: &mut Option<R::Scratch>,
         jobs: &mut [JobOf<R>],
         stages: &mut Stages,
         interrupts: &dyn Interrupts,
     ) {
         let started = self.clock.now();
-        let mut batch = Batch::new(Riders::Many(jobs), &*self.clock, interrupts);
-        let ran = self.attempt(scratch, &mut batch);
+        if let Some(rest) = generation.health.rest(started) {
+            jobs.iter_mut().for_each(|job| job.answer = Some(Err(self.quarantined(generation, rest))));
+            return;
+        }
+        let mut batch = Batch::new(Riders::Many(jobs), &*self.clock, interrupts, generation.salt());
+        let ran = self.attempt(generation, scratch, &mut batch);
         *stages = Stages { started: stages.started, ..Stages::of(&batch, started, self.clock.now()) };
         let Err(error) = ran else { return };
         // What nobody waits for any more is not tried again.
@@ -183,21 +225,45 @@ impl<R: BatchRunner> Shared<R> {
         let pending = jobs.partition_point(|job| job.answer.is_none());
         match &mut jobs[..pending] {
             [] => {}
-            [culprit] => culprit.answer = Some(Err(error)),
+            [culprit] => {
+                self.count_panic(generation, Some(&error));
+                culprit.answer = Some(Err(error));
+            }
             several => {
                 self.retries.fetch_add(1, Ordering::Relaxed);
                 let (left, right) = several.split_at_mut(several.len() / 2);
-                self.run_splitting(scratch, left, stages, interrupts);
-                self.run_splitting(scratch, right, stages, interrupts);
+                self.run_splitting(generation, scratch, left, stages, interrupts);
+                self.run_splitting(generation, scratch, right, stages, interrupts);
             }
         }
     }
 
+    /// Counts the panic of a request that ran alone, if it was one.
+    fn count_panic(&self, generation: &Generation<R>, error: Option<&Error>) {
+        if error.is_some_and(|error| error.kind() == ErrorKind::Panicked) {
+            generation.health.panicked(self.quarantine, self.clock.now());
+        }
+    }
+
+    fn quarantined(&self, generation: &Generation<R>, rest: Duration) -> Error {
+        let name = self.models.get(generation.model as usize).map_or("", |served| served.name.as_str());
+        err!(Quarantined, "model {name:?} keeps panicking and rests for {rest:?}; reinstate it or swap it")
+    }
+
     /// One run. After a panic the scratch is thrown away: nobody knows what state it is in.
-    fn attempt(&self, scratch: &mut Option<R::Scratch>, batch: &mut Batch<'_, R::Request, R::Response>) -> Result<()> {
-        let run = || self.runner.run(scratch.get_or_insert_with(|| self.runner.scratch()), batch);
+    fn attempt(
+        &self,
+        generation: &Generation<R>,
+        scratch: &mut Option<R::Scratch>,
+        batch: &mut Batch<'_, R::Request, R::Response>,
+    ) -> Result<()> {
+        let runner = &generation.runner;
+        let run = || runner.run(scratch.get_or_insert_with(|| runner.scratch()), batch);
         match catch_unwind(AssertUnwindSafe(run)) {
-            Ok(result) => result,
+            Ok(result) => {
+                generation.health.returned();
+                result
+            }
             Err(panic) => {
                 let broken = scratch.take();
                 let _ = catch_unwind(AssertUnwindSafe(move || drop(broken)));

@@ -85,6 +85,8 @@ pub struct Batch<'a, Q, S> {
     riders: Riders<'a, Q, S>,
     clock: &'a dyn Clock,
     interrupts: &'a dyn Interrupts,
+    /// What the groups of its generation were marked with.
+    salt: u64,
     /// After this no answer is of use.
     last_deadline: Time,
     pub(super) stacked: Option<Time>,
@@ -92,12 +94,17 @@ pub struct Batch<'a, Q, S> {
 }
 
 impl<'a, Q, S> Batch<'a, Q, S> {
-    pub(super) fn new(riders: Riders<'a, Q, S>, clock: &'a dyn Clock, interrupts: &'a dyn Interrupts) -> Self {
+    pub(super) fn new(
+        riders: Riders<'a, Q, S>,
+        clock: &'a dyn Clock,
+        interrupts: &'a dyn Interrupts,
+        salt: u64,
+    ) -> Self {
         let last_deadline = match &riders {
             Riders::Lone { meta, .. } => meta.deadline,
             Riders::Many(jobs) => jobs.iter().map(|job| job.claimed.meta().deadline).max().unwrap_or(Time::NEVER),
         };
-        Batch { riders, clock, interrupts, last_deadline, stacked: None, computed: None }
+        Batch { riders, clock, interrupts, salt, last_deadline, stacked: None, computed: None }
     }
 
     /// To be called between the steps of a run, at no more than a few nanoseconds: lets more urgent requests run first,
@@ -164,7 +171,7 @@ impl<'a, Q, S> Batch<'a, Q, S> {
     /// The group that all of them are of.
     #[must_use]
     pub fn group(&self) -> u64 {
-        self.meta(0).group
+        self.meta(0).group.wrapping_sub(self.salt)
     }
 
     /// Rows of all of them together.

@@ -4,23 +4,28 @@ use super::admission::Admission;
 use super::batcher::{Batcher, Look, Taken};
 use super::credit::{Credit, Denied};
 use super::entry::{Cancel, Claimed, Entry, Outcome, Timing};
+use super::generations::{Generations, Hold};
+use super::health::Quarantine;
 use super::interrupt::Interruption;
 use super::lane::Lane;
 use super::options::{Reason, SubmitOptions, too_large};
+use super::replicas::Roster;
 use super::room::Room;
 use super::runner::BatchRunner;
+use super::scratches::Scratches;
 use super::sleepers::Sleepers;
 use super::slots::{Slot, Slots};
 use super::timekeeper::Timekeeper;
 use super::wake::Wake;
-use crate::clock::{Clock, Time};
+use crate::clock::{Clock, Time, nanos};
 use crate::error::{Error, err};
-use crate::monitor::{Counters, Ended, Snapshot, Stats};
+use crate::monitor::{Counters, Ended, ModelSnapshot, ModelStats, Snapshot, Stats};
 use crate::sched::Waiting;
 use crate::sync::{Arc, Padded};
 use parking_lot::{Condvar, Mutex};
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 thread_local! {
@@ -52,8 +57,20 @@ pub(super) type EntryOf<R> = Entry<<R as BatchRunner>::Request, <R as BatchRunne
 pub(super) type TakenOf<R> = Taken<<R as BatchRunner>::Request, <R as BatchRunner>::Response>;
 pub(super) type ClaimedOf<R> = Claimed<<R as BatchRunner>::Request, <R as BatchRunner>::Response>;
 
+/// A model that is served, whatever its generation.
+#[derive(Debug, Default)]
+pub(super) struct Served {
+    pub(super) name: String,
+    pub(super) share: u32,
+    pub(super) stats: ModelStats,
+}
+
+pub(super) type SlotOf<'a, R> = Slot<'a, Scratches<<R as BatchRunner>::Scratch>>;
+
 pub(super) struct Shared<R: BatchRunner> {
-    pub(super) runner: R,
+    pub(super) generations: Generations<R>,
+    pub(super) models: Box<[Served]>,
+    pub(super) quarantine: Quarantine,
     pub(super) clock: Box<dyn Clock>,
     /// Whether a caller may run its own request when nothing waits.
     pub(super) inline: bool,
@@ -63,10 +80,10 @@ pub(super) struct Shared<R: BatchRunner> {
     pub(super) batcher: Mutex<Batcher<R::Request, R::Response>>,
     /// Requests in the batcher that somebody should look at. `SeqCst`: it is part of "work is visible" (see `sleepers`).
     pub(super) ready: Padded<AtomicUsize>,
-    pub(super) slots: Slots<R::Scratch>,
+    pub(super) slots: Slots<Scratches<R::Scratch>>,
     pub(super) sleepers: Padded<Sleepers>,
     pub(super) counters: Counters,
-    pub(super) stats: Box<[Padded<Stats>]>,
+    pub(super) stats: Box<[OnceLock<Box<Padded<Stats>>>]>,
     /// Cancelled entries that may still stand in lanes or queue.
     pub(super) dead: AtomicUsize,
     /// What waits is to be failed, not run.
@@ -78,24 +95,43 @@ pub(super) struct Shared<R: BatchRunner> {
     pub(super) adapts: bool,
     pub(super) retries: AtomicU64,
     pub(super) replaced: AtomicU64,
+    pub(super) roster: Roster,
+    /// How many generations had gone when the slots were last purged.
+    pub(super) purged: AtomicU64,
     /// Worker threads that live.
     pub(super) alive: Mutex<usize>,
     pub(super) exited: Condvar,
 }
 
 impl<R: BatchRunner> Shared<R> {
+    /// Holds on to the generation that a request with these options is for.
+    #[inline]
+    pub(super) fn pin(&self, model: u32) -> Result<Hold<'_, R>, Reason> {
+        let pin = self.generations.pin(model as usize);
+        pin.ok_or_else(|| Reason::Invalid(err!(InvalidInput, "there is no model {model}")))
+    }
+
     /// Checks a request; everything that can be said about it before it takes room.
     #[inline]
-    pub(super) fn admit(&self, request: &R::Request, options: &SubmitOptions) -> Result<Waiting, Reason> {
-        let load = self.runner.admit(request).map_err(Reason::Invalid)?;
+    pub(super) fn admit(
+        &self,
+        pin: &Hold<'_, R>,
+        request: &R::Request,
+        options: &SubmitOptions,
+    ) -> Result<Waiting, Reason> {
+        let load = pin.runner.admit(request).map_err(Reason::Invalid)?;
         let now = self.clock.now();
+        if let Some(retry_after) = pin.health.rest(now) {
+            return Err(Reason::Quarantined { retry_after });
+        }
         let deadline = options.deadline(now, &*self.clock);
         if deadline <= now {
             return Err(Reason::WouldMissDeadline);
         }
         let mut meta = Waiting::at(now);
         meta.deadline = deadline;
-        (meta.group, meta.rows, meta.bytes, meta.width) = (load.group, load.rows.max(1), load.bytes, load.width);
+        (meta.group, meta.model) = (load.group.wrapping_add(pin.salt()), pin.model);
+        (meta.rows, meta.bytes, meta.width) = (load.rows.max(1), load.bytes, load.width);
         (meta.tenant, meta.priority) = (options.owner(), options.class());
         if deadline != Time::NEVER {
             let (waiting, busy) = (self.credit.held().items, !self.slots.any_free());
@@ -127,8 +163,8 @@ impl<R: BatchRunner> Shared<R> {
 
     /// Puts a request for which there is room into a lane.
     #[inline]
-    pub(super) fn enqueue(&self, request: R::Request, meta: Waiting) -> Arc<EntryOf<R>> {
-        let entry = Arc::new(Entry::new(request, meta));
+    pub(super) fn enqueue(&self, request: R::Request, meta: Waiting, pin: Hold<'_, R>) -> Arc<EntryOf<R>> {
+        let entry = Arc::new(Entry::new(request, meta, pin.keep()));
         let shard = self.counters.here();
         shard.accepted.fetch_add(1, Ordering::Relaxed);
         let lane = if self.lanes.len() == 1 { 0 } else { crate::monitor::thread_number() % self.lanes.len() };
@@ -141,6 +177,7 @@ impl<R: BatchRunner> Shared<R> {
         let counter = match reason {
             Reason::Full { .. } => &shard.refused_full,
             Reason::WouldMissDeadline => &shard.refused_deadline,
+            Reason::Quarantined { .. } => &shard.refused_quarantined,
             Reason::Closed => &shard.refused_closed,
             Reason::Invalid(_) => &shard.refused_invalid,
         };
@@ -162,7 +199,7 @@ impl<R: BatchRunner> Shared<R> {
     }
 
     /// Frees a slot that is not a worker's own, and sees to what nobody may have looked at meanwhile.
-    pub(super) fn leave(&self, slot: Slot<'_, R::Scratch>) {
+    pub(super) fn leave(&self, slot: SlotOf<'_, R>) {
         drop(slot);
         self.kick();
         if self.credit.held().closed {
@@ -192,7 +229,7 @@ impl<R: BatchRunner> Shared<R> {
     }
 
     /// One look at the queue by the holder of slot `slot`. What leaves the queue without a run is ended here.
-    pub(super) fn look(&self, slot: usize, is_worker: bool, taken: &mut TakenOf<R>) -> Look {
+    pub(super) fn look(&self, slot: &mut SlotOf<'_, R>, is_worker: bool, taken: &mut TakenOf<R>) -> Look {
         debug_assert!(taken.jobs.is_empty() && taken.ended.is_empty());
         let mut batcher = self.batcher.lock();
         if is_worker {
@@ -224,13 +261,13 @@ impl<R: BatchRunner> Shared<R> {
         let ready = if needs_timer || look == Look::Formed { batcher.len() } else { 0 };
         self.ready.store(ready, Ordering::SeqCst);
         drop(batcher);
-        self.settle(slot, taken);
+        self.settle(slot.index(), taken);
         look
     }
 
     /// Counts what left the queue for slot `slot`, gives its room back, and ends what is not to be run.
     pub(super) fn settle(&self, slot: usize, taken: &mut TakenOf<R>) {
-        self.stats[slot].running.fetch_add(taken.jobs.len() as u64, Ordering::Relaxed);
+        self.stats(slot).running.fetch_add(taken.jobs.len() as u64, Ordering::Relaxed);
         self.release(taken.left());
         if !taken.ended.is_empty() {
             let now = self.clock.now();
@@ -245,8 +282,9 @@ impl<R: BatchRunner> Shared<R> {
             _ => err!(Cancelled, "the engine was shut down before the request ran"),
         };
         let queued = now.since(claimed.meta().arrived);
-        let timing = Timing { queued, ..Timing::default() };
+        let (seat, timing) = (claimed.seat(), Timing { queued, ..Timing::default() });
         self.end(claimed, how, Outcome { result: Err(error), timing });
+        self.generations.unpin(seat, 1);
     }
 
     fn end(&self, claimed: ClaimedOf<R>, how: Ended, outcome: Outcome<R::Response>) {
@@ -267,6 +305,7 @@ impl<R: BatchRunner> Shared<R> {
             self.interruption.signal(entry.slot());
         } else {
             self.release(std::iter::once(&entry.meta));
+            self.generations.unpin(entry.seat(), 1);
             self.bury();
         }
         found
@@ -300,11 +339,53 @@ impl<R: BatchRunner> Shared<R> {
         taken.ended.drain(..).for_each(|(claimed, how)| self.end_unrun(claimed, how, now));
     }
 
+    /// The histograms of a slot; only its holder writes them.
+    #[inline]
+    pub(super) fn stats(&self, slot: usize) -> &Stats {
+        self.stats[slot].get_or_init(Box::default)
+    }
+
+    /// Throws away scratches of generations that are gone, as far as nobody holds their slots.
+    #[inline]
+    pub(super) fn purge(&self) {
+        let reaped = self.generations.reaped();
+        if self.purged.load(Ordering::Relaxed) != reaped {
+            self.purged.store(reaped, Ordering::Relaxed);
+            self.purge_slots(reaped);
+        }
+    }
+
+    #[cold]
+    fn purge_slots(&self, reaped: u64) {
+        for slot in 0..self.stats.len() {
+            if let Some(mut slot) = self.slots.take_exactly(slot) {
+                slot.with(|scratches| scratches.purge(reaped, || self.generations.serials()));
+            }
+        }
+        self.interruption.purge(reaped, || self.generations.serials());
+        // Somebody may have found no slot meanwhile.
+        self.kick();
+    }
+
+    fn model_snapshot(&self, model: usize) -> ModelSnapshot {
+        let served = &self.models[model];
+        let mut snapshot = ModelSnapshot::new(&served.name, served.share, &served.stats);
+        if let Some(pin) = self.generations.pin(model) {
+            snapshot.generation = pin.turn;
+            snapshot.resting_ns = pin.health.rest(self.clock.now()).map_or(0, nanos);
+        }
+        snapshot.retiring = self.generations.retiring(model);
+        snapshot
+    }
+
     pub(super) fn snapshot(&self) -> Snapshot {
         let held = self.credit.held();
-        let mut snapshot = Snapshot::collect(&self.counters, self.stats.iter().map(|stats| &stats.0));
+        let stats = self.stats.iter().filter_map(OnceLock::get);
+        let mut snapshot = Snapshot::collect(&self.counters, stats.map(|stats| &stats.0));
         snapshot.requests.waiting += u64::from(held.items);
         snapshot.queued_bytes = held.bytes;
+        snapshot.models = (0..self.models.len()).map(|model| self.model_snapshot(model)).collect();
+        snapshot.replicas = self.replica_snapshots();
         snapshot.costs = self.admission.costs.learned();
         snapshot.retries = self.retries.load(Ordering::Relaxed);
         snapshot.replaced_workers = self.replaced.load(Ordering::Relaxed);

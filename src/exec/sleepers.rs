@@ -11,7 +11,7 @@
 
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Thread, in_one_order};
-use std::sync::OnceLock;
+use parking_lot::Mutex;
 
 /// The most workers that one executor can have: one bit each, beside the count of those that search.
 pub(super) const MAX_WORKERS: usize = 48;
@@ -26,23 +26,23 @@ pub(super) struct Sleepers {
     /// Low bits: one for each worker that sleeps or is about to. From [`SEARCHING`] up: how many search. A waker counts
     /// the one it wakes, on its behalf.
     word: AtomicU64,
-    threads: Box<[OnceLock<Thread>]>,
+    /// Locked by whoever wakes, and when a worker begins.
+    threads: Box<[Mutex<Option<Thread>>]>,
 }
 
 impl Sleepers {
-    /// For `workers` workers, all of which start out searching.
+    /// For `workers` workers, all of which start out searching; more may [join](Self::start_searching).
     pub(super) fn new(workers: usize) -> Self {
         debug_assert!(workers <= MAX_WORKERS);
         Sleepers {
             word: AtomicU64::new(workers as u64 * SEARCHING),
-            threads: (0..workers).map(|_| OnceLock::new()).collect(),
+            threads: (0..MAX_WORKERS).map(|_| Mutex::new(None)).collect(),
         }
     }
 
     /// Registers the current thread as worker `worker`, before it first sleeps.
     pub(super) fn register(&self, worker: usize) {
-        // A replacement of a dead worker runs on the same thread, so that the first registration stays right.
-        let _ = self.threads[worker].set(crate::sync::current());
+        *self.threads[worker].lock() = Some(crate::sync::current());
     }
 
     /// Whether a call of `notify` would wake someone.
@@ -86,7 +86,8 @@ impl Sleepers {
 
     fn unpark(&self, mut workers: u64) {
         while workers != 0 {
-            if let Some(thread) = self.threads[workers.trailing_zeros() as usize].get() {
+            let thread = self.threads[workers.trailing_zeros() as usize].lock().clone();
+            if let Some(thread) = thread {
                 thread.unpark();
             }
             workers &= workers - 1;

@@ -1,6 +1,7 @@
 //! A worker's life: search, run, sleep; and the same work done by a caller who waits anyway.
 
 use super::batcher::{Look, Taken};
+use super::replicas::LOOK;
 use super::runner::BatchRunner;
 use super::shared::{Inside, Shared};
 use super::wake::Wakes;
@@ -34,7 +35,13 @@ pub(super) fn work<R: BatchRunner>(shared: &Arc<Shared<R>>, index: usize) {
         }
     }
     shared.sleepers.start_running();
-    shared.sleepers.wake_all();
+    if shared.roster.is_leaving(index) {
+        shared.depart(index);
+        // The wake that it took may have been meant for work.
+        shared.kick();
+    } else {
+        shared.sleepers.wake_all();
+    }
     *shared.alive.lock() -= 1;
     shared.exited.notify_all();
 }
@@ -42,18 +49,19 @@ pub(super) fn work<R: BatchRunner>(shared: &Arc<Shared<R>>, index: usize) {
 fn life<R: BatchRunner>(shared: &Shared<R>, index: usize, phase: &Cell<Phase>) {
     let sleepers = &shared.sleepers;
     let (mut taken, mut wakes) = (Taken::default(), Wakes::default());
-    loop {
+    while !shared.roster.is_leaving(index) || !shared.slots.is_out(index) {
         let mut until = Time::NEVER;
         if let Some(mut slot) = shared.slots.take(index) {
-            match shared.look(slot.index(), true, &mut taken) {
+            match shared.look(&mut slot, true, &mut taken) {
                 Look::Formed => {
                     phase.set(Phase::Running);
                     sleepers.start_running();
                     shared.kick();
                     let index = slot.index();
-                    slot.with(|scratch| shared.run_batch(index, false, scratch, &mut taken, &mut wakes));
+                    slot.with(|scratches| shared.run_batch(index, false, scratches, &mut taken, &mut wakes));
                     drop(slot);
                     wakes.wake_all();
+                    shared.purge();
                     sleepers.start_searching();
                     phase.set(Phase::Searching);
                     continue;
@@ -71,7 +79,12 @@ fn life<R: BatchRunner>(shared: &Shared<R>, index: usize, phase: &Cell<Phase>) {
         sleepers.lie_down(index);
         let can_work = shared.work_is_visible() && shared.slots.any_free();
         if !can_work && !is_over(shared) {
-            sleep(shared, index, until);
+            if shared.roster.is_leaving(index) {
+                // A caller still runs a batch in its slot.
+                park_timeout(LOOK);
+            } else {
+                sleep(shared, index, until);
+            }
         }
         sleepers.get_up(index);
         phase.set(Phase::Searching);
@@ -108,12 +121,12 @@ impl<R: BatchRunner> Shared<R> {
         let Some(mut slot) = self.slots.take(usize::MAX) else { return false };
         let _inside = Inside::enter();
         let (mut taken, mut wakes) = (Taken::default(), Wakes::default());
-        let formed = self.look(slot.index(), false, &mut taken) == Look::Formed;
+        let formed = self.look(&mut slot, false, &mut taken) == Look::Formed;
         if formed {
             self.kick();
             // What a worker would die of must not reach the caller, who only waits.
             let index = slot.index();
-            let run = || slot.with(|scratch| self.run_batch(index, false, scratch, &mut taken, &mut wakes));
+            let run = || slot.with(|scratches| self.run_batch(index, false, scratches, &mut taken, &mut wakes));
             if catch_unwind(AssertUnwindSafe(run)).is_err() {
                 self.replaced.fetch_add(1, Ordering::Relaxed);
             }
@@ -122,6 +135,7 @@ impl<R: BatchRunner> Shared<R> {
             }
         }
         self.leave(slot);
+        self.purge();
         formed
     }
 }

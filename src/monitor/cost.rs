@@ -4,7 +4,7 @@
 //! fall into classes, exact up to 8 and within an eighth above; what was never seen is inferred from its neighbors.
 
 use serde::Serialize;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 const CELLS: usize = 1024;
@@ -16,8 +16,8 @@ const MEAN_SHIFT: u32 = 3;
 const UP_SHIFT: u32 = 2;
 const DOWN_SHIFT: u32 = 6;
 
-/// One learned time. `key` is zero while the cell is free, and never changes after. All `Relaxed`: the numbers of a cell
-/// are estimates, and each is usable alone.
+/// One learned time. `key` is zero while the cell is free. All `Relaxed`: the numbers of a cell are estimates, and each is
+/// usable alone; one that is written while its cell changes hands is wrong once.
 #[derive(Debug, Default)]
 struct Cell {
     key: AtomicU64,
@@ -25,6 +25,8 @@ struct Cell {
     mean: AtomicU64,
     high: AtomicU64,
     times: AtomicU64,
+    /// When it was last written, in batches over all groups.
+    stamp: AtomicU64,
 }
 
 /// What was learned about batches of a group with about `rows` rows.
@@ -49,7 +51,7 @@ pub struct CostModel {
     cells: Box<[Cell]>,
     /// Mean nanoseconds per row over all groups, for a group that was never seen.
     any_row: AtomicU64,
-    lost: AtomicU32,
+    batches: AtomicU64,
 }
 
 impl Default for CostModel {
@@ -90,7 +92,7 @@ impl CostModel {
     #[must_use]
     pub fn new() -> Self {
         let cells = (0..CELLS).map(|_| Cell::default()).collect();
-        CostModel { cells, any_row: AtomicU64::new(0), lost: AtomicU32::new(0) }
+        CostModel { cells, any_row: AtomicU64::new(0), batches: AtomicU64::new(0) }
     }
 
     fn find(&self, group: u64, class: u32, claim: bool) -> Option<&Cell> {
@@ -115,16 +117,28 @@ impl CostModel {
         None
     }
 
+    /// Takes the cell that was not written for the longest time from its group: groups of models that are gone, or shapes
+    /// that nobody asks for any more, must not keep out those that are.
+    fn evict(&self, group: u64, class: u32) -> Option<&Cell> {
+        let key = key_of(group, class);
+        let probes = (0..PROBES).map(|probe| &self.cells[(key as usize >> 1).wrapping_add(probe) % CELLS]);
+        let cell = probes.min_by_key(|cell| cell.stamp.load(Ordering::Relaxed))?;
+        let old = cell.key.load(Ordering::Relaxed);
+        cell.key.compare_exchange(old, key, Ordering::Relaxed, Ordering::Relaxed).ok()?;
+        cell.group.store(group, Ordering::Relaxed);
+        [&cell.mean, &cell.high, &cell.times].iter().for_each(|number| number.store(0, Ordering::Relaxed));
+        Some(cell)
+    }
+
     /// A batch of `rows` rows of `group` took `time`.
     pub fn observe(&self, group: u64, rows: u32, time: Duration) {
         let nanos = crate::clock::nanos(time).max(1);
         let per_row = nanos / u64::from(rows.max(1));
         let any = self.any_row.load(Ordering::Relaxed);
         self.any_row.store(if any == 0 { per_row } else { blend(any, per_row, MEAN_SHIFT) }, Ordering::Relaxed);
-        let Some(cell) = self.find(group, class_of(rows), true) else {
-            self.lost.fetch_add(1, Ordering::Relaxed);
-            return;
-        };
+        let class = class_of(rows);
+        let Some(cell) = self.find(group, class, true).or_else(|| self.evict(group, class)) else { return };
+        cell.stamp.store(self.batches.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
         // Two workers may blend at once and one time be lost: an estimate bears that.
         let (mean, high) = (cell.mean.load(Ordering::Relaxed), cell.high.load(Ordering::Relaxed));
         let first = mean == 0;
@@ -219,6 +233,17 @@ mod tests {
         assert_eq!(costs.mean(1, 32), Some(2000));
         assert!(costs.mean(2, 1).is_some_and(|nanos| (62..=100).contains(&nanos)), "another group: by the row");
         assert_eq!(costs.learned().iter().map(|l| (l.group, l.rows)).collect::<Vec<_>>(), [(1, 4), (1, 16)]);
+    }
+
+    #[test]
+    fn what_is_not_seen_any_more_makes_room() {
+        let costs = CostModel::new();
+        for group in 0..10 * CELLS as u64 {
+            costs.observe(1, 1, Duration::from_nanos(700));
+            costs.observe(group * 77 + 2, 1, Duration::from_nanos(300));
+        }
+        assert_eq!((costs.mean(1, 1), costs.mean(77 * (10 * CELLS as u64 - 1) + 2, 1)), (Some(700), Some(300)));
+        assert!(costs.learned().len() <= CELLS);
     }
 
     #[test]

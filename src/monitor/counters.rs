@@ -26,6 +26,7 @@ pub(crate) struct Shard {
     pub(crate) refused_full: AtomicU64,
     pub(crate) refused_deadline: AtomicU64,
     pub(crate) refused_closed: AtomicU64,
+    pub(crate) refused_quarantined: AtomicU64,
     pub(crate) refused_invalid: AtomicU64,
 }
 

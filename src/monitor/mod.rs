@@ -6,10 +6,13 @@
 mod cost;
 mod counters;
 mod histogram;
+mod serving;
 mod snapshot;
 
 pub use cost::{CostModel, Learned};
 pub(crate) use counters::{Counters, Ended, thread_number};
 pub use histogram::{Distribution, Histogram};
+pub(crate) use serving::ModelStats;
+pub use serving::{ModelSnapshot, ReplicaSnapshot, ReplicaState};
 pub(crate) use snapshot::Stats;
 pub use snapshot::{Refusals, Snapshot, Totals};

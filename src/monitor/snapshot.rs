@@ -1,7 +1,7 @@
 //! What the executor has seen, at one moment: as data, as a table (`Display`) and as JSON.
 
 use super::histogram::{Distribution, Histogram};
-use super::{Counters, Ended, Learned};
+use super::{Counters, Ended, Learned, ModelSnapshot, ReplicaSnapshot};
 use serde::Serialize;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,6 +17,9 @@ pub(crate) struct Stats {
     pub(crate) batch_rows: Histogram,
     /// Requests in the batch that runs now.
     pub(crate) running: AtomicU64,
+    /// Nanoseconds spent in runs, and how many there were; set to zero for a new replica.
+    pub(crate) busy: AtomicU64,
+    pub(crate) batches: AtomicU64,
 }
 
 /// What became of the requests.
@@ -49,6 +52,8 @@ pub struct Refusals {
     pub deadline: u64,
     /// The executor was shut down.
     pub closed: u64,
+    /// The model rested.
+    pub quarantined: u64,
     /// The request was wrong.
     pub invalid: u64,
 }
@@ -79,6 +84,10 @@ pub struct Snapshot {
     pub batch_requests: Distribution,
     /// Rows in a batch.
     pub batch_rows: Distribution,
+    /// The models that are served.
+    pub models: Vec<ModelSnapshot>,
+    /// The replicas, in order of their numbers.
+    pub replicas: Vec<ReplicaSnapshot>,
     /// What batches were learned to cost.
     pub costs: Vec<Learned>,
 }
@@ -99,6 +108,7 @@ impl Snapshot {
             full: counters.sum(|shard| &shard.refused_full),
             deadline: counters.sum(|shard| &shard.refused_deadline),
             closed: counters.sum(|shard| &shard.refused_closed),
+            quarantined: counters.sum(|shard| &shard.refused_quarantined),
             invalid: counters.sum(|shard| &shard.refused_invalid),
         };
         for slot in stats {
@@ -140,8 +150,11 @@ impl fmt::Display for Snapshot {
         let Totals { accepted, answered, failed, expired, cancelled, waiting, inline } = self.requests;
         writeln!(f, "requests   {accepted} accepted ({inline} inline) = {answered} answered + {failed} failed")?;
         writeln!(f, "           + {expired} expired + {cancelled} cancelled + {waiting} waiting")?;
-        let Refusals { full, deadline, closed, invalid } = self.refused;
-        writeln!(f, "refused    {full} full, {deadline} deadline, {closed} closed, {invalid} invalid")?;
+        let Refusals { full, deadline, closed, quarantined, invalid } = self.refused;
+        writeln!(
+            f,
+            "refused    {full} full, {deadline} deadline, {closed} closed, {quarantined} quarantined, {invalid} invalid"
+        )?;
         writeln!(f, "{:<9} {:>10} {:>11} {:>11} {:>11} {:>11}", "stage", "count", "mean", "p50", "p99", "max")?;
         let stages = [("queue", &self.queue), ("form", &self.form), ("run", &self.run), ("scatter", &self.scatter)];
         for (name, times) in stages {
@@ -152,6 +165,12 @@ impl fmt::Display for Snapshot {
         for (name, sizes) in [("requests", &self.batch_requests), ("rows", &self.batch_rows)] {
             let (p50, p99, max) = (sizes.quantile(0.5), sizes.quantile(0.99), sizes.max());
             writeln!(f, "{name:<9} {:>10} {:>11.2} {p50:>11} {p99:>11} {max:>11}", sizes.count(), sizes.mean())?;
+        }
+        for model in self.models.iter().filter(|_| self.models.len() > 1) {
+            writeln!(f, "{model}")?;
+        }
+        for replica in &self.replicas {
+            writeln!(f, "{replica}")?;
         }
         Ok(())
     }

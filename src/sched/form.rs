@@ -6,6 +6,7 @@ use crate::clock::Time;
 /// A batch while it is being filled.
 struct Filling {
     group: u64,
+    model: u32,
     rows: u32,
     oldest: Time,
     width: u32,
@@ -15,12 +16,14 @@ struct Filling {
 impl Filling {
     fn open(leader: &Waiting) -> Self {
         let elements = u64::from(leader.rows) * u64::from(leader.width);
-        Filling { group: leader.group, rows: leader.rows, oldest: leader.arrived, width: leader.width, elements }
+        let Waiting { group, model, rows, arrived: oldest, width, .. } = *leader;
+        Filling { group, model, rows, oldest, width, elements }
     }
 
     /// Lets `request` ride if it fits.
     fn join(&mut self, request: &Waiting, max_rows: u32, max_padding: u64) -> bool {
-        if request.group != self.group || request.rows > max_rows.saturating_sub(self.rows) {
+        let alike = request.group == self.group && request.model == self.model;
+        if !alike || request.rows > max_rows.saturating_sub(self.rows) {
             return false;
         }
         let (rows, width) = (self.rows + request.rows, self.width.max(request.width));

@@ -11,6 +11,7 @@ mod fcfs;
 mod form;
 mod levels;
 mod priority;
+mod shares;
 mod shortest;
 pub mod sim;
 
@@ -23,6 +24,7 @@ pub use fair::FairShare;
 pub use fcfs::FirstCome;
 pub use levels::{Level, Levels, TimeoutAction};
 pub use priority::StrictPriority;
+pub use shares::Shares;
 pub use shortest::ShortestJob;
 
 use crate::clock::Time;
@@ -40,6 +42,8 @@ pub struct Waiting {
     pub group: u64,
     /// Whose request it is.
     pub tenant: u64,
+    /// The position of the model that it is for.
+    pub model: u32,
     /// Payload size in bytes.
     pub bytes: usize,
     /// Rows that it brings to a batch; at least one.
@@ -52,10 +56,20 @@ pub struct Waiting {
 }
 
 impl Waiting {
-    /// One row of group 0, tenant 0, priority 1, without a deadline, arriving at `arrived`.
+    /// One row of group 0, tenant 0, model 0, priority 1, without a deadline, arriving at `arrived`.
     #[must_use]
     pub fn at(arrived: Time) -> Self {
-        Waiting { arrived, deadline: Time::NEVER, group: 0, tenant: 0, bytes: 0, rows: 1, width: 0, priority: 1 }
+        Waiting {
+            arrived,
+            deadline: Time::NEVER,
+            group: 0,
+            tenant: 0,
+            model: 0,
+            bytes: 0,
+            rows: 1,
+            width: 0,
+            priority: 1,
+        }
     }
 }
 

@@ -12,6 +12,7 @@ fn policies() -> Vec<Box<dyn Policy>> {
         Box::new(EarliestDeadline::new()),
         Box::new(FairShare::new(ms(1))),
         Box::new(Levels::new(FirstCome).level(1, Level::new().timeout(ms(20), TimeoutAction::Delay))),
+        Box::new(Shares::new(FirstCome)),
     ]
 }
 
