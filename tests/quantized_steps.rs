@@ -175,6 +175,27 @@ fn matrix_products() {
 }
 
 #[test]
+fn sums_behind_products_are_rounded_twice() {
+    for form in 0..8 {
+        let (signed, image, bytes) = (form & 1 == 1, form & 2 == 2, form & 4 == 4);
+        let mut net = Net::new(if image { &[2, 20, 5, 3] } else { &[2, 5, 20] }, signed);
+        let x = net.last;
+        net.last = if image {
+            let w = net.weight(&[20, 20, 1, 1], 0, true, false);
+            net.graph.op("conv", conv(0, 1, 1), &[x, w]).unwrap()
+        } else {
+            let w = net.weight(&[20, 20], 1, true, false);
+            net.graph.op("product", MatMul, &[x, w]).unwrap()
+        };
+        net.quantize(0.011, 90);
+        let other = if bytes || image { x } else { net.vector(20) };
+        net.last = net.graph.op("sum", Binary(BinaryKind::Add), &[other, net.last]).unwrap();
+        net.quantize(0.017, 140);
+        net.check(0.017, 1, &format!("form {form}"));
+    }
+}
+
+#[test]
 fn sums_and_products_of_two() {
     for signed in [false, true] {
         for kind in [BinaryKind::Add, BinaryKind::Mul] {

@@ -6,9 +6,10 @@ use super::arena::Io;
 use super::kernel::{Context, Spec};
 use super::product::activation;
 use crate::error::{Result, bail};
-use crate::kernels::gemm::{self, ByteEpilogue, ByteOutput, QuantizedResidual, Requantize, Residual};
+use crate::kernels::gemm::{self, ByteEpilogue, ByteOutput, QuantizedResidual, Requantize, Residual, Through};
 use crate::kernels::{Matrix, MatrixMut};
 use crate::ops::Op;
+use crate::ops::elementwise::{Binary, BinaryKind};
 use crate::ops::fused::{Chain, ChannelsLast, Epilogue, Linear, Quantized};
 use crate::tensor::DType;
 use std::hash::{Hash, Hasher};
@@ -130,74 +131,117 @@ enum Store {
 #[derive(Debug, Clone, Copy)]
 enum Added {
     Reals(usize),
-    Bytes(Bytes),
+    /// With a factor for its scale, and how many elements there are.
+    Bytes(Bytes, f32, usize),
+}
+
+/// A first rounding, and what is added behind it.
+#[derive(Debug)]
+struct Second {
+    factor: f32,
+    limits: (i32, i32),
+    scale: f32,
+    shift: Option<Vec<f32>>,
+    residual: Option<Added>,
 }
 
 /// Everything about an integer product but the product.
+///
+/// Where all scales are known and the activation only bounds, the factors of the output are in the scales of the columns.
 #[derive(Debug)]
 pub(super) struct Tail {
     n: usize,
     x: Bytes,
     x_len: usize,
-    added_len: usize,
     /// One factor a column; without the scale of x where that is not known yet.
     scales: Vec<f32>,
-    bias: Option<usize>,
+    bias: Option<Vec<i32>>,
+    shift: Option<Vec<f32>>,
     residual: Option<Added>,
     activation: gemm::Activation,
+    second: Option<Second>,
     store: Store,
+}
+
+/// The range of a dtype of bytes less a zero point.
+fn limits(dtype: DType, zero_point: i32) -> Option<(i32, i32)> {
+    match dtype {
+        DType::U8 => Some((-zero_point, 255 - zero_point)),
+        DType::I8 => Some((-128 - zero_point, 127 - zero_point)),
+        _ => None,
+    }
+}
+
+/// A bias of real numbers in steps of the sums, where it is that but for what f32 loses.
+fn steps(bias: &[f32], scales: &[f32]) -> Option<Vec<i32>> {
+    let step = |(bias, scale): (&f32, &f32)| {
+        let steps = f64::from(*bias) / f64::from(*scale);
+        let whole = steps.round();
+        ((steps - whole).abs() <= steps.abs() * 1e-6 && whole.abs() < 1e9).then_some(whole as i32)
+    };
+    bias.iter().zip(scales).map(step).collect()
 }
 
 impl Tail {
     /// Of a product with `n` columns; `None` where kernels lack something.
     pub(super) fn new(spec: &Spec<'_>, parts: &Parts<'_>, n: usize) -> Option<Self> {
         let quantized = parts.quantized;
-        if parts.second.is_some() {
-            return None;
-        }
         let x = Bytes::new(spec, 0, quantized.input(0)?)?;
         let (weights, _) = weight_scales(spec, quantized.input(1)?)?;
-        let factor = if let Scale::Known { scale, .. } = x.scale { scale } else { 1.0 };
+        let x_scale = if let Scale::Known { scale, .. } = x.scale { scale } else { 1.0 };
         let weight = |column: usize| if weights.len() == 1 { weights.first() } else { weights.get(column) };
-        let scales = (0..n).map(|column| Some(weight(column)? * factor)).collect::<Option<Vec<f32>>>()?;
+        let mut scales = (0..n).map(|column| Some(weight(column)? * x_scale)).collect::<Option<Vec<f32>>>()?;
         let residual = parts.epilogue.and_then(Epilogue::residual_index);
         let vector = |index: &usize| Some(*index) != residual && spec.input(*index).is_some();
         let bias = (2..quantized.arity).find(vector);
-        let more = (2..quantized.arity).filter(vector).count() > 1;
-        let fits = |index: usize| spec.shape(index).is_some_and(|shape| shape.len() == n);
-        if more || !bias.is_none_or(fits) {
+        if (2..quantized.arity).filter(vector).count() > 1 {
             return None;
         }
-        let added = match residual {
+        let mut shift = match bias {
+            Some(index) => Some(spec.constant(index)?.as_slice::<f32>().ok().filter(|b| b.len() == n)?.to_vec()),
             None => None,
-            Some(index) => Some(match quantized.input(index) {
-                Some(linear) => Added::Bytes(Bytes::new(spec, index, linear)?),
-                None => Added::Reals(index),
-            }),
         };
-        let store = match quantized.output {
-            None => Store::F32,
-            Some(linear) => {
-                let (scale, zero_point) = known(spec, linear)?;
-                let to = Requantize { factor: 1.0 / scale, zero_point };
-                match spec.output(0)?.dtype {
-                    DType::U8 => Store::U8(to),
-                    DType::I8 => Store::I8(to),
-                    _ => return None,
-                }
+        let mut residual = match residual {
+            Some(index) => Some(added(spec, index, quantized.input(index))?),
+            None => None,
+        };
+        let mut activation = activation(parts.epilogue.and_then(|e| e.activation))?;
+        let known_x = matches!(x.scale, Scale::Known { .. });
+        let bias = shift.as_ref().filter(|_| known_x).and_then(|shift| steps(shift, &scales));
+        if bias.is_some() {
+            shift = None;
+        }
+        // How the product's own result is quantized.
+        let first = match quantized.output {
+            Some(linear) => Some((known(spec, linear)?, linear)),
+            None => None,
+        };
+        let mut factor = first.map_or(1.0, |((scale, _), _)| 1.0 / scale);
+        let bounds =
+            matches!(activation, gemm::Activation::None | gemm::Activation::Relu | gemm::Activation::Clip { .. });
+        if known_x && bounds && !matches!(residual, Some(Added::Reals(_))) {
+            scales.iter_mut().chain(shift.iter_mut().flatten()).for_each(|scale| *scale *= factor);
+            if let Some(Added::Bytes(_, own, _)) = &mut residual {
+                *own *= factor;
+            }
+            if let gemm::Activation::Clip { lo, hi } = activation {
+                activation = gemm::Activation::Clip { lo: lo * factor, hi: hi * factor };
+            }
+            factor = 1.0;
+        }
+        let dtype = spec.output(0)?.dtype;
+        let (second, store) = match (parts.second, first) {
+            (None, None) => (None, Store::F32),
+            (None, Some(((_, zero_point), _))) => (None, Store::new(dtype, factor, zero_point)?),
+            (Some(_), None) => return None,
+            (Some((second, arity)), Some(((scale, zero_point), linear))) => {
+                let (second, store) = chained(spec, (second, arity), n, scale)?;
+                let limits = limits(spec.input(linear.zero_point)?.dtype, zero_point)?;
+                (Some(Second { factor, limits, ..second }), store)
             }
         };
-        Some(Tail {
-            n,
-            x,
-            x_len: spec.shape(0)?.len(),
-            added_len: residual.map_or(Some(0), |index| Some(spec.shape(index)?.len()))?,
-            scales,
-            bias,
-            residual: added,
-            activation: activation(parts.epilogue.and_then(|e| e.activation))?,
-            store,
-        })
+        let x_len = spec.shape(0)?.len();
+        Some(Tail { n, x, x_len, scales, bias, shift, residual, activation, second, store })
     }
 
     /// The input's zero point as the kernels take it, where it is known.
@@ -211,11 +255,12 @@ impl Tail {
     pub(super) fn workspace(&self) -> usize {
         let flipped = |bytes: &Bytes, len: usize| if bytes.signed { len.next_multiple_of(64) } else { 0 };
         let scales = if let Scale::Read(_) = self.x.scale { self.n * 4 } else { 0 };
-        let added = match &self.residual {
-            Some(Added::Bytes(bytes)) => flipped(bytes, self.added_len),
+        let added = |added: &Option<Added>| match added {
+            Some(Added::Bytes(bytes, _, len)) => flipped(bytes, *len),
             _ => 0,
         };
-        scales.next_multiple_of(64) + flipped(&self.x, self.x_len) + added
+        let second = self.second.as_ref().map_or(0, |second| added(&second.residual));
+        scales.next_multiple_of(64) + flipped(&self.x, self.x_len) + added(&self.residual) + second
     }
 
     /// Calls `product` with the bytes of x, the output of `rows` rows and the epilogue.
@@ -245,10 +290,12 @@ impl Tail {
         let mut epilogue = ByteEpilogue {
             zero_point,
             column_scale: Some(column_scale),
-            shift: self.bias.map(|index| io.input(index)).transpose()?,
+            bias: self.bias.as_deref(),
+            shift: self.shift.as_deref(),
             activation: self.activation,
             ..ByteEpilogue::default()
         };
+        let mut rest = rest;
         match &self.residual {
             None => {}
             Some(Added::Reals(index)) if io.in_place() == Some(*index) => {
@@ -257,12 +304,19 @@ impl Tail {
             Some(Added::Reals(index)) => {
                 epilogue.residual = Some(Residual::Before(Matrix::dense(io.input(*index)?, rows, n)));
             }
-            Some(Added::Bytes(bytes)) => {
-                let (scale, zero_point) = bytes.parameters(io)?;
-                let (data, _) = flipped(bytes, io, rest)?;
-                epilogue.byte_residual =
-                    Some(QuantizedResidual { data: Matrix::dense(data, rows, n), scale, zero_point });
+            Some(Added::Bytes(bytes, factor, _)) => {
+                let (residual, more) = quantized(bytes, *factor, io, rest, (rows, n))?;
+                (epilogue.byte_residual, rest) = (Some(residual), more);
             }
+        }
+        if let Some(second) = &self.second {
+            let residual = match &second.residual {
+                Some(Added::Bytes(bytes, factor, _)) => Some(quantized(bytes, *factor, io, rest, (rows, n))?.0),
+                _ => None,
+            };
+            let Second { factor, limits, scale, shift, .. } = second;
+            let shift = shift.as_deref();
+            epilogue.through = Some(Through { factor: *factor, limits: *limits, scale: *scale, shift, residual });
         }
         let output = match self.store {
             Store::F32 => ByteOutput::F32(MatrixMut::dense(io.output(0)?, rows, n)),
@@ -274,4 +328,63 @@ impl Tail {
         }
         Ok(())
     }
+}
+
+impl Store {
+    fn new(dtype: DType, factor: f32, zero_point: i32) -> Option<Self> {
+        let to = Requantize { factor, zero_point };
+        match dtype {
+            DType::U8 => Some(Store::U8(to)),
+            DType::I8 => Some(Store::I8(to)),
+            _ => None,
+        }
+    }
+}
+
+/// The summand that is input `index` of the step.
+fn added(spec: &Spec<'_>, index: usize, linear: Option<Linear>) -> Option<Added> {
+    Some(match linear {
+        Some(linear) => Added::Bytes(Bytes::new(spec, index, linear)?, 1.0, spec.shape(index)?.len()),
+        None => Added::Reals(index),
+    })
+}
+
+/// The sum that follows a result quantized with `scale`, and how it is stored. Its limits are still to be told.
+fn chained(spec: &Spec<'_>, (sum, arity): (&Quantized, usize), n: usize, scale: f32) -> Option<(Second, Store)> {
+    if sum.op.downcast_ref::<Binary>()?.0 != BinaryKind::Add {
+        return None;
+    }
+    // The sum's inputs are the step's from `arity` on, but for its first.
+    let own = |linear: Linear| Linear {
+        scale: arity + linear.scale - 1,
+        zero_point: arity + linear.zero_point - 1,
+        ..linear
+    };
+    let (to, zero_point) = known(spec, own(sum.output?))?;
+    let factor = 1.0 / to;
+    let (shift, residual) = match sum.input(1) {
+        Some(linear) => match added(spec, arity, Some(own(linear)))? {
+            Added::Bytes(bytes, _, len) => (None, Some(Added::Bytes(bytes, factor, len))),
+            Added::Reals(_) => return None,
+        },
+        None => {
+            let vector = spec.constant(arity)?.as_slice::<f32>().ok().filter(|vector| vector.len() == n)?;
+            (Some(vector.iter().map(|v| v * factor).collect()), None)
+        }
+    };
+    let store = Store::new(spec.output(0)?.dtype, 1.0, zero_point)?;
+    Some((Second { factor: 1.0, limits: (0, 0), scale: scale * factor, shift, residual }, store))
+}
+
+/// A summand as kernels take it, and the rest of the workspace.
+fn quantized<'a>(
+    bytes: &Bytes,
+    factor: f32,
+    io: &Io<'a>,
+    workspace: &'a mut [u8],
+    (rows, n): (usize, usize),
+) -> Result<(QuantizedResidual<'a>, &'a mut [u8])> {
+    let (scale, zero_point) = bytes.parameters(io)?;
+    let (data, rest) = flipped(bytes, io, workspace)?;
+    Ok((QuantizedResidual { data: Matrix::dense(data, rows, n), scale: scale * factor, zero_point }, rest))
 }

@@ -176,6 +176,12 @@ pub trait Simd: Copy + Send + Sync + 'static {
     unsafe fn load_i8(self, p: *const i8) -> Self::I32;
     /// Stores `LANES` bytes, saturated to 0..=255.
     unsafe fn store_u8(self, p: *mut u8, v: Self::I32);
+    /// Stores `LANES` bytes of integers that are in 0..=255.
+    #[inline(always)]
+    unsafe fn store_u8_inside(self, p: *mut u8, v: Self::I32) {
+        // SAFETY: as the caller promises.
+        unsafe { self.store_u8(p, v) }
+    }
     /// Stores `LANES` signed bytes, saturated to -128..=127.
     unsafe fn store_i8(self, p: *mut i8, v: Self::I32);
     /// Loads `LANES` half-precision floats.

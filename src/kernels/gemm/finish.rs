@@ -38,6 +38,8 @@ pub(in crate::kernels) struct Finish<'a> {
     pub(in crate::kernels) residual_after: bool,
     /// Bytes to be scaled and added before the activation, `residual_stride` apart.
     pub(in crate::kernels) byte_residual: Option<ByteResidual>,
+    /// What is done between a first rounding and the store.
+    pub(in crate::kernels) through: Option<FinishThrough>,
     pub(in crate::kernels) activation: Activation,
     pub(in crate::kernels) store: Store,
     pub(in crate::kernels) out: *mut u8,
@@ -62,16 +64,29 @@ impl Direct {
         Direct { residual: None, residual_stride: 0, bounded: false, lo: 0.0, hi: 0.0 };
 }
 
-/// An epilogue of integers that consists of column scales, a shift, a byte residual, bounds and a store.
+/// An epilogue of integers that consists of column scales, a shift, a byte residual, bounds, a rounding in between and a
+/// store whose factor the scales hold.
 #[derive(Clone, Copy)]
 pub(in crate::kernels) struct Rescale {
     pub(in crate::kernels) scale: *const f32,
-    /// Of the output, where it is bytes.
-    pub(in crate::kernels) factor: f32,
-    pub(in crate::kernels) zero_point: i32,
-    /// The activation's bounds and the output's, times the factor.
+    /// The activation's bounds, those of the rounding in between, and those of the output.
     pub(in crate::kernels) lo: f32,
     pub(in crate::kernels) hi: f32,
+    /// Of the output, where it is bytes: its zero point, and its least and greatest value less that.
+    pub(in crate::kernels) zero_point: i32,
+    pub(in crate::kernels) least: i32,
+    pub(in crate::kernels) most: f32,
+}
+
+/// Rounds to integers, which are scaled and added to.
+#[derive(Clone, Copy)]
+pub(in crate::kernels) struct FinishThrough {
+    pub(in crate::kernels) factor: f32,
+    pub(in crate::kernels) lo: f32,
+    pub(in crate::kernels) hi: f32,
+    pub(in crate::kernels) scale: f32,
+    pub(in crate::kernels) shift: Option<*const f32>,
+    pub(in crate::kernels) residual: Option<ByteResidual>,
 }
 
 /// Quantized summands.
@@ -121,9 +136,15 @@ impl Body for FinishTile<'_> {
                     return self.rescale(s, rescale, |to, n, v| s.store_part(f.out.cast::<f32>().add(to), n, v));
                 }
                 (_, Some(rescale), Store::U8 { .. }) => {
-                    return self.rescale(s, rescale, |to, n, v| {
-                        let v = s.add_i32(s.to_i32(v), s.splat_i32(rescale.zero_point));
-                        if n == S::LANES { s.store_u8(f.out.add(to), v) } else { s.store_u8_part(f.out.add(to), n, v) }
+                    return self.requantize(s, rescale, |to, n, v| {
+                        let to = f.out.add(to);
+                        if n == S::LANES { s.store_u8_inside(to, v) } else { s.store_u8_part(to, n, v) }
+                    });
+                }
+                (_, Some(rescale), Store::I8 { .. }) => {
+                    return self.requantize(s, rescale, |to, n, v| {
+                        let to = f.out.cast::<i8>().add(to);
+                        if n == S::LANES { s.store_i8(to, v) } else { s.store_i8_part(to, n, v) }
                     });
                 }
                 _ => {}
@@ -159,13 +180,16 @@ impl Body for FinishTile<'_> {
                         v = s.add(v, residual);
                     }
                     if let Some(r) = f.byte_residual {
-                        let bytes = s.load_u8_part(r.data.add(row * r.stride + column), n);
-                        let residual = s.from_i32(s.sub_i32(bytes, s.splat_i32(r.zero_point)));
-                        v = s.add(v, s.mul(residual, s.splat(r.scale)));
+                        v = s.add(v, r.load(s, row, column, n));
                     }
                     v = activation::apply(s, f.activation, v);
                     if let (Some(residual), true) = (residual, f.residual_after) {
                         v = s.add(v, residual);
+                    }
+                    if let Some(through) = &f.through {
+                        let steps = s.mul(v, s.splat(through.factor));
+                        let steps = s.min(s.splat(through.hi), s.max(s.splat(through.lo), steps));
+                        v = through.apply(s, s.to_i32(steps), row, column, n);
                     }
                     match f.store {
                         Store::F32 | Store::I32 => s.store_part(f.out.cast::<f32>().add(to), n, v),
@@ -211,14 +235,14 @@ impl FinishTile<'_> {
         }
     }
 
-    /// `store(to, n, v)` stores the first `n` lanes at element `to`.
+    /// Real numbers; `store(to, n, v)` stores the first `n` lanes at element `to`.
     ///
     /// # Safety
     /// The tile's rows and columns lie in the output and the operands.
     #[inline(always)]
     unsafe fn rescale<S: Simd>(&self, s: S, r: &Rescale, store: impl Fn(usize, usize, S::F32)) {
         let f = self.finish;
-        let (lo, hi, factor) = (s.splat(r.lo), s.splat(r.hi), s.splat(r.factor));
+        let (lo, hi) = (s.splat(r.lo), s.splat(r.hi));
         let mut column = self.columns.start;
         while column < self.columns.end {
             let n = S::LANES.min(self.columns.end - column);
@@ -233,17 +257,93 @@ impl FinishTile<'_> {
                         v = s.add(v, shift);
                     }
                     if let Some(r) = f.byte_residual {
-                        let from = r.data.add(row * r.stride + column);
-                        let bytes = if n == S::LANES { s.load_u8(from) } else { s.load_u8_part(from, n) };
-                        let residual = s.from_i32(s.sub_i32(bytes, s.splat_i32(r.zero_point)));
-                        v = s.add(v, s.mul(residual, s.splat(r.scale)));
+                        v = s.add(v, r.load(s, row, column, n));
                     }
-                    v = s.mul(v, factor);
                     store(row * f.stride + column, n, s.min(hi, s.max(lo, v)));
                 }
             }
             column += S::LANES;
         }
+    }
+
+    /// Bytes; the integers that `store` gets are within their limits.
+    ///
+    /// # Safety
+    /// The tile's rows and columns lie in the output and the operands.
+    #[inline(always)]
+    unsafe fn requantize<S: Simd>(&self, s: S, r: &Rescale, store: impl Fn(usize, usize, S::I32)) {
+        let f = self.finish;
+        let plain = f.shift.is_none() && f.byte_residual.is_none() && f.through.is_none();
+        let (lo, hi, most) = (s.splat(r.lo), s.splat(r.hi), s.splat(r.most));
+        let (least, zero_point) = (s.splat_i32(r.least), s.splat_i32(r.zero_point));
+        // An integer far below the least stays below it when it is converted; one far above would not stay above.
+        let finished = |v: S::F32| s.add_i32(s.max_i32(s.to_i32(s.min(most, v)), least), zero_point);
+        let mut column = self.columns.start;
+        while column < self.columns.end {
+            let n = S::LANES.min(self.columns.end - column);
+            // SAFETY: as the caller promises.
+            unsafe {
+                let scale = s.load_part(r.scale.add(column), n);
+                let words = self.words.add(column - self.columns.start);
+                if plain {
+                    for (i, row) in self.rows.clone().enumerate() {
+                        let v = s.mul(s.from_i32(s.load_i32(words.add(i * self.pitch))), scale);
+                        store(row * f.stride + column, n, finished(v));
+                    }
+                } else {
+                    let shift = f.shift.map_or(s.splat(0.0), |shift| s.load_part(shift.add(column), n));
+                    for (i, row) in self.rows.clone().enumerate() {
+                        let mut v = s.add(s.mul(s.from_i32(s.load_i32(words.add(i * self.pitch))), scale), shift);
+                        if let Some(r) = f.byte_residual {
+                            v = s.add(v, r.load(s, row, column, n));
+                        }
+                        if let Some(through) = &f.through {
+                            let steps = s.to_i32(s.min(hi, s.max(lo, v)));
+                            v = through.apply(s, steps, row, column, n);
+                        }
+                        store(row * f.stride + column, n, finished(v));
+                    }
+                }
+            }
+            column += S::LANES;
+        }
+    }
+}
+
+impl ByteResidual {
+    /// The real numbers at a place, of which the first `n` are there.
+    ///
+    /// # Safety
+    /// They lie in the operand.
+    #[inline(always)]
+    unsafe fn load<S: Simd>(&self, s: S, row: usize, column: usize, n: usize) -> S::F32 {
+        // SAFETY: as the caller promises.
+        let bytes = unsafe {
+            let from = self.data.add(row * self.stride + column);
+            if n == S::LANES { s.load_u8(from) } else { s.load_u8_part(from, n) }
+        };
+        s.mul(s.from_i32(s.sub_i32(bytes, s.splat_i32(self.zero_point))), s.splat(self.scale))
+    }
+}
+
+impl FinishThrough {
+    /// What becomes of the integers at a place.
+    ///
+    /// # Safety
+    /// The place lies in the operands.
+    #[inline(always)]
+    unsafe fn apply<S: Simd>(&self, s: S, steps: S::I32, row: usize, column: usize, n: usize) -> S::F32 {
+        let mut v = s.mul(s.from_i32(steps), s.splat(self.scale));
+        // SAFETY: as the caller promises.
+        unsafe {
+            if let Some(shift) = self.shift {
+                v = s.add(v, s.load_part(shift.add(column), n));
+            }
+            if let Some(residual) = &self.residual {
+                v = s.add(v, residual.load(s, row, column, n));
+            }
+        }
+        v
     }
 }
 

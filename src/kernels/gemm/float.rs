@@ -128,6 +128,7 @@ pub(in crate::kernels) fn finish<'a>(epilogue: &Epilogue<'a>, part: &Part, out: 
         zero_point: 0,
         column_sums: None,
         byte_residual: None,
+        through: None,
         column_scale,
         row_scale,
         shift: if scaled { bias } else { None },

@@ -4,7 +4,7 @@ use super::super::arch::Isa;
 use super::super::view::{Matrix, MatrixMut};
 use super::driver::RowPointers;
 use super::epilogue::{Activation, Residual};
-use super::finish::{ByteResidual, Finish, Rescale, Store};
+use super::finish::{ByteResidual, Finish, FinishThrough, Rescale, Store};
 use super::pack_bytes::{PackedBytes, panel_width};
 use super::part::{Operand, Part, Strided, drive};
 use super::product::Bytes;
@@ -34,6 +34,24 @@ pub struct ByteEpilogue<'a> {
     pub byte_residual: Option<QuantizedResidual<'a>>,
     /// Applied last, or just before the residual.
     pub activation: Activation,
+    /// A first rounding, and what follows it before the store.
+    pub through: Option<Through<'a>>,
+}
+
+/// A value that is quantized on the way, as `q = round(v * factor)` kept in `least..=most`, and goes on as
+/// `q * scale + shift[c] + residual`.
+#[derive(Debug, Clone, Copy)]
+pub struct Through<'a> {
+    /// One over the scale that it is quantized with; 1 where the scales before already hold it.
+    pub factor: f32,
+    /// The least and the greatest integer, less the zero point.
+    pub limits: (i32, i32),
+    /// The real value of a step, or what the output's factor makes of it.
+    pub scale: f32,
+    /// One real summand a column.
+    pub shift: Option<&'a [f32]>,
+    /// One quantized summand an element.
+    pub residual: Option<QuantizedResidual<'a>>,
 }
 
 /// Summands `(q - zero_point) * scale`.
@@ -215,22 +233,23 @@ pub(in crate::kernels) fn finish_bytes<'a>(
         Some(Residual::OutputBefore) => (Some(own()), false),
         Some(Residual::OutputAfter) => (Some(own()), true),
     };
-    let byte_residual = epilogue.byte_residual.map(|residual| {
+    let quantized = |residual: QuantizedResidual<'a>| {
         let (data, stride) = part.matrix(residual.data);
         ByteResidual { data, stride, scale: residual.scale, zero_point: residual.zero_point }
+    };
+    let byte_residual = epilogue.byte_residual.map(quantized);
+    let through = epilogue.through.map(|through| FinishThrough {
+        factor: through.factor,
+        lo: through.limits.0 as f32,
+        hi: through.limits.1 as f32,
+        scale: through.scale,
+        shift: through.shift.map(|shift| part.per_column(shift)),
+        residual: through.residual.map(quantized),
     });
     let column_scale = epilogue.column_scale.map(|scale| part.per_column(scale));
+    let plain = epilogue.row_scale.is_none() && residual.is_none();
     let rescale = match (column_scale, epilogue.activation.bounds()) {
-        (Some(scale), Some((lo, hi))) if epilogue.row_scale.is_none() && residual.is_none() => {
-            // Bounding before or after a multiplication by a positive factor is the same, bit for bit.
-            let (factor, zero_point, least, most) = match store {
-                Store::U8 { factor, zero_point } => (factor, zero_point, -zero_point as f32, (255 - zero_point) as f32),
-                Store::I8 { .. } | Store::I32 | Store::F32 => (1.0, 0, f32::NEG_INFINITY, f32::INFINITY),
-            };
-            let (lo, hi) = ((lo * factor).max(least), (hi * factor).min(most));
-            let known = matches!(store, Store::U8 { .. } | Store::F32) && factor > 0.0 && lo <= hi;
-            known.then_some(Rescale { scale, factor, zero_point, lo, hi })
-        }
+        (Some(scale), Some(bounds)) if plain => rescale(scale, bounds, through.as_ref(), store),
         _ => None,
     };
     Finish {
@@ -248,12 +267,39 @@ pub(in crate::kernels) fn finish_bytes<'a>(
         residual_stride: residual.map_or(0, |(_, stride)| stride),
         residual_after,
         byte_residual,
+        through,
         activation: epilogue.activation,
         store,
         out: pointer,
         stride,
         lifetime: PhantomData,
     }
+}
+
+/// The short form of an epilogue that only scales and bounds, where its factors are in the scales already.
+fn rescale(scale: *const f32, (lo, hi): (f32, f32), through: Option<&FinishThrough>, store: Store) -> Option<Rescale> {
+    let (factor, zero_point, limits) = match store {
+        Store::U8 { factor, zero_point } => (factor, zero_point, (0, 255)),
+        Store::I8 { factor, zero_point } => (factor, zero_point, (-128, 127)),
+        Store::F32 if through.is_none() => return Some(Rescale { scale, lo, hi, zero_point: 0, least: 0, most: 0.0 }),
+        Store::F32 | Store::I32 => return None,
+    };
+    let (least, most) = (limits.0 - zero_point, limits.1 - zero_point);
+    // Bounding before or after rounding is the same.
+    let bounds = |least: f32, most: f32| (lo.max(least), hi.min(most));
+    let known = factor == 1.0 && lo <= hi && through.is_none_or(|through| through.factor == 1.0);
+    let short = match through {
+        Some(through) => {
+            let (lo, hi) = bounds(through.lo, through.hi);
+            (lo <= hi).then_some(Rescale { scale, lo, hi, zero_point, least, most: most as f32 })
+        }
+        None => {
+            let (lo, hi) = bounds(least as f32, most as f32);
+            let least = lo.round_ties_even() as i32;
+            (lo <= hi).then_some(Rescale { scale, lo, hi, zero_point, least, most: hi })
+        }
+    };
+    short.filter(|_| known)
 }
 
 /// Rows whose segments are gone through several times, for a B that is a sum.

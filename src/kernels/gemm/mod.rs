@@ -28,7 +28,7 @@ pub use epilogue::{Activation, Epilogue, Residual};
 pub(in crate::kernels) use finish::{Finish, FinishTile};
 pub(in crate::kernels) use float::{finish, product};
 pub use float::{gemm, gemm_region};
-pub use integer::{ByteEpilogue, ByteOutput, QuantizedResidual, Requantize, gemm_bytes, gemm_bytes_region};
+pub use integer::{ByteEpilogue, ByteOutput, QuantizedResidual, Requantize, Through, gemm_bytes, gemm_bytes_region};
 pub(in crate::kernels) use integer::{finish_bytes, product_bytes};
 pub use pack::{Layout, PackedB, PackedView};
 pub use pack_bytes::{ByteWeights, PackedBytes};

@@ -140,3 +140,63 @@ fn the_same_bytes_on_every_instruction_set() {
         }
     }
 }
+
+/// Scales that hold the output's factor, a first rounding, and what is added behind it: the definition, number by number.
+#[test]
+fn bytes_are_rounded_once_or_twice() {
+    let (m, k, n) = (13, 9, 50);
+    let (a, b, other) = (bytes(m * k, 5), bytes(k * n, 6), bytes(m * n, 7));
+    let scale: Vec<f32> = (0..n).map(|c| 0.002 + c as f32 * 1e-4).collect();
+    let shift: Vec<f32> = (0..n).map(|c| c as f32 - 20.0).collect();
+    let bias: Vec<i32> = (0..n as i32).map(|c| 900 - 77 * c).collect();
+    for isa in Isa::available() {
+        let packed = PackedBytes::pack(isa, ByteWeights::U8(&b), k, n, &[128]);
+        let sums = reference((m, k, n), (&a, k, 100), |row, c| i32::from(b[row * n + c]) - 128, &bias);
+        let residual = QuantizedResidual { data: Matrix::dense(&other, m, n), scale: 0.3, zero_point: 7 };
+        let limits = (-90, 165);
+        let through = Through { factor: 1.0, limits, scale: 0.4, shift: Some(&shift), residual: Some(residual) };
+        for (through, activation, shifted) in [
+            (None, Activation::None, false),
+            (None, Activation::Clip { lo: -3.0, hi: 20.5 }, true),
+            (Some(through), Activation::None, true),
+            (Some(Through { shift: None, ..through }), Activation::Relu, false),
+            (Some(Through { residual: None, ..through }), Activation::LeakyRelu { alpha: 0.25 }, false),
+        ] {
+            let epilogue = ByteEpilogue {
+                zero_point: 100,
+                bias: Some(&bias),
+                column_scale: Some(&scale),
+                shift: shifted.then_some(&shift[..]),
+                activation,
+                through,
+                ..ByteEpilogue::default()
+            };
+            let value = |at: usize| {
+                let mut v = sums[at] as f32 * scale[at % n];
+                v += if shifted { shift[at % n] } else { 0.0 };
+                v = match activation {
+                    Activation::Relu => v.max(0.0),
+                    Activation::Clip { lo, hi } => v.clamp(lo, hi),
+                    Activation::LeakyRelu { alpha } if v < 0.0 => v * alpha,
+                    _ => v,
+                };
+                if let Some(through) = through {
+                    v = v.round_ties_even().clamp(-90.0, 165.0) * through.scale;
+                    v += through.shift.map_or(0.0, |shift| shift[at % n]);
+                    v += through.residual.map_or(0.0, |_| (i32::from(other[at]) - 7) as f32 * 0.3);
+                }
+                v.round_ties_even()
+            };
+            let to = |zero_point| Requantize { factor: 1.0, zero_point };
+            let (mut unsigned, mut signed) = (vec![0u8; m * n], vec![0i8; m * n]);
+            let a = Matrix::dense(&a, m, k);
+            gemm_bytes(isa, a, &packed, ByteOutput::U8(MatrixMut::dense(&mut unsigned, m, n), to(30)), &epilogue);
+            gemm_bytes(isa, a, &packed, ByteOutput::I8(MatrixMut::dense(&mut signed, m, n), to(-40)), &epilogue);
+            for at in 0..m * n {
+                let v = value(at);
+                assert_eq!(f32::from(unsigned[at]), (v + 30.0).clamp(0.0, 255.0), "{} {activation:?}", isa.name());
+                assert_eq!(f32::from(signed[at]), (v - 40.0).clamp(-128.0, 127.0), "{} {activation:?}", isa.name());
+            }
+        }
+    }
+}

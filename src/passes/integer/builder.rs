@@ -37,7 +37,18 @@ impl<'g> Builder<'g> {
 
     /// The node, which yields `target` where there is one, and a real value otherwise; `None` where a zero point that
     /// is left out cannot be written down.
-    pub(super) fn node(mut self, name: &str, op: Arc<dyn Op>, target: Option<Source>) -> Option<(Patch, Operand)> {
+    pub(super) fn node(self, name: &str, op: Arc<dyn Op>, target: Option<Source>) -> Option<(Patch, Operand)> {
+        let (mut patch, operands, op) = self.parts(op, target)?;
+        let made = patch.node(name, Arc::new(op), &operands, 1)[0];
+        Some((patch, made))
+    }
+
+    /// The operator and its operands, with the patch that holds what is new among them.
+    pub(super) fn parts(
+        mut self,
+        op: Arc<dyn Op>,
+        target: Option<Source>,
+    ) -> Option<(Patch, Vec<Option<Operand>>, Quantized)> {
         let arity = self.operands.len();
         let linear = std::mem::take(&mut self.linear);
         let inputs: Vec<Option<Linear>> = linear
@@ -48,9 +59,7 @@ impl<'g> Builder<'g> {
             Some(target) => Some(self.linear(target)?),
             None => None,
         };
-        let op = Quantized { op, arity, inputs, output };
-        let made = self.patch.node(name, Arc::new(op), &self.operands, 1)[0];
-        Some((self.patch, made))
+        Some((self.patch, self.operands, Quantized { op, arity, inputs, output }))
     }
 
     fn linear(&mut self, source: Source) -> Option<Linear> {

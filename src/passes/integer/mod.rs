@@ -6,6 +6,7 @@
 
 mod between;
 mod builder;
+mod chain;
 mod operators;
 mod product;
 mod source;
@@ -22,6 +23,8 @@ pub(super) fn compute_on_integers(graph: &mut Graph) -> Result<usize> {
     changed += each(graph, |graph, _, node| product::product(graph, node))?;
     changed += each(graph, |graph, _, node| table::of_quantization(graph, node))?;
     changed += each(graph, |graph, _, node| table::of_table(graph, node))?;
+    // Before sums of two stand by themselves.
+    changed += each(graph, |graph, _, node| chain::chain(graph, node))?;
     changed += each(graph, |graph, _, node| between::between(graph, node))?;
     Ok(changed)
 }

@@ -151,6 +151,7 @@ impl Simd for Avx512 {
         load_u8_part(p: *const u8, n: usize) -> __m512i = _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(first(n), p.cast()));
         load_i8_part(p: *const i8, n: usize) -> __m512i = _mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(first(n), p));
         store_u8(p: *mut u8, v: __m512i) = _mm_storeu_si128(p.cast(), to_u8(v));
+        store_u8_inside(p: *mut u8, v: __m512i) = _mm_storeu_si128(p.cast(), _mm512_cvtepi32_epi8(v));
         store_i8(p: *mut i8, v: __m512i) = _mm_storeu_si128(p.cast(), _mm512_cvtsepi32_epi8(v));
         store_u8_part(p: *mut u8, n: usize, v: __m512i) = _mm_mask_storeu_epi8(p.cast(), first(n), to_u8(v));
         store_i8_part(p: *mut i8, n: usize, v: __m512i) = _mm_mask_storeu_epi8(p, first(n), _mm512_cvtsepi32_epi8(v));
