@@ -1,4 +1,16 @@
 //! Onrush: an ONNX model answers a crowd of callers, inside your process.
+//!
+//! [`Model::load`] reads a file, [`Model::run`] answers one call, and an [`Engine`] answers many callers at once. How the
+//! crate is built, room by room, is in [`architecture`].
+//!
+//! ```no_run
+//! use onrush::{DType, Engine, Model, Tensor};
+//!
+//! let engine = Engine::builder(Model::load("mobilenet_v2.onnx")?).max_batch_size(8).build()?;
+//! let ticket = engine.submit([Tensor::zeros(DType::F32, [1, 3, 224, 224])?])?;
+//! println!("{:?}", ticket.wait()?["logits"]);
+//! # Ok::<(), onrush::Error>(())
+//! ```
 
 pub mod backend;
 pub mod balance;
@@ -22,6 +34,14 @@ mod summary;
 mod sync;
 pub mod tensor;
 mod threads;
+
+#[doc = include_str!("../docs/ARCHITECTURE.md")]
+pub mod architecture {}
+
+/// Compiles the code of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
 
 pub use engine::{Engine, EngineBuilder, EngineModel, RefusedFeeds, Ticket};
 pub use error::{Error, ErrorKind, Result};
