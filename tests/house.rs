@@ -68,14 +68,19 @@ fn sources(folders: &[&str]) -> Vec<(String, String)> {
     paths.into_iter().map(read).collect()
 }
 
-/// The code of a file without comments, and without its test module, which is the last thing in it.
+/// The code of a file without comments, and without its test module: a `mod` with a body that is the last thing in it.
 fn code(text: &str) -> String {
-    let body = text.split("#[cfg(test)]").next().unwrap_or_default();
-    let stripped = body.lines().map(|line| match line.find("//") {
-        Some(at) => &line[..at],
-        None => line,
-    });
-    stripped.collect::<Vec<_>>().join("\n")
+    let mut code = Vec::new();
+    let mut tests_next = false;
+    for line in text.lines() {
+        let line = line.find("//").map_or(line, |at| &line[..at]);
+        if tests_next && line.starts_with("mod ") && line.trim_end().ends_with('{') {
+            break;
+        }
+        tests_next = line.starts_with("#[cfg(") && line.contains("test") || tests_next && line.trim().is_empty();
+        code.push(line);
+    }
+    code.join("\n")
 }
 
 fn room_of(file: &str) -> Option<&str> {
@@ -83,18 +88,44 @@ fn room_of(file: &str) -> Option<&str> {
     rest.split_once('/').map(|(room, _)| room)
 }
 
-/// The names that follow `crate::` in a piece of code, groups included.
-fn named(code: &str) -> BTreeSet<String> {
-    let mut names = BTreeSet::new();
-    for part in code.split("crate::").skip(1) {
-        let part = part.trim_start();
-        let group = part.strip_prefix('{').map(|g| g.split('}').next().unwrap_or_default());
-        for item in group.unwrap_or(part).split(',').take(if group.is_some() { usize::MAX } else { 1 }) {
-            let name: String = item.trim().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
-            names.insert(name);
+/// The items of a group behind its `{`, up to the `}` that closes it.
+fn items(group: &str) -> Vec<&str> {
+    let (mut items, mut depth, mut start) = (Vec::new(), 0, 0);
+    for (at, c) in group.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth > 0 => depth -= 1,
+            ',' | '}' if depth == 0 => {
+                items.push(&group[start..at]);
+                start = at + 1;
+                if c == '}' {
+                    break;
+                }
+            }
+            _ => {}
         }
     }
-    names
+    items
+}
+
+/// The names that follow `crate::` in a piece of code, groups included.
+fn named(code: &str) -> BTreeSet<String> {
+    let name = |item: &str| item.trim().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+    let of_path = |path: &str| -> Vec<String> {
+        match path.trim_start().strip_prefix('{') {
+            Some(group) => items(group).into_iter().map(name).collect(),
+            None => vec![name(path)],
+        }
+    };
+    code.split("crate::").skip(1).flat_map(of_path).collect()
+}
+
+#[test]
+fn the_rules_see_what_they_should() {
+    let names = |code: &str| named(code).into_iter().collect::<Vec<_>>();
+    assert_eq!(names("use crate::{ops::{Op, Attr}, graph::Graph};\ncrate::plan::Plan"), ["graph", "ops", "plan"]);
+    let text = "#[cfg(test)]\nmod testing;\nuse a; // unsafe\n#[cfg(test)]\nmod tests {\nunsafe {}\n}\n";
+    assert_eq!(code(text), "#[cfg(test)]\nmod testing;\nuse a; \n#[cfg(test)]");
 }
 
 #[test]
