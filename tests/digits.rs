@@ -7,7 +7,10 @@ use std::thread;
 
 const MODEL: &[u8] = include_bytes!("../examples/data/digits.onnx");
 /// For each image 64 bytes of pixels, 0 to 16, and its label.
-const IMAGES: &[u8] = include_bytes!("../examples/data/digits.bin");
+const RECORD: usize = 65;
+const ALL_IMAGES: &[u8] = include_bytes!("../examples/data/digits.bin");
+/// Those that the network was not trained on: the last 500.
+const IMAGES: &[u8] = ALL_IMAGES.split_at(1_297 * RECORD).1;
 const CLASSES: usize = 10;
 const CALLERS: usize = 8;
 
@@ -17,8 +20,8 @@ fn compiled() -> CompiledModel {
 
 /// Images as `[rows, 1, 8, 8]`.
 fn pixels(records: &[u8]) -> Tensor {
-    let images = records.chunks_exact(65).flat_map(|record| &record[..64]);
-    Tensor::new([records.len() / 65, 1, 8, 8], images.map(|&p| f32::from(p) / 16.0).collect()).unwrap()
+    let images = records.chunks_exact(RECORD).flat_map(|record| &record[..64]);
+    Tensor::new([records.len() / RECORD, 1, 8, 8], images.map(|&p| f32::from(p) / 16.0).collect()).unwrap()
 }
 
 fn bits(logits: &Tensor) -> Vec<u32> {
@@ -34,10 +37,10 @@ fn class(logits: &[u32]) -> usize {
 fn callers_get_right_answers_whatever_they_ride_with() {
     let model = compiled();
     let solo: Vec<Vec<u32>> =
-        IMAGES.chunks_exact(65).map(|record| bits(&model.run([pixels(record)]).unwrap()["logits"])).collect();
+        IMAGES.chunks_exact(RECORD).map(|record| bits(&model.run([pixels(record)]).unwrap()["logits"])).collect();
     assert_eq!(solo.len(), 500);
     let right =
-        solo.iter().zip(IMAGES.chunks_exact(65)).filter(|(bits, record)| class(bits) == usize::from(record[64]));
+        solo.iter().zip(IMAGES.chunks_exact(RECORD)).filter(|(bits, record)| class(bits) == usize::from(record[64]));
     let right = right.count();
     assert!(right >= 485, "{right} of 500 are right");
 
@@ -61,7 +64,7 @@ fn callers_get_right_answers_whatever_they_ride_with() {
             }
             let some = &requests[start..requests.len().min(start + 3)];
             let submit = |&(first, rows): &(usize, usize)| {
-                engine.submit([pixels(&IMAGES[first * 65..(first + rows) * 65])]).unwrap()
+                engine.submit([pixels(&IMAGES[first * RECORD..(first + rows) * RECORD])]).unwrap()
             };
             let tickets: Vec<_> = some.iter().map(submit).collect();
             for (&(first, rows), ticket) in some.iter().zip(tickets) {
@@ -82,6 +85,14 @@ fn callers_get_right_answers_whatever_they_ride_with() {
     assert_eq!(snapshot.requests.answered, requests.len() as u64);
     assert_eq!(snapshot.batch_rows.sum(), 500);
     assert_eq!(snapshot.requests.failed, 0);
+}
+
+#[test]
+fn the_data_are_all_of_the_images() {
+    assert_eq!(ALL_IMAGES.len(), 1_797 * RECORD);
+    for record in ALL_IMAGES.chunks_exact(RECORD) {
+        assert!(record[..64].iter().all(|&pixel| pixel <= 16) && record[64] <= 9);
+    }
 }
 
 #[test]

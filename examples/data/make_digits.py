@@ -1,5 +1,5 @@
 """Makes digits.onnx and digits.bin, which lie beside this script: a small convolutional network trained on a part of
-scikit-learn's handwritten digits, and the images of the other part, which the network has never seen.
+scikit-learn's handwritten digits, and all of the images: those that it was trained on, then those it has never seen.
 
     python make_digits.py
 
@@ -160,7 +160,7 @@ def main():
         print(f"{name}: {right.sum()} of {len(part)} right ({right.mean():.2%})")
 
     (HERE / "digits.onnx").write_bytes(to_onnx(p).SerializeToString(deterministic=True))
-    records = np.concatenate([pixels[test_part].reshape(-1, 64), digits.target[test_part, None]], axis=1)
+    records = np.concatenate([pixels[order].reshape(-1, 64), digits.target[order, None]], axis=1)
     (HERE / "digits.bin").write_bytes(records.astype(np.uint8).tobytes())
 
 
