@@ -27,8 +27,8 @@ struct Arguments {
     #[arg(long)]
     micro_batch: Option<usize>,
     /// How long to measure
-    #[arg(long, default_value_t = 1.0)]
-    seconds: f64,
+    #[arg(long, default_value = "1", value_parser = seconds)]
+    seconds: Duration,
     /// NAME=VALUE: every element of this input; may repeat
     #[arg(long)]
     fill: Vec<String>,
@@ -79,7 +79,7 @@ fn bench(arguments: &Arguments) -> Result<()> {
     let mut scratch = plan.scratch();
     plan.run(&mut scratch, &inputs)?;
     let mut times = Vec::new();
-    let end = Instant::now() + Duration::from_secs_f64(arguments.seconds);
+    let end = Instant::now() + arguments.seconds;
     while times.len() < 3 || Instant::now() < end {
         let start = Instant::now();
         plan.run(&mut scratch, &inputs)?;
@@ -106,6 +106,13 @@ fn bench(arguments: &Arguments) -> Result<()> {
         println!("load {load_ms:.1} ms, compile {compile_ms:.1} ms, {peak_rss_mb:.0} MB, {fallbacks} fallbacks");
     }
     Ok(())
+}
+
+/// A length of time that is no negative number, and no more than a day.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|e| format!("{e}"))?;
+    let day = Duration::from_secs(24 * 60 * 60);
+    Duration::try_from_secs_f64(seconds).map_err(|e| e.to_string()).map(|time| time.min(day))
 }
 
 fn milliseconds(duration: Duration) -> f64 {
