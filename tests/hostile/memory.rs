@@ -2,7 +2,7 @@
 
 use super::support::*;
 use super::{bounded, expect};
-use onrush::ErrorKind::{self, Limit};
+use onrush::ErrorKind::{self, InvalidModel, Limit};
 use onrush::onnx::{LoadLimits, LoadOptions, import};
 use onrush::ops::Budget;
 use onrush::{CompileOptions, Model, Result, Tensor};
@@ -155,17 +155,33 @@ fn indices_out_of_range() {
 
 #[test]
 fn scales_that_are_no_scales() {
-    // Quantizing by zero or NaN is no fault of the file: it gives numbers, and no panic.
-    for scale in [0.0, f32::NAN, f32::INFINITY, -1.0, f32::MIN_POSITIVE] {
+    let there_and_back = |scale: f32, other: f32| {
         let nodes = vec![
             node("QuantizeLinear", &["x", "s", "z"], &["q"], &[]),
-            node("DequantizeLinear", &["q", "s", "z"], &["y"], &[]),
+            node("DequantizeLinear", &["q", "t", "z"], &["y"], &[]),
         ];
-        let graph = between(nodes, vec![floats("s", &[], &[scale]), raw("z", U8, &[], &[1])]);
-        for x in [[1.0f32, -2.0], [f32::NAN, f32::INFINITY]] {
-            if let Err(error) = run(&graph, &[Tensor::vector(x.to_vec())]) {
-                assert!(error.to_string().contains("_node"), "{error}");
+        between(nodes, vec![floats("s", &[], &[scale]), floats("t", &[], &[other]), raw("z", U8, &[], &[1])])
+    };
+    for bad in [0.0, -0.0, f32::NAN] {
+        super::refused(&there_and_back(bad, 1.0).model(17).0, InvalidModel, &["node \"q_node\"", "scale"]);
+        super::refused(&there_and_back(1.0, bad).model(17).0, InvalidModel, &["node \"y_node\"", "scale"]);
+        for index in [1, 4, 6] {
+            let mut inputs = ["b", "s", "z", "b", "s", "z", "s", "z"];
+            inputs[index] = "bad";
+            let scales = vec![floats("s", &[], &[1.0]), floats("bad", &[], &[bad])];
+            let bytes = vec![raw("b", U8, &[1, 1, 1, 1], &[1]), raw("z", U8, &[], &[1])];
+            for op in ["QLinearMatMul", "QLinearConv"] {
+                let nodes = vec![node(op, &inputs, &["q"], &[]), node("Add", &["x", "q"], &["y"], &[])];
+                let graph = between(nodes, [scales.clone(), bytes.clone()].concat());
+                super::refused(&graph.model(17).0, InvalidModel, &["node \"q_node\"", "scale"]);
             }
+        }
+    }
+    // Others are no fault of the file: they give numbers, and no panic.
+    for scale in [f32::INFINITY, -1.0, f32::MIN_POSITIVE] {
+        let graph = there_and_back(scale, scale);
+        for x in [[1.0f32, -2.0], [f32::NAN, f32::INFINITY]] {
+            run(&graph, &[Tensor::vector(x.to_vec())]).unwrap();
         }
     }
 }

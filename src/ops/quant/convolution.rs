@@ -1,6 +1,6 @@
 //! Convolution of integers: with the sums as they are (`ConvInteger`), or quantized again (`QLinearConv`).
 
-use super::scale::{one_or_each, range, round, zero_points};
+use super::scale::{check_scale, one_or_each, range, round, zero_points};
 use crate::error::{Result, ensure};
 use crate::ops::nn::{Conv, add_bias};
 use crate::ops::numeric::from_i64;
@@ -108,6 +108,9 @@ impl Op for QLinearConv {
         for (name, index) in [("the scale of x", 1), ("the zero point of x", 2), ("the scale of y", 6)] {
             inputs.require(index)?;
             check_parameter(name, inputs.get(index), None)?;
+        }
+        for index in [1, 4, 6] {
+            check_scale(inputs.require(index)?, false)?;
         }
         check_parameter("the scale of w", Some(inputs.require(4)?), channels)?;
         check_parameter("the zero point of w", Some(inputs.require(5)?), channels)?;

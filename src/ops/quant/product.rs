@@ -1,7 +1,7 @@
 //! Matrix products of integers: with the sums as they are (`MatMulInteger`), or quantized again (`QLinearMatMul`).
 
 use super::convolution::check_bytes;
-use super::scale::{range, round};
+use super::scale::{check_scale, range, round};
 use crate::error::{Result, ensure};
 use crate::ops::matrix::{batched_product, infer_product};
 use crate::ops::numeric::from_i64;
@@ -89,8 +89,7 @@ impl Op for QLinearMatMul {
             check_bytes(name, fact)?;
         }
         for index in [1, 4, 6] {
-            let scale = inputs.require(index)?;
-            ensure!(scale.dtype.is_float(), InvalidModel, "input {index} is {scale}, but a scale is a float");
+            check_scale(inputs.require(index)?, false)?;
         }
         Ok(vec![Fact { dtype: y_zero.dtype, shape: infer_product(a, b)?, value: None, content: None }])
     }

@@ -63,9 +63,20 @@ impl Granularity {
     }
 }
 
+/// Refuses a scale that quantizes nothing, where it is known: one that is no number, or zero. Exporters give a scale of
+/// zero to `blocks` of nothing but zeros.
+pub(crate) fn check_scale(scale: &Fact, blocks: bool) -> Result<()> {
+    ensure!(scale.dtype.is_float(), InvalidModel, "the scale is {scale}, not a float");
+    let Some(value) = &scale.value else { return Ok(()) };
+    for scale in value.to_f32_vec()? {
+        ensure!(!scale.is_nan() && (blocks || scale != 0.0), InvalidModel, "a scale is {scale}");
+    }
+    Ok(())
+}
+
 /// Checks scale and zero point against the tensor that they are for.
 pub(crate) fn check(x: &Fact, scale: &Fact, zero_point: Option<&Fact>, axis: i64, block: usize) -> Result<()> {
-    ensure!(scale.dtype.is_float(), InvalidModel, "the scale is {scale}, not a float");
+    check_scale(scale, block > 0)?;
     if let (Some(scale), Some(zero)) = (scale.dims(), zero_point.and_then(Fact::dims)) {
         let lengths = |dims: &[Dim]| dims.iter().map(Dim::known).collect::<Option<Vec<_>>>();
         if let (Some(scale), Some(zero)) = (lengths(scale), lengths(zero)) {
