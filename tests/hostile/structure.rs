@@ -90,8 +90,16 @@ fn unknown_operators_in_one_error() {
     ];
     let says = ["3 operators", "ai.onnx:Foo@17 in node \"a_node\"", "com.example:Foo@?", "ai.onnx:Bar@17", "t_node"];
     refused_nodes(nodes, Unsupported, &says);
-    let many = (0..1_000).map(|i| node(&format!("Foo{i}"), &["x"], &["y"], &[])).collect();
-    refused_nodes(many, Unsupported, &["1000 operators", "and 980 more"]);
+    // All of them, with all of their nodes, as far as anybody could read.
+    let foo = |op: usize, node_count: usize| -> Vec<Message> {
+        (0..node_count).map(|i| node(&format!("Foo{op:04}"), &["x"], &[&format!("y{op}_{i}")], &[])).collect()
+    };
+    let says = ["30 operators", "Foo0029@17 in node \"y29_0_node\"", "node \"y29_8_node\" (Foo0029)"];
+    refused_nodes((0..30).flat_map(|op| foo(op, 9)).collect(), Unsupported, &says);
+    for nodes in [(0..5_000).flat_map(|op| foo(op, 1)).collect(), foo(0, 5_000)] {
+        let error = refused(&between(nodes, vec![]).model(17).0, Unsupported, &[" more"]);
+        assert!(error.to_string().len() < 100_000);
+    }
 }
 
 #[test]

@@ -8,9 +8,8 @@ use crate::onnx::proto::{GraphProto, NodeProto};
 use crate::ops::registry;
 use std::collections::{BTreeMap, HashSet};
 
-/// Operators and nodes that one error lists; more are counted.
-const SHOWN_OPERATORS: usize = 20;
-const SHOWN_NODES: usize = 4;
+/// Bytes of text after which an error counts operators and nodes, and lists them no more.
+const SHOWN_BYTES: usize = 64 << 10;
 
 /// Refuses a model with operators that are not known, in one error that lists them all.
 pub(super) fn refuse_unknown<'m>(context: &Context<'m>, graph: &'m GraphProto, opsets: &Opsets) -> Result<()> {
@@ -25,19 +24,24 @@ pub(super) fn refuse_unknown<'m>(context: &Context<'m>, graph: &'m GraphProto, o
         return Ok(());
     }
     let count = survey.unknown.len();
-    let mut listed: Vec<String> =
-        survey.unknown.into_iter().take(SHOWN_OPERATORS).map(|(op, n)| list(&op, &n)).collect();
-    if count > SHOWN_OPERATORS {
-        listed.push(format!("and {} more", count - SHOWN_OPERATORS));
+    let mut listed = String::new();
+    for (position, (operator, nodes)) in survey.unknown.iter().enumerate() {
+        if listed.len() > SHOWN_BYTES {
+            listed += &format!("; and {} more", count - position);
+            break;
+        }
+        listed += &format!("{}{operator}", if position == 0 { "" } else { "; " });
+        for (position, node) in nodes.iter().enumerate() {
+            if listed.len() > SHOWN_BYTES {
+                listed += &format!(" and {} more", nodes.len() - position);
+                break;
+            }
+            listed += if position == 0 { " in " } else { ", " };
+            listed += node;
+        }
     }
     let (noun, verb) = if count == 1 { ("operator", "is") } else { ("operators", "are") };
-    bail!(Unsupported, "{count} {noun} {verb} not supported: {}", listed.join("; "))
-}
-
-fn list(operator: &str, nodes: &[String]) -> String {
-    let more = nodes.len().saturating_sub(SHOWN_NODES);
-    let names = nodes[..nodes.len() - more].join(", ");
-    if more == 0 { format!("{operator} in {names}") } else { format!("{operator} in {names} and {more} more") }
+    bail!(Unsupported, "{count} {noun} {verb} not supported: {listed}")
 }
 
 struct Survey<'s, 'm> {
