@@ -1,6 +1,7 @@
 //! Shared, immutable bytes with the alignment that kernels want, or borrowed from a file mapping or a caller's vector.
 
 use super::dtype::Element;
+use crate::error::{Result, err};
 use bytemuck::{Pod, Zeroable};
 use bytes::Bytes;
 use std::fmt;
@@ -19,7 +20,7 @@ pub struct Buffer(Repr);
 
 #[derive(Clone)]
 enum Repr {
-    Lines(Arc<[Line]>, usize),
+    Lines(Arc<Vec<Line>>, usize),
     Owner(Arc<dyn AsBytes>),
     Shared(Bytes),
 }
@@ -40,8 +41,19 @@ impl Buffer {
     /// `len` zeroed bytes, aligned to a cache line.
     #[must_use]
     pub fn zeroed(len: usize) -> Self {
-        let lines: Arc<[Line]> = std::iter::repeat_n(Line::zeroed(), len.div_ceil(ALIGN)).collect();
-        Buffer(Repr::Lines(lines, len))
+        Buffer(Repr::Lines(Arc::new(vec![Line::zeroed(); len.div_ceil(ALIGN)]), len))
+    }
+
+    /// The same, where it is not known that there is so much memory.
+    ///
+    /// # Errors
+    /// [`Limit`](crate::ErrorKind::Limit) when the system does not give it.
+    pub(crate) fn try_zeroed(len: usize) -> Result<Self> {
+        let mut lines = Vec::new();
+        let count = len.div_ceil(ALIGN);
+        lines.try_reserve_exact(count).map_err(|e| err!(Limit, "no memory for {len} bytes").with_source(e))?;
+        lines.resize(count, Line::zeroed());
+        Ok(Buffer(Repr::Lines(Arc::new(lines), len)))
     }
 
     /// Takes over a vector without a copy; the alignment is that of `T`.
@@ -63,14 +75,14 @@ impl Buffer {
             line.0[..chunk.len()].copy_from_slice(chunk);
             line
         };
-        Buffer(Repr::Lines(bytes.chunks(ALIGN).map(line).collect(), bytes.len()))
+        Buffer(Repr::Lines(Arc::new(bytes.chunks(ALIGN).map(line).collect()), bytes.len()))
     }
 
     /// The bytes.
     #[must_use]
     pub fn as_slice(&self) -> &[u8] {
         match &self.0 {
-            Repr::Lines(lines, len) => &bytemuck::cast_slice(lines)[..*len],
+            Repr::Lines(lines, len) => &bytemuck::cast_slice(lines.as_slice())[..*len],
             Repr::Owner(owner) => owner.as_bytes(),
             Repr::Shared(bytes) => bytes,
         }
@@ -81,7 +93,7 @@ impl Buffer {
         match &mut self.0 {
             Repr::Lines(lines, len) => {
                 let lines = Arc::get_mut(lines)?;
-                Some(&mut bytemuck::cast_slice_mut(lines)[..*len])
+                Some(&mut bytemuck::cast_slice_mut(lines.as_mut_slice())[..*len])
             }
             _ => None,
         }

@@ -55,11 +55,11 @@ impl Tensor {
     /// A tensor of zeros (or `false`), aligned to a cache line.
     ///
     /// # Errors
-    /// [`Limit`](crate::ErrorKind::Limit) when the shape does not fit in memory.
+    /// [`Limit`](crate::ErrorKind::Limit) when the system has no memory for the shape.
     pub fn zeros(dtype: DType, shape: impl Into<Shape>) -> Result<Self> {
         let shape = shape.into();
-        let bytes = shape.checked_len()? * dtype.size();
-        Ok(Tensor { dtype, shape, buffer: Buffer::zeroed(bytes), offset: 0 })
+        let bytes = shape.checked_len()?.saturating_mul(dtype.size());
+        Ok(Tensor { dtype, shape, buffer: Buffer::try_zeroed(bytes)?, offset: 0 })
     }
 
     /// A tensor on shared little-endian bytes; they are copied only where they are not aligned for `dtype`.
@@ -273,6 +273,9 @@ mod tests {
     fn the_shape_must_match_the_elements() {
         assert!(Tensor::new([2, 2], vec![1i64, 2, 3]).is_err());
         assert!(Tensor::new([usize::MAX, usize::MAX], vec![1i64]).is_err());
+        for len in [1 << 56, usize::MAX / 32, usize::MAX] {
+            assert_eq!(Tensor::zeros(DType::F64, [len]).unwrap_err().kind(), crate::ErrorKind::Limit);
+        }
     }
 
     #[test]
