@@ -66,6 +66,62 @@ fn network() -> Model {
     Model::from_bytes(&onnx::export(&g).unwrap()).unwrap()
 }
 
+/// As many inputs as outputs: the sum of each with the next.
+fn many_ports(count: usize) -> Model {
+    let mut g = Graph::new("ports");
+    let fact = || Fact::new(DType::F32, vec![Dim::Symbol(Symbol::new("N")), Dim::Known(3)]);
+    let inputs: Vec<_> = (0..count).map(|i| g.input(&format!("x{i}"), fact()).unwrap()).collect();
+    for i in 0..count {
+        let next = inputs[(i + 1) % count];
+        let y = g.op(&format!("y{i}"), Binary(BinaryKind::Add), &[inputs[i], next]).unwrap();
+        g.output(y).unwrap();
+    }
+    Model::from_graph(g).unwrap()
+}
+
+#[test]
+fn many_inputs_and_outputs_allocate_nothing() {
+    let count = 40;
+    let model = many_ports(count).compile(&CompileOptions::new().threads(1)).unwrap();
+    let inputs: Vec<Tensor> = (0..count).map(|_| weights(&[2, 3])).collect();
+    let shapes: Vec<Shape> = inputs.iter().map(|t| t.shape().clone()).collect();
+    assert_eq!(allocations(&model, &shapes, &inputs), 0);
+}
+
+/// Allocations in a warm run.
+fn allocations(model: &onrush::CompiledModel, shapes: &[Shape], inputs: &[Tensor]) -> usize {
+    let plan = model.plan(shapes).unwrap();
+    assert_eq!(plan.fallbacks(), Vec::<String>::new());
+    let mut scratch = plan.scratch();
+    plan.run(&mut scratch, inputs).unwrap();
+    let before = COUNT.with(Cell::get);
+    plan.run(&mut scratch, inputs).unwrap();
+    COUNT.with(Cell::get) - before
+}
+
+/// Real models, where their files are there.
+#[test]
+fn real_models_allocate_nothing() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/models");
+    for name in ["mnist", "ultraface_rfb320"] {
+        let path = folder.join(name).join("model.onnx");
+        if !path.exists() {
+            assert!(std::env::var("ONRUSH_REQUIRE_SHARED").as_deref() != Ok("1"), "{} is missing", path.display());
+            println!("skipped: no model at {}", path.display());
+            continue;
+        }
+        let model = Model::load(&path).unwrap().compile(&CompileOptions::new().threads(1)).unwrap();
+        let length = |dim: &Dim| dim.known().unwrap_or(1);
+        let input = |info: &onrush::ValueInfo| {
+            let shape: Shape = info.shape.as_ref().unwrap().iter().map(length).collect();
+            Tensor::zeros(info.dtype, shape).unwrap()
+        };
+        let inputs: Vec<Tensor> = model.inputs().iter().map(input).collect();
+        let shapes: Vec<Shape> = inputs.iter().map(|t| t.shape().clone()).collect();
+        assert_eq!(allocations(&model, &shapes, &inputs), 0, "{name}");
+    }
+}
+
 #[test]
 fn a_warm_run_allocates_nothing() {
     for optimize in [true, false] {

@@ -18,6 +18,7 @@ use crate::error::Result;
 use crate::ops::{Budget, Op};
 use crate::tensor::Tensor;
 use crate::threads::Threads;
+use smallvec::SmallVec;
 use std::any::Any;
 use std::fmt::Debug;
 
@@ -36,6 +37,9 @@ pub trait Backend: Debug + Send + Sync {
     /// [`Unsupported`](crate::ErrorKind::Unsupported) with the operators that the backend lacks.
     fn compile(&self, program: Program, weights: &Weights) -> Result<Box<dyn Executable>>;
 }
+
+/// One entry for each input or output of a run. With up to 64 of them nothing is allocated.
+pub(crate) type Ports<T> = SmallVec<[T; 64]>;
 
 /// Everything mutable of a run: one for each worker, made by [`Executable::scratch`] and used with that one alone.
 pub type State = Box<dyn Any + Send>;

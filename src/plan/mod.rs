@@ -13,7 +13,7 @@ mod tests;
 
 pub use scratch::Scratch;
 
-use crate::backend::{Backend, Buffers, Checkpoint, Executable, Profile, Program, Weights, Work};
+use crate::backend::{Backend, Buffers, Checkpoint, Executable, Ports, Profile, Program, Weights, Work};
 use crate::error::{At, Result, bail, ensure};
 use crate::graph::Graph;
 use crate::ops::Budget;
@@ -219,9 +219,9 @@ impl Plan {
         threads: Option<&Threads>,
         profile: Option<&mut Profile>,
     ) -> Result<()> {
-        let bytes: smallvec::SmallVec<[&[u8]; 8]> = inputs.iter().map(Tensor::as_bytes).collect();
+        let bytes: Ports<&[u8]> = inputs.iter().map(Tensor::as_bytes).collect();
         let Scratch { working, outputs, dynamic } = scratch;
-        let mut slices: smallvec::SmallVec<[&mut [u8]; 8]> = outputs.iter_mut().map(|o| o.bytes_mut()).collect();
+        let mut slices: Ports<&mut [u8]> = outputs.iter_mut().map(|o| o.bytes_mut()).collect();
         self.go(working, Buffers { inputs: &bytes, outputs: &mut slices, checkpoint, threads }, profile)?;
         let (Course::Whole(executable), Working::Whole(state)) = (&self.course, &*working) else { return Ok(()) };
         for (index, (port, slot)) in self.outputs.iter().zip(dynamic.iter_mut()).enumerate() {

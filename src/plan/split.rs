@@ -3,12 +3,11 @@
 //! The slices are along first axes, so nothing is copied. Whoever is free takes the next micro-batch; nobody waits for
 //! another before the end.
 
-use crate::backend::{Buffers, Executable, Profile, State};
+use crate::backend::{Buffers, Executable, Ports, Profile, State};
 use crate::error::{Error, Result, ensure};
 use crate::ops::Budget;
 use crate::threads::{MOST_PARTS, Threads};
 use parking_lot::Mutex;
-use smallvec::SmallVec;
 use std::sync::Arc;
 
 /// An executable for micro-batches of so many rows.
@@ -51,14 +50,14 @@ struct Rest<'a, 'b> {
     next: usize,
     first: usize,
     inputs: &'a [&'b [u8]],
-    outputs: SmallVec<[&'a mut [u8]; 8]>,
+    outputs: Ports<&'a mut [u8]>,
 }
 
 /// The micro-batch that is run next.
 struct Next<'a> {
     is_large: bool,
-    inputs: SmallVec<[&'a [u8]; 8]>,
-    outputs: SmallVec<[&'a mut [u8]; 8]>,
+    inputs: Ports<&'a [u8]>,
+    outputs: Ports<&'a mut [u8]>,
 }
 
 impl Split {
@@ -91,7 +90,7 @@ impl Split {
         threads: Option<&Threads>,
     ) -> Result<()> {
         let Buffers { inputs, outputs, checkpoint, .. } = buffers;
-        let outputs: SmallVec<[&mut [u8]; 8]> = outputs.iter_mut().map(|o| &mut **o).collect();
+        let outputs: Ports<&mut [u8]> = outputs.iter_mut().map(|o| &mut **o).collect();
         let fits = inputs.len() == self.inputs.len() && outputs.len() == self.outputs.len();
         ensure!(fits, InvalidInput, "the buffers are not those of the plan");
         let rest = Mutex::new(Rest { next: 0, first: 0, inputs, outputs });
@@ -153,7 +152,7 @@ impl Split {
         profile: &mut Profile,
     ) -> Result<()> {
         let Buffers { inputs, outputs, checkpoint, .. } = buffers;
-        let outputs: SmallVec<[&mut [u8]; 8]> = outputs.iter_mut().map(|o| &mut **o).collect();
+        let outputs: Ports<&mut [u8]> = outputs.iter_mut().map(|o| &mut **o).collect();
         let fits = inputs.len() == self.inputs.len() && outputs.len() == self.outputs.len();
         ensure!(fits, InvalidInput, "the buffers are not those of the plan");
         let rest = Mutex::new(Rest { next: 0, first: 0, inputs, outputs });

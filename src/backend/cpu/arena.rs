@@ -4,7 +4,7 @@
 //! other nor an input of that step, except for one input that is exactly the first output (done in place). On that
 //! check rest the slices that [`Io`] gives out.
 
-use crate::backend::{Buffers, Place, Program, SlotId};
+use crate::backend::{Buffers, Place, Ports, Program, SlotId};
 use crate::error::{Result, bail, ensure, err};
 use crate::tensor::{Buffer, DType, Shape, Tensor};
 use bytemuck::{AnyBitPattern, NoUninit};
@@ -190,8 +190,8 @@ pub(super) struct Memory<'a> {
     layout: &'a Layout,
     arena: NonNull<u8>,
     workspace: NonNull<[u8]>,
-    inputs: smallvec::SmallVec<[NonNull<u8>; 8]>,
-    outputs: smallvec::SmallVec<[NonNull<u8>; 8]>,
+    inputs: Ports<NonNull<u8>>,
+    outputs: Ports<NonNull<u8>>,
     dynamics: &'a [Cell<Option<Tensor>>],
     borrow: PhantomData<&'a mut [u8]>,
 }

@@ -3,11 +3,10 @@
 use super::CpuExecutable;
 use super::arena::Io;
 use super::kernel::{Context, Kernel, Spec};
-use crate::backend::{Buffers, Executable, Program, State};
+use crate::backend::{Buffers, Executable, Ports, Program, State};
 use crate::error::{Result, bail, err};
 use crate::kernels::arch::Isa;
 use crate::ops::control::If;
-use smallvec::SmallVec;
 
 #[derive(Debug)]
 pub(super) struct Branch {
@@ -77,9 +76,9 @@ impl Kernel for Branch {
         let states = context.state.as_mut().and_then(|s| s.downcast_mut::<Vec<Option<State>>>());
         let states = states.ok_or_else(|| err!(Internal, "the branches have no state"))?;
         let inputs = self.captures.iter().enumerate().map(|(i, size)| input_bytes(io, i + 1, *size));
-        let inputs = inputs.collect::<Result<SmallVec<[&[u8]; 16]>>>()?;
+        let inputs = inputs.collect::<Result<Ports<&[u8]>>>()?;
         let outputs = self.outputs.iter().enumerate().map(|(i, size)| output_bytes(io, i, *size));
-        let mut outputs = outputs.collect::<Result<SmallVec<[&mut [u8]; 8]>>>()?;
+        let mut outputs = outputs.collect::<Result<Ports<&mut [u8]>>>()?;
         let buffers = Buffers { inputs: &inputs, outputs: &mut outputs, checkpoint: None, threads: None };
         match (&self.branches[which], &mut states[which]) {
             (Some(branch), Some(state)) => branch.run(state, buffers, context.budget),
