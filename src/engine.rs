@@ -14,7 +14,8 @@ use std::time::Duration;
 /// cancels the request.
 pub type Ticket = exec::Ticket<ModelRunner>;
 
-/// A request that was refused, with the reason; its inputs come back, in the model's order.
+/// A request that was refused, with the reason. Its inputs come back: in the model's order, or as they were given where
+/// they do not fit the model.
 pub type RefusedFeeds = Refused<Vec<Tensor>>;
 
 /// What an engine serves: a loaded model, or one that is compiled already.
@@ -162,7 +163,8 @@ impl Engine {
     }
 
     fn bind(&self, feeds: impl Into<Feeds>) -> Result<Vec<Tensor>, RefusedFeeds> {
-        self.model().bind(feeds.into()).map_err(|error| Refused::new(Vec::new(), Reason::Invalid(error)))
+        let feeds = feeds.into();
+        self.model().bind(&feeds).map_err(|error| Refused::new(feeds.into_tensors(), Reason::Invalid(error)))
     }
 }
 

@@ -32,12 +32,12 @@ impl Feeds {
     }
 
     /// The tensors in the order of `names`; `defaults` fills what the caller left out.
-    pub(crate) fn ordered(self, names: &[&str], defaults: &[Option<&Tensor>]) -> Result<Vec<Tensor>> {
+    pub(crate) fn ordered(&self, names: &[&str], defaults: &[Option<&Tensor>]) -> Result<Vec<Tensor>> {
         let mut found: Vec<Option<Tensor>> = vec![None; names.len()];
         let mut position = 0;
-        for (name, tensor) in self.0 {
+        for (name, tensor) in &self.0 {
             let index = match name {
-                Some(name) => match names.iter().position(|n| *n == name) {
+                Some(name) => match names.iter().position(|n| n == name) {
                     Some(index) => index,
                     None => bail!(InvalidInput, "the model has no input {name:?}; it has {names:?}"),
                 },
@@ -48,7 +48,7 @@ impl Feeds {
             };
             ensure!(index < names.len(), InvalidInput, "more tensors than the model's inputs {names:?}");
             ensure!(found[index].is_none(), InvalidInput, "input {:?} is given twice", names[index]);
-            found[index] = Some(tensor);
+            found[index] = Some(tensor.clone());
         }
         let filled = found.into_iter().zip(names).zip(defaults).map(|((tensor, name), default)| {
             match tensor.or_else(|| default.cloned()) {
@@ -57,6 +57,11 @@ impl Feeds {
             }
         });
         filled.collect()
+    }
+
+    /// The tensors in the order in which they were given.
+    pub(crate) fn into_tensors(self) -> Vec<Tensor> {
+        self.0.into_iter().map(|(_, tensor)| tensor).collect()
     }
 }
 

@@ -471,7 +471,7 @@ impl CompiledModel {
     }
 
     /// Orders, completes and checks the inputs of one call.
-    pub(crate) fn bind(&self, feeds: Feeds) -> Result<Vec<Tensor>> {
+    pub(crate) fn bind(&self, feeds: &Feeds) -> Result<Vec<Tensor>> {
         let inputs = &self.0.inputs;
         let names: Vec<&str> = inputs.iter().map(|i| i.name.as_str()).collect();
         let defaults: Vec<Option<&Tensor>> = inputs.iter().map(|i| i.default.as_ref()).collect();
@@ -494,7 +494,7 @@ impl CompiledModel {
     /// # Errors
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for inputs that do not fit, with the input or node as place.
     pub fn run(&self, feeds: impl Into<Feeds>) -> Result<Outputs> {
-        let tensors = self.bind(feeds.into())?;
+        let tensors = self.bind(&feeds.into())?;
         let shapes: Vec<Shape> = tensors.iter().map(|t| t.shape().clone()).collect();
         let pooled = self.pooled(&shapes, &self.0.threads)?;
         let idle = pooled.idle.lock().pop();
