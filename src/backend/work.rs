@@ -7,7 +7,7 @@ use super::program::{Instruction, Place, Program};
 use crate::ops::Op;
 use crate::ops::attention::Attention;
 use crate::ops::elementwise::{Unary, UnaryKind};
-use crate::ops::fused::{ChannelsLast, Epilogue};
+use crate::ops::fused::{Chain, ChannelsLast, Epilogue, Quantized};
 use crate::ops::matrix::{Gemm, MatMul};
 use crate::ops::nn::{Conv, ConvTranspose, Softmax};
 use crate::ops::quant::{ConvInteger, MatMulInteger, MatMulNBits, QLinearConv, QLinearMatMul};
@@ -44,16 +44,16 @@ impl Work {
                 _ => work.values += slot.bytes() as f64,
             }
         }
-        let op = unwrapped(instruction.op.as_ref());
+        let (op, bytes) = unwrapped(instruction.op.as_ref());
         let shape = |ids: &[Option<_>], index: usize| -> Option<&Shape> {
             program.slot(ids.get(index).copied().flatten()?).shape.as_ref()
         };
         let input = |index: usize| shape(&instruction.inputs, index);
-        work.macs = macs(op, &input, shape(&instruction.outputs, 0)).unwrap_or(0.0);
+        work.macs = macs(op, &input, shape(&instruction.outputs, 0)).unwrap_or(0.0) / if bytes { 4.0 } else { 1.0 };
         if let Some(Unary(kind)) = op.downcast_ref::<Unary>() {
             work.effort =
                 if matches!(kind, UnaryKind::Relu | UnaryKind::Identity | UnaryKind::Neg) { 1.0 } else { 2.0 };
-        } else if op.is::<Softmax>() {
+        } else if op.is::<Softmax>() || bytes {
             work.effort = 2.0;
         } else if bodies_inside(op) {
             work.effort = 8.0;
@@ -74,13 +74,18 @@ impl Work {
     }
 }
 
-fn unwrapped(op: &dyn Op) -> &dyn Op {
+/// The operator inside, and whether it works on bytes.
+fn unwrapped(op: &dyn Op) -> (&dyn Op, bool) {
     if let Some(last) = op.downcast_ref::<ChannelsLast>() {
         unwrapped(last.op.as_ref())
+    } else if let Some(chain) = op.downcast_ref::<Chain>() {
+        unwrapped(chain.first.as_ref())
     } else if let Some(epilogue) = op.downcast_ref::<Epilogue>() {
         unwrapped(epilogue.op.as_ref())
+    } else if let Some(quantized) = op.downcast_ref::<Quantized>() {
+        (unwrapped(quantized.op.as_ref()).0, true)
     } else {
-        op
+        (op, false)
     }
 }
 

@@ -110,6 +110,16 @@ impl<'a, T> MatrixMut<'a, T> {
         MatrixMut::new(data, rows, cols, cols)
     }
 
+    /// A view of some columns, where others have views of the rest.
+    ///
+    /// # Safety
+    /// For `'a`, the `cols` elements of each row, which begin `stride` apart at `data`, are good to read and write, and
+    /// nobody else reads or writes them.
+    #[must_use]
+    pub(crate) unsafe fn from_raw(data: *mut T, rows: usize, cols: usize, stride: usize) -> Self {
+        MatrixMut { data, rows, cols, stride, lifetime: PhantomData }
+    }
+
     /// Number of rows.
     #[must_use]
     pub fn rows(&self) -> usize {

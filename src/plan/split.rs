@@ -111,7 +111,7 @@ impl Split {
                 }
             }
         };
-        match threads.filter(|threads| threads.count() > 1 && self.estimate > WORTH) {
+        match threads.filter(|threads| threads.are_worth(self.estimate, WORTH)) {
             Some(threads) => threads.team(workers.len(), &work, |team| team.region(0, team.members()))?,
             None => work(0, 0),
         }

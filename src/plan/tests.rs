@@ -1,4 +1,4 @@
-//! Split plans answer as whole ones do, bit for bit, on any number of threads.
+//! Divided plans answer as whole ones do, bit for bit, on any number of threads.
 
 use super::*;
 use crate::backend::cpu::Cpu;
@@ -62,14 +62,9 @@ fn scores() -> Graph {
 const LIMITS: RunLimits = RunLimits { bytes: 1 << 30, steps: 1000 };
 
 fn plan(graph: &Graph, shape: &Shape, threads: usize, micro_batch: Option<usize>) -> Plan {
-    let division = Division { threads: Threads::new(threads), micro_batch };
-    let backend = Cpu::new().unwrap();
-    let mut plan = Plan::new(graph, &[shape.clone()], &backend, &Weights::new(), LIMITS, &division).unwrap();
-    if let Course::Split(split) = &mut plan.course {
-        // As if it were long enough to be worth it.
-        split.estimate = f64::INFINITY;
-    }
-    plan
+    let division = Division { threads: Threads::eager(threads), micro_batch };
+    let shapes = vec![shape.clone(); graph.inputs().len()];
+    Plan::new(graph, &shapes, &Cpu::new().unwrap(), &Weights::new(), LIMITS, &division).unwrap()
 }
 
 fn answers(plan: &Plan, scratch: &mut Scratch, x: &Tensor) -> Vec<u8> {
@@ -153,4 +148,81 @@ fn a_profile_of_a_split_plan_is_of_whole_runs() {
     }
     assert_eq!(profile.runs, 2);
     assert!(!profile.steps.is_empty());
+}
+
+#[test]
+fn a_lone_request_is_divided_inside_its_operators() {
+    for (mut graph, rest) in
+        [(layers(), vec![37]), (images(), vec![3, 8, 9]), (scores(), vec![9, 16]), (wide(), vec![3])]
+    {
+        for optimized in [true, false] {
+            if optimized {
+                passes::optimize(&mut graph).unwrap();
+            }
+            for rows in [1, 3] {
+                let shape: Shape = std::iter::once(rows).chain(rest.iter().copied()).collect();
+                let x = numbers(&shape, 0.17);
+                // As many rows at once as there are: nothing is left to divide but the operators.
+                let serial = plan(&graph, &shape, 1, Some(rows));
+                let expected = answers(&serial, &mut serial.scratch(), &x);
+                for threads in [2, 3, 7] {
+                    let divided = plan(&graph, &shape, threads, Some(rows));
+                    let mut scratch = divided.scratch();
+                    for _ in 0..10 {
+                        let got = answers(&divided, &mut scratch, &x);
+                        assert_eq!(got, expected, "{} of {rows} on {threads}", graph.name());
+                    }
+                    assert!(divided.threads.started());
+                }
+            }
+        }
+    }
+}
+
+/// Few rows and many columns, then many reshaped rows: products by columns, sums, softmax, a pool of none.
+fn wide() -> Graph {
+    let mut g = Graph::new("wide");
+    let x = input(&mut g, &[3]);
+    let (w, b) = (g.constant("w", numbers(&[3, 1030], 0.3)).unwrap(), g.constant("b", numbers(&[1030], 0.9)).unwrap());
+    let y = g.op("a", MatMul, &[x, w]).unwrap();
+    let y = g.op("b", Binary(BinaryKind::Add), &[y, b]).unwrap();
+    let z = g.op("c", Unary(UnaryKind::Sigmoid), &[y]).unwrap();
+    let z = g.op("d", Binary(BinaryKind::Mul), &[y, z]).unwrap();
+    let shape = g.constant("shape", Tensor::vector(vec![-1i64, 103, 10])).unwrap();
+    let z = g.op("e", crate::ops::layout::Reshape { allow_zero: false }, &[z, shape]).unwrap();
+    let p = g.op("f", Softmax { axis: -1 }, &[z]).unwrap();
+    let q = g.op("g", Softmax { axis: 1 }, &[z]).unwrap();
+    let z = g.op("h", crate::ops::layout::Concat { axis: 2 }, &[p, q]).unwrap();
+    let t = g.op("i", Transpose { perm: Some(vec![2, 0, 1]) }, &[z]).unwrap();
+    g.output(t).unwrap();
+    g.output(z).unwrap();
+    g
+}
+
+#[test]
+fn one_thread_starts_no_threads() {
+    let shape = Shape::from([3, 37]);
+    let plan = plan(&layers(), &shape, 1, None);
+    plan.run(&mut plan.scratch(), &[numbers(&shape, 0.3)]).unwrap();
+    assert!(!plan.threads.started());
+}
+
+#[test]
+fn an_error_in_a_part_of_a_step_is_the_error_of_the_run() {
+    let mut g = Graph::new("picks");
+    let x = g.input("x", Fact::concrete(DType::I64, &[4000])).unwrap();
+    let table = g.constant("table", numbers(&[5, 3], 0.3)).unwrap();
+    let picked = g.op("picked", crate::ops::index::Gather { axis: 0 }, &[table, x]).unwrap();
+    let y = g.op("y", Unary(UnaryKind::Exp), &[picked]).unwrap();
+    g.output(y).unwrap();
+    let plan = plan(&g, &Shape::from([4000]), 2, None);
+    let mut scratch = plan.scratch();
+    for at in [0, 3999] {
+        let mut indices = vec![1i64; 4000];
+        indices[at] = 77;
+        let error = plan.run(&mut scratch, &[Tensor::vector(indices)]).unwrap_err();
+        assert_eq!(error.kind(), crate::ErrorKind::InvalidInput);
+        assert!(error.to_string().contains("picked"), "{error}");
+    }
+    plan.run(&mut scratch, &[Tensor::vector(vec![1i64; 4000])]).unwrap();
 }

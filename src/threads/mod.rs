@@ -28,6 +28,8 @@ struct Inner {
     source: Source,
     /// Helpers that no run has claimed.
     free: AtomicUsize,
+    /// Whatever can be divided is, for tests.
+    eager: bool,
 }
 
 #[derive(Debug)]
@@ -70,7 +72,20 @@ impl Threads {
 
     fn from(count: usize, source: Source) -> Self {
         let count = count.clamp(1, MOST_PARTS);
-        Threads(Arc::new(Inner { count, source, free: AtomicUsize::new(count - 1) }))
+        Threads(Arc::new(Inner { count, source, free: AtomicUsize::new(count - 1), eager: false }))
+    }
+
+    /// Threads that help wherever they can, however little it saves.
+    #[cfg(test)]
+    pub(crate) fn eager(count: usize) -> Self {
+        let inner =
+            Inner { count, source: Source::Own(OnceLock::new()), free: AtomicUsize::new(count - 1), eager: true };
+        Threads(Arc::new(inner))
+    }
+
+    /// Whether work of so many nanoseconds is worth dividing, where more than `least` is.
+    pub(crate) fn are_worth(&self, nanoseconds: f64, least: f64) -> bool {
+        self.count() > 1 && (nanoseconds > least || self.0.eager)
     }
 
     /// How many threads a run may use, the caller's included.

@@ -3,16 +3,24 @@
 //! A program says where each slot lives. [`Layout::new`] checks, once, that the outputs of a step overlap neither each
 //! other nor an input of that step, except for one input that is exactly the first output (done in place). On that
 //! check rest the slices that [`Io`] gives out.
+//!
+//! A step whose outputs can be divided ([`Division`], checked by [`Layout::divide`]) may be run in parts by several
+//! threads at once. [`Shared`] opens one step at a time and gives each of its parts to one taker; the parts' slices are
+//! disjoint because [`Division::share`] divides the units or columns between them.
 
+use super::kernel::Division;
 use crate::backend::{Buffers, Place, Ports, Program, SlotId};
 use crate::error::{Result, bail, ensure, err};
+use crate::kernels::MatrixMut;
 use crate::tensor::{Buffer, DType, Shape, Tensor};
+use crate::threads::MOST_PARTS;
 use bytemuck::{AnyBitPattern, NoUninit};
 use bytes::Bytes;
 use std::cell::Cell;
 use std::marker::PhantomData;
 use std::ops::Range;
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 const ALIGN: usize = 64;
 
@@ -31,6 +39,7 @@ struct StepOperands {
     outputs: Vec<Option<Operand>>,
     /// The input that the first output overwrites.
     in_place: Option<usize>,
+    division: Division,
 }
 
 /// The operands of every step, checked.
@@ -46,7 +55,8 @@ pub(super) struct Layout {
 /// The bytes that steps share, and the values whose shapes depend on data.
 pub(super) struct Arena {
     bytes: Buffer,
-    workspace: Buffer,
+    /// One for each part of a step that runs at one time.
+    workspaces: Vec<Buffer>,
     dynamics: Vec<Cell<Option<Tensor>>>,
 }
 
@@ -73,7 +83,7 @@ impl Layout {
             };
             let (inputs, outputs) = (bind(&step.inputs)?, bind(&step.outputs)?);
             let in_place = disjoint(&inputs, &outputs)?;
-            steps.push(StepOperands { inputs, outputs, in_place });
+            steps.push(StepOperands { inputs, outputs, in_place, division: Division::Whole });
         }
         let inputs = program.inputs.iter().map(|id| program.slot(*id).bytes()).collect();
         let outputs = program.outputs.iter().map(|id| operand(*id)).collect::<Result<Vec<_>>>()?;
@@ -104,11 +114,31 @@ impl Layout {
         Ok(())
     }
 
+    /// Says how step `index` is divided; returns the number of parts that there can be.
+    pub(super) fn divide(&mut self, index: usize, division: Division) -> Result<usize> {
+        let Some(step) = self.steps.get_mut(index) else { bail!(Internal, "there is no step {index}") };
+        let is_static = |o: &&Operand| o.shape.is_some() && !matches!(o.place, Place::Dynamic(_));
+        let count = match division {
+            Division::Whole => return Ok(1),
+            Division::Units { units, .. } => units,
+            Division::Columns { columns, .. } => columns,
+        };
+        let whole = |o: &Operand| (o.bytes / o.dtype.size()).is_multiple_of(count);
+        let fits = count == 0 || step.outputs.iter().flatten().all(|o| is_static(&o) && whole(o));
+        let single = matches!(division, Division::Units { .. }) || step.outputs.iter().flatten().count() == 1;
+        if count == 0 {
+            return Ok(1);
+        }
+        ensure!(fits && single, Internal, "the outputs of step {index} cannot be divided as {division:?}");
+        step.division = division;
+        Ok(division.most_parts().min(MOST_PARTS))
+    }
+
     /// Fresh memory for one worker.
     pub(super) fn arena(&self, workspace: usize) -> Arena {
         Arena {
             bytes: Buffer::zeroed(self.arena_bytes),
-            workspace: Buffer::zeroed(workspace),
+            workspaces: vec![Buffer::zeroed(workspace)],
             dynamics: (0..self.dynamics).map(|_| Cell::new(None)).collect(),
         }
     }
@@ -132,14 +162,14 @@ impl Layout {
         let fits = outputs.len() == self.outputs.len()
             && outputs.iter().zip(&self.outputs).all(|(o, operand)| o.len() == operand.bytes);
         ensure!(fits, InvalidInput, "the buffers of the outputs do not have the lengths of the plan");
-        let Arena { bytes, workspace, dynamics } = arena;
+        let Arena { bytes, workspaces, dynamics } = arena;
         let bytes = bytes.as_mut_slice().ok_or_else(|| err!(Internal, "the arena is shared"))?;
         ensure!(bytes.len() == self.arena_bytes, Internal, "the arena is of another plan");
-        let workspace = workspace.as_mut_slice().ok_or_else(|| err!(Internal, "the workspace is shared"))?;
+        let workspaces: Option<_> = workspaces.iter_mut().map(|w| w.as_mut_slice().map(NonNull::from)).collect();
         Ok(Memory {
             layout: self,
             arena: NonNull::from(bytes).cast(),
-            workspace: NonNull::from(workspace),
+            workspaces: workspaces.ok_or_else(|| err!(Internal, "a workspace is shared"))?,
             inputs: inputs.iter().map(|i| NonNull::from(*i).cast()).collect(),
             outputs: outputs.iter_mut().map(|o| NonNull::from(&mut **o).cast()).collect(),
             dynamics,
@@ -185,11 +215,20 @@ fn overlap(a: &Operand, b: &Operand) -> bool {
     }
 }
 
+impl Arena {
+    /// Has workspaces of `bytes` for `parts` parts.
+    pub(super) fn reserve(&mut self, parts: usize, bytes: usize) {
+        while self.workspaces.len() < parts {
+            self.workspaces.push(Buffer::zeroed(bytes));
+        }
+    }
+}
+
 /// A layout bound to the memory of one run.
 pub(super) struct Memory<'a> {
     layout: &'a Layout,
     arena: NonNull<u8>,
-    workspace: NonNull<[u8]>,
+    workspaces: smallvec::SmallVec<[NonNull<[u8]>; 4]>,
     inputs: Ports<NonNull<u8>>,
     outputs: Ports<NonNull<u8>>,
     dynamics: &'a [Cell<Option<Tensor>>],
@@ -199,11 +238,28 @@ pub(super) struct Memory<'a> {
 impl Memory<'_> {
     /// The operands and the workspace of step `index`.
     pub(super) fn step(&mut self, index: usize) -> (Io<'_>, &mut [u8]) {
-        let mut workspace = self.workspace;
-        // SAFETY: the workspace is borrowed exclusively for the lifetime of `Memory` and no operand lies in it; the
-        // borrow of `self` ends before the next step's slice is made.
-        let workspace = unsafe { workspace.as_mut() };
-        (Io { memory: self, step: &self.layout.steps[index], taken: Cell::new(0) }, workspace)
+        // SAFETY: `self` is borrowed mutably until the slice is gone.
+        let workspace = unsafe { self.workspace(0) };
+        (self.io(index, 0, 1), workspace)
+    }
+
+    /// For several threads, which run one step at a time.
+    pub(super) fn share(&mut self) -> Shared<'_> {
+        Shared { memory: self, gate: AtomicU64::new(0) }
+    }
+
+    fn io(&self, index: usize, part: usize, of: usize) -> Io<'_> {
+        Io { memory: self, step: &self.layout.steps[index], taken: Cell::new(0), part, of }
+    }
+
+    /// # Safety
+    /// While the slice lives nobody takes the same one.
+    #[allow(clippy::mut_from_ref)]
+    unsafe fn workspace(&self, index: usize) -> &mut [u8] {
+        let mut workspace = self.workspaces[index];
+        // SAFETY: the workspaces are borrowed exclusively for the lifetime of `Memory`, no operand lies in one, and the
+        // caller promises the rest.
+        unsafe { workspace.as_mut() }
     }
 
     fn pointer(&self, operand: &Operand) -> Option<NonNull<u8>> {
@@ -218,12 +274,85 @@ impl Memory<'_> {
     }
 }
 
-/// The inputs and outputs of one step.
+/// The memory of a run that several threads share: a step is opened, its parts are taken, each once, and when all that
+/// were taken have been given back the next step can be opened.
+pub(super) struct Shared<'m> {
+    memory: &'m Memory<'m>,
+    /// From the low bits: 32 that say which parts were taken, how many are out in 6, of how many parts in 6, and the
+    /// step in the rest.
+    gate: AtomicU64,
+}
+
+const OUT: u64 = 1 << 32;
+const OF_AT: u32 = 38;
+const STEP_AT: u32 = 44;
+
+// SAFETY: the memory is borrowed exclusively for as long as this lives, and reached through `part` alone. There the gate
+// lets one taker have each part of one step. Parts write disjoint bytes, and read none that another part of the step
+// writes: `Io` gives out no input that overlaps an output but as that output's share. The cells of dynamic values are
+// reached from a step of one part only, so by one thread at a time, and the gate orders them.
+unsafe impl Sync for Shared<'_> {}
+
+/// Gives a part back, also when its kernel panics.
+struct Out<'s>(&'s AtomicU64);
+
+impl Drop for Out<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(OUT, Ordering::Release);
+    }
+}
+
+impl Shared<'_> {
+    /// Opens step `index` in `of` parts.
+    pub(super) fn open(&self, index: usize, of: usize) -> Result<()> {
+        let Some(step) = self.memory.layout.steps.get(index) else { bail!(Internal, "there is no step {index}") };
+        let most = step.division.most_parts().min(self.memory.workspaces.len()).min(MOST_PARTS);
+        ensure!(of == 1 || (1..=most).contains(&of), Internal, "a step of {most} parts is opened in {of}");
+        ensure!(index < 1 << (64 - STEP_AT), Limit, "a plan of more than a million steps");
+        let next = (index as u64) << STEP_AT | (of as u64) << OF_AT;
+        let gate = self.gate.load(Ordering::Acquire);
+        let closed = gate >> 32 & 0x3f == 0;
+        // Acquire: what the parts of the last step wrote is seen.
+        let opened = closed && self.gate.compare_exchange(gate, next, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+        ensure!(opened, Internal, "a step is opened while parts of another run");
+        Ok(())
+    }
+
+    /// Calls `run` with part `part` of step `index`, which must be open, and a workspace.
+    pub(super) fn part(
+        &self,
+        index: usize,
+        part: usize,
+        run: impl for<'x> FnOnce(&Io<'x>, &'x mut [u8]) -> Result<()>,
+    ) -> Result<()> {
+        let mut gate = self.gate.load(Ordering::Acquire);
+        loop {
+            let of = gate >> OF_AT & 0x3f;
+            let free = gate >> STEP_AT == index as u64 && (part as u64) < of && gate >> part & 1 == 0;
+            ensure!(free, Internal, "part {part} of step {index} is not to be had");
+            match self.gate.compare_exchange_weak(gate, gate + OUT | 1 << part, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => break,
+                Err(now) => gate = now,
+            }
+        }
+        let out = Out(&self.gate);
+        let of = (gate >> OF_AT & 0x3f) as usize;
+        // SAFETY: the workspace has the number of the part, which nobody else takes before this one is given back; `run`
+        // cannot keep it, as it must do with any lifetime.
+        let result = run(&self.memory.io(index, part, of), unsafe { self.memory.workspace(part) });
+        drop(out);
+        result
+    }
+}
+
+/// The inputs and outputs of one step, or of a part of it.
 pub(crate) struct Io<'a> {
     memory: &'a Memory<'a>,
     step: &'a StepOperands,
     /// Bit `n` is set once output `n` was given out.
     taken: Cell<u64>,
+    part: usize,
+    of: usize,
 }
 
 impl<'a> Io<'a> {
@@ -240,6 +369,11 @@ impl<'a> Io<'a> {
         self.step.outputs.len()
     }
 
+    /// The units or columns to compute: all of them, unless the step is divided.
+    pub(crate) fn share(&self) -> Range<usize> {
+        self.step.division.share(self.part, self.of)
+    }
+
     /// The elements of input `index`; its shape must be static and it must not be the one done in place.
     /// A `bool` is read as `u8`.
     pub(crate) fn input<T: AnyBitPattern>(&self, index: usize) -> Result<&'a [T]> {
@@ -251,14 +385,12 @@ impl<'a> Io<'a> {
         ensure!(pointer.cast::<T>().is_aligned(), Internal, "input {index} is not aligned");
         // SAFETY: the operand's bytes are inside live memory borrowed for 'a (checked by `Layout`), aligned (checked
         // here), of a type for which every bit pattern is a value, and overlap no output of this step (checked by
-        // `disjoint`; the exception is refused above). Nothing else writes while the step runs.
+        // `disjoint`; the exception is refused above). Nothing else than this step's parts writes while it runs.
         Ok(unsafe { std::slice::from_raw_parts(pointer.cast::<T>().as_ptr(), operand.bytes / size_of::<T>()) })
     }
 
-    /// The elements of output `index`, to be written; given out once a run. Where input [`in_place`](Io::in_place) is
-    /// overwritten, output 0 holds its elements.
-    #[allow(clippy::mut_from_ref)]
-    pub(crate) fn output<T: AnyBitPattern + NoUninit>(&self, index: usize) -> Result<&'a mut [T]> {
+    /// Where the elements of output `index` are, and how many there are; told once a run.
+    fn target<T>(&self, index: usize) -> Result<(NonNull<T>, usize)> {
         let Some(Some(operand)) = self.step.outputs.get(index) else { bail!(Internal, "output {index} is absent") };
         ensure!(operand.dtype.size() == size_of::<T>(), Internal, "output {index} is {}", operand.dtype);
         let bit = 1u64.checked_shl(index as u32).ok_or_else(|| err!(Internal, "more than 64 outputs"))?;
@@ -266,9 +398,46 @@ impl<'a> Io<'a> {
         self.taken.set(self.taken.get() | bit);
         let Some(pointer) = self.memory.pointer(operand) else { bail!(Internal, "output {index} is dynamic") };
         ensure!(pointer.cast::<T>().is_aligned(), Internal, "output {index} is not aligned");
+        Ok((pointer.cast(), operand.bytes / size_of::<T>()))
+    }
+
+    /// The elements of output `index`, to be written: those of the [`share`](Io::share), where outputs are divided into
+    /// units. Given out once a run. Where input [`in_place`](Io::in_place) is overwritten, output 0 holds its elements.
+    #[allow(clippy::mut_from_ref)]
+    pub(crate) fn output<T: AnyBitPattern + NoUninit>(&self, index: usize) -> Result<&'a mut [T]> {
+        let (pointer, len) = self.target::<T>(index)?;
+        let range = match self.step.division {
+            Division::Units { units, .. } => {
+                let (share, unit) = (self.share(), len / units);
+                share.start * unit..share.end * unit
+            }
+            _ => 0..len,
+        };
+        let columns = matches!(self.step.division, Division::Columns { .. });
+        ensure!(self.of == 1 || !columns, Internal, "the part of output {index} is columns");
         // SAFETY: as in `input`; exclusive because outputs of a step are disjoint from each other and from every input
-        // that `input` gives out, each is given out once, and the memory is borrowed mutably by `Memory`.
-        Ok(unsafe { std::slice::from_raw_parts_mut(pointer.cast::<T>().as_ptr(), operand.bytes / size_of::<T>()) })
+        // that `input` gives out, each is given out once, shares of different parts are disjoint, and the memory is
+        // borrowed mutably by `Memory`. The range ends at `units * unit`, which is `len`.
+        Ok(unsafe { std::slice::from_raw_parts_mut(pointer.as_ptr().add(range.start), range.len()) })
+    }
+
+    /// Output `index` as a matrix: the rows or the columns of the [`share`](Io::share), of `cols` columns in all.
+    pub(crate) fn output_matrix<T: AnyBitPattern + NoUninit>(
+        &self,
+        index: usize,
+        cols: usize,
+    ) -> Result<MatrixMut<'a, T>> {
+        let Division::Columns { columns, .. } = self.step.division else {
+            let output = self.output(index)?;
+            let rows = output.len().checked_div(cols).unwrap_or(0);
+            return Ok(MatrixMut::dense(output, rows, cols));
+        };
+        let (pointer, len) = self.target::<T>(index)?;
+        ensure!(columns == cols, Internal, "output {index} has {columns} columns, not {cols}");
+        let share = self.share();
+        // SAFETY: as in `output`: rows of `columns` elements lie one behind the other, `columns` divides `len`, and
+        // different parts have different columns.
+        Ok(unsafe { MatrixMut::from_raw(pointer.as_ptr().add(share.start), len / columns, share.len(), columns) })
     }
 
     /// Input `index` as a tensor: shared for a constant and a dynamic value, copied otherwise.
@@ -276,6 +445,7 @@ impl<'a> Io<'a> {
         let Some(Some(operand)) = self.step.inputs.get(index) else { return Ok(None) };
         match (&operand.place, &operand.shape) {
             (Place::Constant(tensor), _) => Ok(Some(tensor.clone())),
+            (Place::Dynamic(_), _) if self.of > 1 => bail!(Internal, "a part of a step reads a dynamic value"),
             (Place::Dynamic(n), _) => match peek(&self.memory.dynamics[*n]) {
                 Some(tensor) => Ok(Some(tensor)),
                 None => bail!(Internal, "a dynamic value is used before it is made"),
@@ -289,7 +459,7 @@ impl<'a> Io<'a> {
 
     /// A copy of the bytes of an operand; also of the one done in place, as long as output 0 was not given out.
     fn copied(&self, operand: &Operand, index: usize) -> Result<Bytes> {
-        let overwritten = self.step.in_place == Some(index) && self.taken.get() & 1 != 0;
+        let overwritten = self.step.in_place == Some(index) && (self.taken.get() & 1 != 0 || self.of > 1);
         ensure!(!overwritten, Internal, "input {index} is overwritten by the output");
         let Some(pointer) = self.memory.pointer(operand) else { bail!(Internal, "input {index} is dynamic") };
         // SAFETY: the operand's bytes are inside live memory borrowed for 'a (checked by `Layout`), and nobody holds a
@@ -301,6 +471,7 @@ impl<'a> Io<'a> {
     /// Stores a tensor as output `index`: keeps a dynamic one, copies the bytes of any other.
     pub(crate) fn store(&self, index: usize, tensor: Tensor) -> Result<()> {
         let Some(Some(operand)) = self.step.outputs.get(index) else { return Ok(()) };
+        ensure!(self.of == 1, Internal, "a part of a step stores a whole output");
         ensure!(tensor.dtype() == operand.dtype, Internal, "output {index} is {}", tensor.dtype());
         if let Place::Dynamic(n) = operand.place {
             self.memory.dynamics[n].set(Some(tensor));

@@ -1,7 +1,7 @@
 //! `Attention` in f32: strided heads as they come, masks of numbers and of truth values.
 
 use super::arena::Io;
-use super::kernel::{Context, Kernel, Spec};
+use super::kernel::{Context, Division, Kernel, Spec};
 use crate::error::Result;
 use crate::kernels::arch::Isa;
 use crate::kernels::attention::{Attention, Heads, Inputs, MaskStrides};
@@ -28,6 +28,8 @@ pub(super) struct Attend {
     attention: Attention,
     mask: Mask,
     scratch: usize,
+    /// The heads of a batch lie one behind the other, and not within its rows.
+    by_heads: bool,
 }
 
 /// Heads, rows and the elements of a row, and where they lie.
@@ -116,11 +118,11 @@ impl Attend {
             soft_cap: Some(op.softcap).filter(|&cap| cap > 0.0),
             causal: op.is_causal.then_some(0),
         };
-        Some(Attend { isa, attention, mask, scratch: attention.scratch_len(isa) })
+        Some(Attend { isa, attention, mask, scratch: attention.scratch_len(isa), by_heads: out.rank() == 4 })
     }
 
-    /// Queries that may attend no key yield zeros.
-    fn clear_unseeing(&self, mask: &[f32], out: &mut [f32]) {
+    /// Queries that may attend no key yield zeros; `out` begins at element `origin` of the output.
+    fn clear_unseeing(&self, mask: &[f32], out: &mut [f32], origin: usize) {
         let Attention { batch, heads, queries, keys, value_size, causal, .. } = self.attention;
         let (Some(strides), at) = (self.attention.mask, self.attention.out) else { return };
         for b in 0..batch {
@@ -128,8 +130,10 @@ impl Attend {
                 for i in 0..queries {
                     let visible = if causal.is_some() { keys.min(i + 1) } else { keys };
                     let row = &mask[b * strides.batch + h * strides.head + i * strides.row..][..visible];
-                    if row.iter().all(|&m| m == f32::NEG_INFINITY) {
-                        out[b * at.batch + h * at.head + i * at.row..][..value_size].fill(0.0);
+                    let place = (b * at.batch + h * at.head + i * at.row).checked_sub(origin);
+                    let own = place.and_then(|place| out.get_mut(place..)?.get_mut(..value_size));
+                    if let Some(own) = own.filter(|_| row.iter().all(|&m| m == f32::NEG_INFINITY)) {
+                        own.fill(0.0);
                     }
                 }
             }
@@ -148,6 +152,11 @@ impl Kernel for Attend {
         self.scratch.saturating_add(mask).saturating_mul(4)
     }
 
+    fn division(&self) -> Division {
+        let Attention { batch, kv_heads, queries, .. } = self.attention;
+        if self.by_heads { Division::units(batch * kv_heads, 1) } else { Division::units(batch * queries, 8) }
+    }
+
     fn run(&self, io: &Io<'_>, context: &mut Context<'_>) -> Result<()> {
         let workspace: &mut [f32] = bytemuck::cast_slice_mut(&mut context.workspace[..self.workspace()]);
         let (scratch, widened) = workspace.split_at_mut(self.scratch);
@@ -164,9 +173,24 @@ impl Kernel for Attend {
         };
         let out: &mut [f32] = io.output(0)?;
         let inputs = Inputs { q: io.input(0)?, k: io.input(1)?, v: io.input(2)?, mask };
-        self.attention.run(self.isa, inputs, out, scratch);
+        let Attention { batch, kv_heads, queries, .. } = self.attention;
+        let each = if self.by_heads { kv_heads } else { queries };
+        let (share, len) = (io.share(), out.len());
+        let unit = len / share.len().max(1);
+        let mut first = share.start;
+        while first < share.end {
+            // The units of one batch, or whole batches.
+            let whole = first.is_multiple_of(each) && share.end - first >= each;
+            let last = if whole { share.end - share.end % each } else { share.end.min((first / each + 1) * each) };
+            let batches = first / each..last.div_ceil(each).min(batch);
+            let within = if whole { 0..each } else { first % each..last - first / each * each };
+            let (heads, rows) = if self.by_heads { (within, 0..queries) } else { (0..kv_heads, within) };
+            let part = &mut out[(first - share.start) * unit..(last - share.start) * unit];
+            self.attention.run_part(self.isa, inputs, batches, heads, rows, part, first * unit, scratch);
+            first = last;
+        }
         if let Some(mask) = mask {
-            self.clear_unseeing(mask, out);
+            self.clear_unseeing(mask, out, share.start * unit);
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use super::arena::Io;
 use super::integer::known;
-use super::kernel::{Context, Kernel, Spec};
+use super::kernel::{Context, Division, Kernel, Spec};
 use crate::error::{Result, ensure, err};
 use crate::kernels::arch::Isa;
 use crate::kernels::elementwise::{Broadcast, Operand};
@@ -21,6 +21,7 @@ pub(super) struct ByteZip {
     operands: [(Broadcast, f32, i32); 2],
     scale: f32,
     zero: i32,
+    division: Division,
 }
 
 impl ByteZip {
@@ -43,7 +44,15 @@ impl ByteZip {
         };
         let operands = [operand(0)?, operand(1)?];
         let (scale, zero) = known(spec, quantized.output?)?;
-        Some(ByteZip { isa, op, signed: dtype == DType::I8, operands, scale, zero })
+        Some(ByteZip {
+            isa,
+            op,
+            signed: dtype == DType::I8,
+            operands,
+            scale,
+            zero,
+            division: Division::elements(Some(out)),
+        })
     }
 
     fn zip<T: Byte + AnyBitPattern + NoUninit>(&self, io: &Io<'_>, limits: (i32, i32)) -> Result<()> {
@@ -58,7 +67,7 @@ impl ByteZip {
             Ok(Bytes { data, scale: *scale, zero: *zero })
         };
         let (a, b) = (operand(0)?, operand(1)?);
-        byte_binary(self.isa, self.op, a, b, self.scale, self.zero, limits, 0, io.output(0)?);
+        byte_binary(self.isa, self.op, a, b, self.scale, self.zero, limits, io.share().start, io.output(0)?);
         Ok(())
     }
 }
@@ -68,6 +77,10 @@ impl Kernel for ByteZip {
         "zip bytes".to_owned()
     }
 
+    fn division(&self) -> Division {
+        self.division
+    }
+
     fn run(&self, io: &Io<'_>, _context: &mut Context<'_>) -> Result<()> {
         if self.signed { self.zip::<i8>(io, (-128, 127)) } else { self.zip::<u8>(io, (0, 255)) }
     }
@@ -75,12 +88,13 @@ impl Kernel for ByteZip {
 
 /// A table of the function of a byte.
 #[derive(Debug)]
-pub(super) struct Lookup;
+pub(super) struct Lookup(Division);
 
 impl Lookup {
     pub(super) fn new(spec: &Spec<'_>, _isa: Isa) -> Result<Option<Self>> {
         let entries = spec.shape(1).is_some_and(|shape| shape[..] == [256]);
-        Ok((spec.op::<ByteTable>().is_some() && entries && spec.is_static()).then_some(Lookup))
+        Ok((spec.op::<ByteTable>().is_some() && entries && spec.is_static())
+            .then(|| Lookup(Division::elements(spec.output_shape(0)))))
     }
 }
 
@@ -89,9 +103,13 @@ impl Kernel for Lookup {
         "look up".to_owned()
     }
 
+    fn division(&self) -> Division {
+        self.0
+    }
+
     fn run(&self, io: &Io<'_>, _context: &mut Context<'_>) -> Result<()> {
         let table = io.input(1)?.try_into().map_err(|_| err!(Internal, "a table without 256 entries"))?;
-        map_table(table, io.input(0)?, io.output(0)?);
+        map_table(table, &io.input(0)?[io.share()], io.output(0)?);
         Ok(())
     }
 }

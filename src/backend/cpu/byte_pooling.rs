@@ -2,7 +2,7 @@
 
 use super::arena::Io;
 use super::integer::known;
-use super::kernel::{Context, Kernel, Spec};
+use super::kernel::{Context, Division, Kernel, Spec};
 use super::pooling::{unwrapped, window};
 use crate::error::Result;
 use crate::kernels::arch::Isa;
@@ -63,7 +63,7 @@ impl ByteWindow {
 
     fn pool<T: Byte + AnyBitPattern + NoUninit>(&self, io: &Io<'_>) -> Result<()> {
         let (x, y): (&[T], &mut [T]) = (io.input(0)?, io.output(0)?);
-        let rows = 0..self.images * self.pool.output[0];
+        let rows = io.share();
         match self.kind {
             Kind::Max => max_bytes(self.isa, &self.pool, x, rows, y),
             Kind::Average { include_padding, scales } => {
@@ -103,6 +103,10 @@ impl Kernel for ByteWindow {
     fn name(&self) -> String {
         let [h, w] = self.pool.kernel;
         format!("pool bytes {h}x{w}")
+    }
+
+    fn division(&self) -> Division {
+        Division::units(self.images * self.pool.output[0], 1)
     }
 
     fn run(&self, io: &Io<'_>, _context: &mut Context<'_>) -> Result<()> {

@@ -2,7 +2,7 @@
 
 use super::arena::Io;
 use super::integer::known;
-use super::kernel::{Context, Kernel, Spec};
+use super::kernel::{Context, Division, Kernel, Spec};
 use crate::error::Result;
 use crate::kernels::arch::Isa;
 use crate::kernels::norm::{Center, RowNorm, Rows, row_norm};
@@ -28,6 +28,7 @@ pub(super) struct ByteRows {
     function: Function,
     /// Elements of a row.
     cols: usize,
+    count: usize,
     signed: bool,
     x: (f32, i32),
     y: (f32, i32),
@@ -58,7 +59,15 @@ impl ByteRows {
         };
         let (x, y) = (known(spec, quantized.input(0)?)?, known(spec, quantized.output?)?);
         let same = spec.input(0)?.dtype == dtype && spec.is_static();
-        same.then_some(ByteRows { isa, function, cols, signed: dtype == DType::I8, x, y })
+        same.then_some(ByteRows {
+            isa,
+            function,
+            cols,
+            count: shape.len().checked_div(cols).unwrap_or(0),
+            signed: dtype == DType::I8,
+            x,
+            y,
+        })
     }
 
     fn chunk(&self) -> usize {
@@ -70,6 +79,8 @@ impl ByteRows {
         if y.is_empty() {
             return Ok(());
         }
+        let share = io.share();
+        let x = &x[share.start * self.cols..share.end * self.cols];
         let reals: &mut [f32] = &mut bytemuck::cast_slice_mut(context.workspace)[..self.chunk()];
         let norm = match self.function {
             Function::Softmax => None,
@@ -102,6 +113,10 @@ impl Kernel for ByteRows {
 
     fn workspace(&self) -> usize {
         self.chunk() * 4
+    }
+
+    fn division(&self) -> Division {
+        Division::units(self.count, 1)
     }
 
     fn run(&self, io: &Io<'_>, context: &mut Context<'_>) -> Result<()> {

@@ -1,13 +1,13 @@
 //! Convolution of f32 images, channels last, with its epilogue.
 
 use super::arena::Io;
-use super::kernel::{Context, Kernel, Spec};
+use super::kernel::{Context, Division, Kernel, Spec};
 use super::product::activation;
 use crate::error::{Result, ensure};
+use crate::kernels::Matrix;
 use crate::kernels::arch::Isa;
 use crate::kernels::conv::{Conv2d, ConvWeights, Geometry};
 use crate::kernels::gemm;
-use crate::kernels::{Matrix, MatrixMut};
 use crate::ops::fused::{ChannelsLast, Epilogue};
 use crate::ops::nn::Conv;
 use crate::tensor::{DType, Tensor};
@@ -87,8 +87,20 @@ impl Kernel for Convolution {
     fn name(&self) -> String {
         let g = self.conv.geometry();
         let [h, w] = g.kernel;
-        let groups = if g.groups > 1 { format!(" in {} groups", g.groups) } else { String::new() };
+        let groups = if !self.conv.divides_filters() { format!(" in {} groups", g.groups) } else { String::new() };
         format!("conv {h}x{w} {}->{}{groups}", g.channels, g.filters)
+    }
+
+    fn division(&self) -> Division {
+        let g = self.conv.geometry();
+        let rows = self.batch * g.output_pixels();
+        let depth = g.channels * g.kernel[0] * g.kernel[1];
+        if g.groups > 1 {
+            return Division::units(rows, 1);
+        }
+        // Taps of one pixel overlap: an image is read once.
+        let weights = depth * g.filters * 4;
+        Division::of_product(self.batch * g.input_pixels(), g.channels, g.filters, weights, 4).or_units(rows)
     }
 
     fn run(&self, io: &Io<'_>, _context: &mut Context<'_>) -> Result<()> {
@@ -102,9 +114,13 @@ impl Kernel for Convolution {
             None => None,
         };
         let epilogue = gemm::Epilogue { bias, residual, activation: self.activation, ..Default::default() };
-        let output = io.output::<f32>(0)?;
-        if !output.is_empty() {
-            self.conv.run(input, MatrixMut::dense(output, rows, g.filters), &epilogue);
+        let (share, output) = (io.share(), io.output_matrix::<f32>(0, g.filters)?);
+        if output.rows() > 0 && output.cols() > 0 {
+            let (own, columns) = match self.division() {
+                Division::Columns { .. } => (0..rows, share),
+                _ => (share, 0..g.filters),
+            };
+            self.conv.run_region(input, own, columns, rows, output, &epilogue);
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! Maps of one and two operands: arithmetic, comparison, logic, limits, selection, and copies.
 
 use super::arena::Io;
-use super::kernel::{Context, Kernel, Spec};
+use super::kernel::{Context, Division, Kernel, Spec};
 use crate::error::{Result, ensure};
 use crate::kernels::arch::Isa;
 use crate::kernels::elementwise::{self as k, Broadcast, Operand};
@@ -13,6 +13,7 @@ use crate::tensor::DType;
 pub(super) struct Map {
     isa: Isa,
     function: k::Unary,
+    division: Division,
 }
 
 impl Map {
@@ -29,7 +30,7 @@ impl Map {
         } else {
             None
         };
-        Ok(function.map(|function| Map { isa, function }))
+        Ok(function.map(|function| Map { isa, function, division: Division::elements(spec.output_shape(0)) }))
     }
 }
 
@@ -98,11 +99,15 @@ impl Kernel for Map {
         "map".to_owned()
     }
 
+    fn division(&self) -> Division {
+        self.division
+    }
+
     fn run(&self, io: &Io<'_>, _context: &mut Context<'_>) -> Result<()> {
         if io.in_place() == Some(0) {
             k::unary_in_place(self.isa, self.function, io.output(0)?);
         } else {
-            k::unary(self.isa, self.function, io.input(0)?, io.output(0)?);
+            k::unary(self.isa, self.function, &io.input(0)?[io.share()], io.output(0)?);
         }
         Ok(())
     }
@@ -124,6 +129,7 @@ pub(super) struct Zip {
     pairing: Pairing,
     dtype: DType,
     operands: [Broadcast; 2],
+    division: Division,
 }
 
 impl Zip {
@@ -143,7 +149,13 @@ impl Zip {
             return Ok(None);
         }
         let (Some(first), Some(second)) = (Broadcast::of(sa, out), Broadcast::of(sb, out)) else { return Ok(None) };
-        Ok(Some(Zip { isa, pairing, dtype: a.dtype, operands: [first, second] }))
+        Ok(Some(Zip {
+            isa,
+            pairing,
+            dtype: a.dtype,
+            operands: [first, second],
+            division: Division::elements(Some(out)),
+        }))
     }
 }
 
@@ -204,8 +216,13 @@ impl Kernel for Zip {
         "zip".to_owned()
     }
 
+    fn division(&self) -> Division {
+        self.division
+    }
+
     fn run<'a>(&self, io: &Io<'a>, _context: &mut Context<'_>) -> Result<()> {
         let [first, second] = &self.operands;
+        let start = io.share().start;
         macro_rules! run {
             ($t:ty, $out:ty, |$a:ident, $b:ident, $y:ident| $body:expr) => {{
                 let $a: Operand<'_, $t> = operand(io, 0, first)?;
@@ -215,13 +232,13 @@ impl Kernel for Zip {
             }};
         }
         match (self.pairing, self.dtype) {
-            (Pairing::Float(op), _) => run!(f32, f32, |a, b, y| k::binary(self.isa, op, a, b, 0, y)),
-            (Pairing::Integer(op), DType::I32) => run!(i32, i32, |a, b, y| k::integer(op, a, b, 0, y)),
-            (Pairing::Integer(op), _) => run!(i64, i64, |a, b, y| k::integer(op, a, b, 0, y)),
-            (Pairing::Compare(op), DType::F32) => run!(f32, u8, |a, b, y| k::compare(op, a, b, 0, y)),
-            (Pairing::Compare(op), DType::I32) => run!(i32, u8, |a, b, y| k::compare(op, a, b, 0, y)),
-            (Pairing::Compare(op), _) => run!(i64, u8, |a, b, y| k::compare(op, a, b, 0, y)),
-            (Pairing::Logic(op), _) => run!(u8, u8, |a, b, y| k::logic(op, a, b, 0, y)),
+            (Pairing::Float(op), _) => run!(f32, f32, |a, b, y| k::binary(self.isa, op, a, b, start, y)),
+            (Pairing::Integer(op), DType::I32) => run!(i32, i32, |a, b, y| k::integer(op, a, b, start, y)),
+            (Pairing::Integer(op), _) => run!(i64, i64, |a, b, y| k::integer(op, a, b, start, y)),
+            (Pairing::Compare(op), DType::F32) => run!(f32, u8, |a, b, y| k::compare(op, a, b, start, y)),
+            (Pairing::Compare(op), DType::I32) => run!(i32, u8, |a, b, y| k::compare(op, a, b, start, y)),
+            (Pairing::Compare(op), _) => run!(i64, u8, |a, b, y| k::compare(op, a, b, start, y)),
+            (Pairing::Logic(op), _) => run!(u8, u8, |a, b, y| k::logic(op, a, b, start, y)),
         }
         Ok(())
     }
@@ -232,6 +249,7 @@ impl Kernel for Zip {
 pub(super) struct Select {
     isa: Isa,
     operands: [Broadcast; 3],
+    division: Division,
 }
 
 impl Select {
@@ -244,7 +262,7 @@ impl Select {
         }
         let spread = |index: usize| spec.shape(index).and_then(|shape| Broadcast::of(shape, out));
         let (Some(c), Some(a), Some(b)) = (spread(0), spread(1), spread(2)) else { return Ok(None) };
-        Ok(Some(Select { isa, operands: [c, a, b] }))
+        Ok(Some(Select { isa, operands: [c, a, b], division: Division::elements(Some(out)) }))
     }
 }
 
@@ -253,11 +271,15 @@ impl Kernel for Select {
         "select".to_owned()
     }
 
+    fn division(&self) -> Division {
+        self.division
+    }
+
     fn run(&self, io: &Io<'_>, _context: &mut Context<'_>) -> Result<()> {
         let [c, a, b] = &self.operands;
         let condition: Operand<'_, u8> = operand(io, 0, c)?;
         let (a, b): (Operand<'_, f32>, Operand<'_, f32>) = (operand(io, 1, a)?, operand(io, 2, b)?);
-        k::select(self.isa, condition, a, b, 0, io.output(0)?);
+        k::select(self.isa, condition, a, b, io.share().start, io.output(0)?);
         Ok(())
     }
 }

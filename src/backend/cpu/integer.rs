@@ -6,8 +6,8 @@ use super::arena::Io;
 use super::kernel::{Context, Spec};
 use super::product::activation;
 use crate::error::{Result, bail};
+use crate::kernels::Matrix;
 use crate::kernels::gemm::{self, ByteEpilogue, ByteOutput, QuantizedResidual, Requantize, Residual, Through};
-use crate::kernels::{Matrix, MatrixMut};
 use crate::ops::Op;
 use crate::ops::elementwise::{Binary, BinaryKind};
 use crate::ops::fused::{Chain, ChannelsLast, Epilogue, Linear, Quantized};
@@ -263,7 +263,7 @@ impl Tail {
         scales.next_multiple_of(64) + flipped(&self.x, self.x_len) + added(&self.residual) + second
     }
 
-    /// Calls `product` with the bytes of x, the output of `rows` rows and the epilogue.
+    /// Calls `product` with the bytes of x, the share of the output of `rows` rows, and the epilogue of all of it.
     pub(super) fn run(
         &self,
         io: &Io<'_>,
@@ -319,11 +319,11 @@ impl Tail {
             epilogue.through = Some(Through { factor: *factor, limits: *limits, scale: *scale, shift, residual });
         }
         let output = match self.store {
-            Store::F32 => ByteOutput::F32(MatrixMut::dense(io.output(0)?, rows, n)),
-            Store::U8(to) => ByteOutput::U8(MatrixMut::dense(io.output(0)?, rows, n), to),
-            Store::I8(to) => ByteOutput::I8(MatrixMut::dense(io.output(0)?, rows, n), to),
+            Store::F32 => ByteOutput::F32(io.output_matrix(0, n)?),
+            Store::U8(to) => ByteOutput::U8(io.output_matrix(0, n)?, to),
+            Store::I8(to) => ByteOutput::I8(io.output_matrix(0, n)?, to),
         };
-        if rows > 0 && n > 0 {
+        if output.rows() > 0 && output.cols() > 0 {
             product(x, output, &epilogue);
         }
         Ok(())

@@ -3,7 +3,7 @@
 use super::arena::Io;
 use super::convolution::geometry;
 use super::integer::{Parts, Tail, variant, weight_scales};
-use super::kernel::{Context, Kernel, Spec};
+use super::kernel::{Context, Division, Kernel, Spec};
 use crate::error::{Result, ensure};
 use crate::kernels::Matrix;
 use crate::kernels::arch::Isa;
@@ -61,11 +61,15 @@ impl Kernel for IntegerConvolution {
         self.tail.workspace()
     }
 
+    fn division(&self) -> Division {
+        Division::units(self.batch * self.conv.geometry().output_pixels(), 1)
+    }
+
     fn run(&self, io: &Io<'_>, context: &mut Context<'_>) -> Result<()> {
         let g = self.conv.geometry();
         let (pixels, rows) = (self.batch * g.input_pixels(), self.batch * g.output_pixels());
         self.tail.run(io, context, rows, |x, output, epilogue| {
-            self.conv.run(Matrix::dense(x, pixels, g.channels), output, epilogue);
+            self.conv.run_rows(Matrix::dense(x, pixels, g.channels), io.share(), rows, output, epilogue);
         })
     }
 }

@@ -3,11 +3,11 @@
 use super::arena::Io;
 use super::integer::{Parts, Tail, variant, weight_scales};
 use super::integer_convolution::byte_weights;
-use super::kernel::{Context, Kernel, Spec};
+use super::kernel::{Context, Division, Kernel, Spec};
 use crate::error::Result;
 use crate::kernels::Matrix;
 use crate::kernels::arch::Isa;
-use crate::kernels::gemm::{PackedBytes, gemm_bytes};
+use crate::kernels::gemm::{PackedBytes, gemm_bytes_region};
 use crate::ops::matrix::{Gemm, MatMul};
 use crate::tensor::Tensor;
 use std::sync::Arc;
@@ -62,10 +62,19 @@ impl Kernel for IntegerProduct {
         self.tail.workspace()
     }
 
+    fn division(&self) -> Division {
+        let (k, n) = (self.weights.k(), self.weights.n());
+        Division::of_product(self.m, k, n, k * n, 1)
+    }
+
     fn run(&self, io: &Io<'_>, context: &mut Context<'_>) -> Result<()> {
+        let (rows, columns) = match self.division() {
+            Division::Columns { .. } => (0..self.m, io.share()),
+            _ => (io.share(), 0..self.weights.n()),
+        };
         self.tail.run(io, context, self.m, |x, output, epilogue| {
             let a = Matrix::dense(x, self.m, self.weights.k());
-            gemm_bytes(self.isa, a, &self.weights, output, epilogue);
+            gemm_bytes_region(self.isa, a, &self.weights, rows, columns, output, epilogue);
         })
     }
 }

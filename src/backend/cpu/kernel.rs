@@ -6,6 +6,7 @@ use crate::error::Result;
 use crate::ops::{Budget, Op};
 use crate::tensor::{DType, Shape, Tensor};
 use std::fmt::Debug;
+use std::ops::Range;
 
 /// One step, bound to its shapes and constants.
 pub(crate) trait Kernel: Debug + Send + Sync {
@@ -15,6 +16,13 @@ pub(crate) trait Kernel: Debug + Send + Sync {
     /// Bytes of workspace that a run needs beside its inputs and outputs.
     fn workspace(&self) -> usize {
         0
+    }
+
+    /// How the outputs can be divided between threads. [`run`](Kernel::run) then computes the part that
+    /// [`Io::share`](super::arena::Io::share) names, the same bits as without division, with a workspace of its own and
+    /// without a state.
+    fn division(&self) -> Division {
+        Division::Whole
     }
 
     /// What a worker keeps for this step from run to run.
@@ -27,9 +35,79 @@ pub(crate) trait Kernel: Debug + Send + Sync {
         Vec::new()
     }
 
-    /// Computes the outputs from the inputs.
+    /// Computes the outputs, or a part of them, from the inputs.
     fn run(&self, io: &Io<'_>, context: &mut Context<'_>) -> Result<()>;
 }
+
+/// How the outputs of a step are divided into parts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Division {
+    /// Not at all.
+    Whole,
+    /// Every output is `units` runs of as many elements; a part has consecutive ones, `grain` at a time.
+    Units { units: usize, grain: usize },
+    /// The one output is a matrix of so many columns; a part has consecutive ones, `grain` at a time.
+    Columns { columns: usize, grain: usize },
+}
+
+impl Division {
+    /// Equal runs, `grain` of them at a time.
+    pub(crate) fn units(units: usize, grain: usize) -> Self {
+        Division::Units { units, grain }
+    }
+
+    /// Single elements.
+    pub(crate) fn elements(shape: Option<&Shape>) -> Self {
+        Division::units(shape.map_or(0, Shape::len), ELEMENTS)
+    }
+
+    /// The parts of a matrix product with `rows` rows of `depth` elements: the smaller operand is the one that every
+    /// part reads whole.
+    pub(crate) fn of_product(rows: usize, depth: usize, columns: usize, weight_bytes: usize, element: usize) -> Self {
+        if weight_bytes > rows.saturating_mul(depth).saturating_mul(element) && columns >= 2 * COLUMNS {
+            Division::Columns { columns, grain: COLUMNS }
+        } else {
+            Division::units(rows, 1)
+        }
+    }
+
+    /// The same, where it is by columns; else so many rows.
+    pub(crate) fn or_units(self, rows: usize) -> Self {
+        if matches!(self, Division::Columns { .. }) { self } else { Division::units(rows, 1) }
+    }
+
+    /// At most so many parts.
+    pub(super) fn most_parts(self) -> usize {
+        match self {
+            Division::Whole => 1,
+            Division::Units { units: count, grain } | Division::Columns { columns: count, grain } => {
+                count.div_ceil(grain.max(1))
+            }
+        }
+    }
+
+    /// The units or columns of part `part` of `of`: consecutive, and none is left out or in two parts.
+    pub(super) fn share(self, part: usize, of: usize) -> Range<usize> {
+        let (count, grain) = match self {
+            Division::Whole => (0, 1),
+            Division::Units { units: count, grain } | Division::Columns { columns: count, grain } => {
+                (count, grain.max(1))
+            }
+        };
+        let pieces = count.div_ceil(grain);
+        let start = |part: usize| {
+            let pieces = pieces / of.max(1) * part + part.min(pieces % of.max(1));
+            pieces.saturating_mul(grain).min(count)
+        };
+        start(part)..start(part + 1)
+    }
+}
+
+/// Elements of a map that stay together.
+const ELEMENTS: usize = 1024;
+
+/// Columns of a product that stay together: a multiple of every panel's.
+const COLUMNS: usize = 64;
 
 /// What a step may use while it runs.
 pub(crate) struct Context<'a> {
@@ -92,5 +170,26 @@ impl<'a> Spec<'a> {
     pub(crate) fn is_static(&self) -> bool {
         let ids = self.instruction.inputs.iter().chain(&self.instruction.outputs);
         ids.flatten().all(|id| self.program.slot(*id).shape.is_some())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_all_units_once_and_nearly_equal() {
+        for units in [0, 1, 5, 64, 1000, 1001] {
+            for grain in [1, 3, 64] {
+                for of in 1..=7 {
+                    let division = Division::Units { units, grain };
+                    let shares: Vec<Range<usize>> = (0..of).map(|part| division.share(part, of)).collect();
+                    assert_eq!((shares[0].start, shares[of - 1].end), (0, units));
+                    assert!(shares.windows(2).all(|pair| pair[0].end == pair[1].start));
+                    let pieces = shares.iter().map(|share| share.len().div_ceil(grain));
+                    assert!(pieces.clone().max().unwrap() - pieces.min().unwrap() <= 1, "{units} {grain} {of}");
+                }
+            }
+        }
     }
 }

@@ -22,13 +22,15 @@ mod reduction;
 mod reference;
 mod rows;
 
-use super::{Backend, Buffers, Checkpoint, Executable, Profile, Program, Slot, State, StepProfile, Weights};
-use crate::error::{At, Result, ensure, err};
+use super::{Backend, Buffers, Checkpoint, Executable, Profile, Program, Slot, State, StepProfile, Weights, Work};
+use crate::error::{At, Error, Result, ensure, err};
 use crate::kernels::arch::Isa;
 use crate::ops::{Budget, Op};
 use crate::tensor::Tensor;
-use arena::{Arena, Layout};
+use crate::threads::Threads;
+use arena::{Arena, Io, Layout};
 use kernel::{Context, Kernel, Spec};
+use parking_lot::Mutex;
 use std::time::Instant;
 
 /// The CPU backend.
@@ -67,7 +69,31 @@ struct Step {
     operator: &'static str,
     output: String,
     kernel: Box<dyn Kernel>,
+    /// Nanoseconds on one thread, estimated.
+    work: f64,
+    /// Parts that it can be run in.
+    parts: usize,
 }
+
+impl Step {
+    /// In how many parts a team of `members` of `threads` runs it.
+    fn parts(&self, threads: &Threads, members: usize) -> usize {
+        let most = self.parts.min(members);
+        // Parts of half of what is worth it: two of them make it whole.
+        let worth = |parts: &usize| threads.are_worth(self.work, WORTH_DIVIDING / 2.0 * *parts as f64);
+        (2..=most).rev().find(worth).unwrap_or(1)
+    }
+
+    fn run(&self, io: &Io<'_>, context: &mut Context<'_>) -> Result<()> {
+        self.kernel.run(io, context).map_err(|error| error.at(format!("node {:?} ({})", self.name, self.operator)))
+    }
+}
+
+/// A step is divided where one thread takes longer than this, in nanoseconds.
+const WORTH_DIVIDING: f64 = 20_000.0;
+
+/// Helpers are claimed for a run where they save one thread more than this, in nanoseconds.
+const WORTH_A_TEAM: f64 = 60_000.0;
 
 /// A program whose steps hold their kernels.
 #[derive(Debug)]
@@ -75,6 +101,8 @@ struct CpuExecutable {
     steps: Vec<Step>,
     layout: Layout,
     workspace: usize,
+    /// Nanoseconds in steps that can be divided, estimated.
+    divisible: f64,
 }
 
 /// The mutable part of a run.
@@ -85,10 +113,10 @@ struct CpuState {
 
 impl CpuExecutable {
     fn new(program: Program, weights: &Weights, isa: Isa) -> Result<Self> {
-        let layout = Layout::new(&program)?;
+        let mut layout = Layout::new(&program)?;
         let mut steps = Vec::with_capacity(program.steps.len());
-        let mut workspace = 0;
-        for instruction in &program.steps {
+        let (mut workspace, mut divisible) = (0, 0.0);
+        for (index, instruction) in program.steps.iter().enumerate() {
             let spec = Spec::new(instruction, &program, weights);
             let place = || format!("node {:?} ({})", instruction.name, instruction.op.name());
             let kernel = lower::lower(&spec, isa).at(place)?;
@@ -97,9 +125,15 @@ impl CpuExecutable {
                 Some(shape) => format!("{}{shape}", slot.dtype),
                 None => format!("{}[..]", slot.dtype),
             });
-            steps.push(Step { name: instruction.name.clone(), operator: instruction.op.name(), output, kernel });
+            let parts = layout.divide(index, kernel.division()).at(place)?;
+            let work = Work::of(instruction, &program).nanoseconds();
+            if parts > 1 && work > WORTH_DIVIDING {
+                divisible += work;
+            }
+            let (name, operator) = (instruction.name.clone(), instruction.op.name());
+            steps.push(Step { name, operator, output, kernel, work, parts });
         }
-        Ok(CpuExecutable { steps, layout, workspace })
+        Ok(CpuExecutable { steps, layout, workspace, divisible })
     }
 
     fn go(
@@ -110,6 +144,10 @@ impl CpuExecutable {
         mut profile: Option<&mut Profile>,
     ) -> Result<()> {
         let state = state.downcast_mut::<CpuState>().ok_or_else(|| err!(Internal, "a state of another backend"))?;
+        let threads = buffers.threads.filter(|threads| profile.is_none() && self.is_worth(threads));
+        if let Some(threads) = threads {
+            return self.go_together(state, buffers, budget, threads);
+        }
         let checkpoint = buffers.checkpoint;
         let mut memory = self.layout.bind(&mut state.arena, buffers)?;
         for (index, step) in self.steps.iter().enumerate() {
@@ -119,9 +157,7 @@ impl CpuExecutable {
             let start = profile.is_some().then(Instant::now);
             let (io, workspace) = memory.step(index);
             let mut context = Context { workspace, state: &mut state.states[index], budget };
-            if let Err(error) = step.kernel.run(&io, &mut context) {
-                return Err(error.at(format!("node {:?} ({})", step.name, step.operator)));
-            }
+            step.run(&io, &mut context)?;
             if let (Some(profile), Some(start)) = (profile.as_deref_mut(), start) {
                 let describe = || StepProfile {
                     name: step.name.clone(),
@@ -137,6 +173,55 @@ impl CpuExecutable {
             profile.runs += 1;
         }
         Ok(())
+    }
+}
+
+impl CpuExecutable {
+    /// Whether helpers would save enough.
+    fn is_worth(&self, threads: &Threads) -> bool {
+        threads.are_worth(self.divisible * (1.0 - 1.0 / threads.count() as f64), WORTH_A_TEAM)
+    }
+
+    /// A run in which a team divides the steps that are worth it.
+    fn go_together(
+        &self,
+        state: &mut CpuState,
+        buffers: Buffers<'_, '_>,
+        budget: &Budget,
+        threads: &Threads,
+    ) -> Result<()> {
+        let CpuState { arena, states } = state;
+        arena.reserve(threads.count(), self.workspace);
+        let checkpoint = buffers.checkpoint;
+        let mut memory = self.layout.bind(arena, buffers)?;
+        let memory = memory.share();
+        let failed: Mutex<Option<Error>> = Mutex::new(None);
+        let work = |index: usize, part: usize| {
+            let result = memory.part(index, part, |io, workspace| {
+                self.steps[index].run(io, &mut Context { workspace, state: &mut None, budget })
+            });
+            if let Err(error) = result {
+                failed.lock().get_or_insert(error);
+            }
+        };
+        threads.team(threads.count(), &work, |team| {
+            for (index, (step, state)) in self.steps.iter().zip(states).enumerate() {
+                if let Some(Checkpoint(pass)) = checkpoint {
+                    pass()?;
+                }
+                let parts = step.parts(threads, team.members());
+                memory.open(index, parts)?;
+                if parts == 1 {
+                    memory.part(index, 0, |io, workspace| step.run(io, &mut Context { workspace, state, budget }))?;
+                    continue;
+                }
+                team.region(index, parts).at(|| format!("node {:?} ({})", step.name, step.operator))?;
+                if let Some(error) = failed.lock().take() {
+                    return Err(error);
+                }
+            }
+            Ok(())
+        })
     }
 }
 

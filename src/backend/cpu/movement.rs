@@ -1,7 +1,7 @@
 //! Elements moved and not changed: transpose, slice, expand, concatenate, split, gather, pad.
 
 use super::arena::Io;
-use super::kernel::{Context, Kernel, Spec};
+use super::kernel::{Context, Division, Kernel, Spec};
 use crate::error::{Result, err};
 use crate::kernels::arch::Isa;
 use crate::kernels::movement::{self as m, Edge, copy_rows, gather_rows};
@@ -64,8 +64,14 @@ impl Kernel for Strided {
         self.kind.to_lowercase()
     }
 
+    fn division(&self) -> Division {
+        Division::units(if self.movement.is_empty() { 0 } else { self.movement.rows() }, 1)
+    }
+
     fn run(&self, io: &Io<'_>, _context: &mut Context<'_>) -> Result<()> {
-        with_bits!(self.size, T => self.movement.run::<T>(io.input(0)?, io.output(0)?));
+        if !self.movement.is_empty() {
+            with_bits!(self.size, T => self.movement.run_rows::<T>(io.input(0)?, io.share(), io.output(0)?));
+        }
         Ok(())
     }
 }
@@ -110,8 +116,14 @@ impl Kernel for Runs {
         if self.joins { "concat" } else { "split" }.to_owned()
     }
 
+    fn division(&self) -> Division {
+        Division::units(if self.whole == 0 { 0 } else { self.rows }, 1)
+    }
+
     fn run(&self, io: &Io<'_>, _context: &mut Context<'_>) -> Result<()> {
-        if self.rows == 0 || self.whole == 0 {
+        let share = io.share();
+        let rows = share.len();
+        if rows == 0 || self.whole == 0 {
             return Ok(());
         }
         with_bits!(self.size, T => {
@@ -119,13 +131,15 @@ impl Kernel for Runs {
             if self.joins {
                 let whole: &mut [T] = io.output(0)?;
                 for (index, &run) in self.parts.iter().enumerate() {
-                    copy_rows(self.rows, run, io.input(index)?, run, &mut whole[first..], self.whole);
+                    let part: &[T] = io.input(index)?;
+                    copy_rows(rows, run, &part[share.start * run..], run, &mut whole[first..], self.whole);
                     first += run;
                 }
             } else {
                 let whole: &[T] = io.input(0)?;
                 for (index, &run) in self.parts.iter().enumerate() {
-                    copy_rows(self.rows, run, &whole[first..], self.whole, io.output(index)?, run);
+                    let from = &whole[share.start * self.whole + first..];
+                    copy_rows(rows, run, from, self.whole, io.output(index)?, run);
                     first += run;
                 }
             }
@@ -142,6 +156,7 @@ pub(super) struct Pick {
     indices: usize,
     rows: usize,
     row: usize,
+    outer: usize,
 }
 
 impl Pick {
@@ -157,6 +172,7 @@ impl Pick {
             indices: spec.shape(1).map_or(0, Shape::len),
             rows: shape[axis],
             row: shape[axis + 1..].iter().product(),
+            outer: shape[..axis].iter().product(),
         }))
     }
 }
@@ -170,6 +186,10 @@ impl Kernel for Pick {
         if self.wide { 0 } else { self.indices * 8 }
     }
 
+    fn division(&self) -> Division {
+        Division::units(if self.row == 0 { 0 } else { self.outer * self.indices }, 16)
+    }
+
     fn run(&self, io: &Io<'_>, context: &mut Context<'_>) -> Result<()> {
         let indices: &[i64] = if self.wide {
             io.input(1)?
@@ -181,16 +201,21 @@ impl Kernel for Pick {
             }
             wide
         };
+        let share = io.share();
         with_bits!(self.size, T => {
             let (table, out): (&[T], &mut [T]) = (io.input(0)?, io.output(0)?);
-            let (from, to) = (self.rows * self.row, indices.len() * self.row);
-            if to > 0 {
-                for (outer, out) in out.chunks_exact_mut(to).enumerate() {
-                    let table = &table[outer * from..(outer + 1) * from];
-                    gather_rows(table, self.row, indices, out).map_err(|index| {
-                        err!(InvalidInput, "index {index} is outside an axis of {} entries", self.rows)
-                    })?;
-                }
+            let from = self.rows * self.row;
+            let (mut at, mut rest) = (share.start, out);
+            // The share counts rows of the output, as many to a table as there are indices.
+            while at < share.end {
+                let (outer, first) = (at / indices.len(), at % indices.len());
+                let count = (indices.len() - first).min(share.end - at);
+                let (out, others) = rest.split_at_mut(count * self.row);
+                let table = &table[outer * from..(outer + 1) * from];
+                gather_rows(table, self.row, &indices[first..first + count], out).map_err(|index| {
+                    err!(InvalidInput, "index {index} is outside an axis of {} entries", self.rows)
+                })?;
+                (at, rest) = (at + count, others);
             }
         });
         Ok(())

@@ -1,7 +1,7 @@
 //! Pools of f32 images in either layout; a global pool is a reduction.
 
 use super::arena::Io;
-use super::kernel::{Context, Kernel, Spec};
+use super::kernel::{Context, Division, Kernel, Spec};
 use crate::error::Result;
 use crate::kernels::arch::Isa;
 use crate::kernels::pool::{self as k, pool_channels_first, pool_channels_last};
@@ -81,12 +81,16 @@ impl Kernel for Window {
         format!("pool {h}x{w}{}", if self.last { " channels last" } else { "" })
     }
 
+    fn division(&self) -> Division {
+        Division::units(self.images * if self.last { self.pool.output[0] } else { self.pool.channels }, 1)
+    }
+
     fn run(&self, io: &Io<'_>, _context: &mut Context<'_>) -> Result<()> {
         let (x, y) = (io.input(0)?, io.output(0)?);
         if self.last {
-            pool_channels_last(self.isa, self.kind, &self.pool, x, 0..self.images * self.pool.output[0], y);
+            pool_channels_last(self.isa, self.kind, &self.pool, x, io.share(), y);
         } else {
-            pool_channels_first(self.isa, self.kind, &self.pool, x, 0..self.images * self.pool.channels, y);
+            pool_channels_first(self.isa, self.kind, &self.pool, x, io.share(), y);
         }
         Ok(())
     }

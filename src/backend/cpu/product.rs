@@ -1,10 +1,10 @@
 //! `MatMul` in f32, alone or with its epilogue: the constant side packed once, the other packed as it comes.
 
 use super::arena::Io;
-use super::kernel::{Context, Kernel, Spec};
+use super::kernel::{Context, Division, Kernel, Spec};
 use crate::error::Result;
 use crate::kernels::arch::Isa;
-use crate::kernels::gemm::{self, Layout, PackedB, PackedView, gemm};
+use crate::kernels::gemm::{self, Layout, PackedB, PackedView, gemm, gemm_region};
 use crate::kernels::{Matrix, MatrixMut};
 use crate::ops::fused::{self, Epilogue};
 use crate::ops::matrix::MatMul;
@@ -137,6 +137,15 @@ impl Kernel for Product {
         }
     }
 
+    fn division(&self) -> Division {
+        match self.right {
+            Right::Packed(_) if self.left.len() == 1 => {
+                Division::of_product(self.m, self.k, self.n, self.k * self.n * 4, 4)
+            }
+            _ => Division::units(self.left.len(), 1),
+        }
+    }
+
     fn run(&self, io: &Io<'_>, context: &mut Context<'_>) -> Result<()> {
         let (m, k, n) = (self.m, self.k, self.n);
         let a: &[f32] = io.input(0)?;
@@ -146,27 +155,42 @@ impl Kernel for Product {
             Some(index) if !in_place => Some(io.input(index)?),
             _ => None,
         };
-        let out: &mut [f32] = io.output(0)?;
-        if out.is_empty() {
-            return Ok(());
-        }
-        for (batch, (rows, &left)) in out.chunks_exact_mut(m * n).zip(&self.left).enumerate() {
-            let a = Matrix::dense(&a[left * m * k..(left + 1) * m * k], m, k);
+        let epilogue = |batch: usize| {
             let residual = match residual {
                 _ if in_place => Some(gemm::Residual::OutputBefore),
                 Some(r) => Some(gemm::Residual::Before(Matrix::dense(&r[batch * m * n..(batch + 1) * m * n], m, n))),
                 None => None,
             };
-            let epilogue = gemm::Epilogue { bias, residual, activation: self.activation, ..Default::default() };
+            gemm::Epilogue { bias, residual, activation: self.activation, ..Default::default() }
+        };
+        let share = io.share();
+        if let (Right::Packed(b), [0]) = (&self.right, &self.left[..]) {
+            let out = io.output_matrix::<f32>(0, n)?;
+            let (rows, columns) = match self.division() {
+                Division::Columns { .. } => (0..m, share),
+                _ => (share, 0..n),
+            };
+            if !rows.is_empty() && !columns.is_empty() {
+                gemm_region(self.isa, Matrix::dense(a, m, k), &**b, rows, columns, out, &epilogue(0));
+            }
+            return Ok(());
+        }
+        let out: &mut [f32] = io.output(0)?;
+        if out.is_empty() {
+            return Ok(());
+        }
+        for (batch, rows) in share.zip(out.chunks_exact_mut(m * n)) {
+            let left = self.left[batch];
+            let a = Matrix::dense(&a[left * m * k..(left + 1) * m * k], m, k);
             let out = MatrixMut::dense(rows, m, n);
             match &self.right {
-                Right::Packed(b) => gemm(self.isa, a, &**b, out, &epilogue),
+                Right::Packed(b) => gemm(self.isa, a, &**b, out, &epilogue(batch)),
                 Right::Computed(right) => {
                     let b: &[f32] = io.input(1)?;
                     let b = &b[right[batch] * k * n..(right[batch] + 1) * k * n];
                     let scratch = bytemuck::cast_slice_mut(context.workspace);
                     let b = PackedView::pack_into(self.isa, b, k, n, Layout::RowMajor { stride: n }, scratch);
-                    gemm(self.isa, a, b, out, &epilogue);
+                    gemm(self.isa, a, b, out, &epilogue(batch));
                 }
             }
         }

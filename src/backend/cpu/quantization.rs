@@ -1,7 +1,7 @@
 //! Between real numbers and bytes: `QuantizeLinear`, `DequantizeLinear`, `DynamicQuantizeLinear`.
 
 use super::arena::Io;
-use super::kernel::{Context, Kernel, Spec};
+use super::kernel::{Context, Division, Kernel, Spec};
 use crate::error::{Result, ensure};
 use crate::kernels::arch::Isa;
 use crate::kernels::quantize::{dequantize, dequantize_i32, dynamic_parameters, min_max, quantize};
@@ -30,6 +30,16 @@ impl Runs {
         fits.then(|| Runs { inner: shape[axis + 1..].iter().product(), scales: shape[axis] })
     }
 
+    /// Elements that have the scale in common can be divided.
+    fn division(self) -> Division {
+        if self.scales == 1 { Division::units(self.inner, 4096) } else { Division::Whole }
+    }
+
+    /// The elements of the input that the step's share is made of.
+    fn own<'a, T>(self, io: &Io<'_>, x: &'a [T]) -> &'a [T] {
+        if self.scales == 1 { &x[io.share()] } else { x }
+    }
+
     /// Calls `run(range, scale, zero point)` for each run of `len` elements.
     fn each(
         self,
@@ -44,7 +54,7 @@ impl Runs {
         }
         for (index, start) in (0..len).step_by(self.inner.max(1)).enumerate() {
             let index = index % self.scales;
-            run(start..start + self.inner, scales[index], zeros(index));
+            run(start..len.min(start + self.inner), scales[index], zeros(index));
         }
         Ok(())
     }
@@ -88,8 +98,12 @@ impl Kernel for Quantize {
         format!("quantize to {}", self.to)
     }
 
+    fn division(&self) -> Division {
+        self.runs.division()
+    }
+
     fn run(&self, io: &Io<'_>, _context: &mut Context<'_>) -> Result<()> {
-        let (x, scales): (&[f32], &[f32]) = (io.input(0)?, io.input(1)?);
+        let (x, scales): (&[f32], &[f32]) = (self.runs.own(io, io.input(0)?), io.input(1)?);
         let zeros = zero_points(io, self.zeros, self.to)?;
         if self.to == DType::I8 {
             let y: &mut [i8] = io.output(0)?;
@@ -137,24 +151,28 @@ impl Kernel for Dequantize {
         format!("dequantize {}", self.from)
     }
 
+    fn division(&self) -> Division {
+        self.runs.division()
+    }
+
     fn run(&self, io: &Io<'_>, _context: &mut Context<'_>) -> Result<()> {
         let (scales, y): (&[f32], &mut [f32]) = (io.input(1)?, io.output(0)?);
         let zeros = zero_points(io, self.zeros, self.from)?;
         match self.from {
             DType::I8 => {
-                let x: &[i8] = io.input(0)?;
+                let x: &[i8] = self.runs.own(io, io.input(0)?);
                 self.runs.each(x.len(), scales, zeros, |range, scale, zero| {
                     dequantize(self.isa, &x[range.clone()], scale, zero, &mut y[range]);
                 })
             }
             DType::U8 => {
-                let x: &[u8] = io.input(0)?;
+                let x: &[u8] = self.runs.own(io, io.input(0)?);
                 self.runs.each(x.len(), scales, zeros, |range, scale, zero| {
                     dequantize(self.isa, &x[range.clone()], scale, zero, &mut y[range]);
                 })
             }
             _ => {
-                let x: &[i32] = io.input(0)?;
+                let x: &[i32] = self.runs.own(io, io.input(0)?);
                 self.runs.each(x.len(), scales, zeros, |range, scale, _| {
                     dequantize_i32(self.isa, &x[range.clone()], scale, &mut y[range]);
                 })

@@ -1,7 +1,7 @@
 //! Reductions of f32 over neighboring axes, and casts.
 
 use super::arena::Io;
-use super::kernel::{Context, Kernel, Spec};
+use super::kernel::{Context, Division, Kernel, Spec};
 use crate::error::Result;
 use crate::kernels::arch::Isa;
 use crate::kernels::elementwise::{f16_from_f32, f16_to_f32};
@@ -17,6 +17,7 @@ pub(super) struct Fold {
     reduction: Reduction,
     n: usize,
     inner: usize,
+    outer: usize,
 }
 
 impl Fold {
@@ -54,7 +55,7 @@ impl Fold {
         };
         let n = shape[first..=last].iter().product();
         let inner = shape[last + 1..].iter().product();
-        Ok((together && inner > 0).then_some(Fold { isa, reduction, n, inner }))
+        Ok((together && inner > 0).then_some(Fold { isa, reduction, n, inner, outer: shape[..first].iter().product() }))
     }
 }
 
@@ -63,8 +64,14 @@ impl Kernel for Fold {
         format!("reduce {}", self.n)
     }
 
+    fn division(&self) -> Division {
+        Division::units(self.outer, 1)
+    }
+
     fn run(&self, io: &Io<'_>, _context: &mut Context<'_>) -> Result<()> {
-        reduce(self.isa, self.reduction, self.n, self.inner, io.input(0)?, io.output(0)?);
+        let (share, row) = (io.share(), self.n * self.inner);
+        let x = &io.input(0)?[share.start * row..share.end * row];
+        reduce(self.isa, self.reduction, self.n, self.inner, x, io.output(0)?);
         Ok(())
     }
 }

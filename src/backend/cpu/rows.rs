@@ -1,7 +1,7 @@
 //! Functions of whole rows: softmax and normalization over the last axes.
 
 use super::arena::Io;
-use super::kernel::{Context, Kernel, Spec};
+use super::kernel::{Context, Division, Kernel, Spec};
 use crate::error::Result;
 use crate::kernels::arch::Isa;
 use crate::kernels::norm::{Center, RowNorm, Rows, row_norm};
@@ -16,6 +16,7 @@ pub(super) struct SoftmaxRows {
     form: Form,
     n: usize,
     inner: usize,
+    outer: usize,
 }
 
 impl SoftmaxRows {
@@ -27,7 +28,13 @@ impl SoftmaxRows {
         };
         let Some(shape) = spec.shape(0).filter(|s| spec.all(DType::F32) && s.rank() > 0) else { return Ok(None) };
         let axis = shape.axis(axis)?;
-        Ok(Some(SoftmaxRows { isa, form, n: shape[axis], inner: shape[axis + 1..].iter().product() }))
+        Ok(Some(SoftmaxRows {
+            isa,
+            form,
+            n: shape[axis],
+            inner: shape[axis + 1..].iter().product(),
+            outer: shape[..axis].iter().product(),
+        }))
     }
 }
 
@@ -36,15 +43,22 @@ impl Kernel for SoftmaxRows {
         format!("softmax over {}", self.n)
     }
 
+    fn division(&self) -> Division {
+        Division::units(self.outer, 1)
+    }
+
     fn run(&self, io: &Io<'_>, _context: &mut Context<'_>) -> Result<()> {
-        let (isa, form, n) = (self.isa, self.form, self.n);
-        let y = io.output(0)?;
-        if self.inner != 1 {
-            softmax_columns(isa, form, n, self.inner, io.input(0)?, y);
-        } else if io.in_place() == Some(0) {
+        let (isa, form, n, row) = (self.isa, self.form, self.n, self.n * self.inner);
+        let (y, share) = (io.output(0)?, io.share());
+        if self.inner == 1 && io.in_place() == Some(0) {
             softmax_in_place(isa, form, n, 1.0, None, 0, y);
+            return Ok(());
+        }
+        let x = &io.input(0)?[share.start * row..share.end * row];
+        if self.inner == 1 {
+            softmax(isa, form, n, 1.0, None, 0, x, y);
         } else {
-            softmax(isa, form, n, 1.0, None, 0, io.input(0)?, y);
+            softmax_columns(isa, form, n, self.inner, x, y);
         }
         Ok(())
     }
@@ -58,6 +72,7 @@ pub(super) struct NormRows {
     cols: usize,
     epsilon: f32,
     shift: bool,
+    rows: usize,
 }
 
 impl NormRows {
@@ -72,7 +87,14 @@ impl NormRows {
         let whole = |index: usize| spec.shape(index).is_none_or(|s| s.len() == cols);
         let more = spec.instruction.outputs.iter().skip(1).any(Option::is_some);
         let fits = !more && spec.input(1).is_some() && whole(1) && whole(2);
-        Ok(fits.then(|| NormRows { isa, center, cols, epsilon, shift: spec.input(2).is_some() }))
+        Ok(fits.then(|| NormRows {
+            isa,
+            center,
+            cols,
+            epsilon,
+            shift: spec.input(2).is_some(),
+            rows: shape.len().checked_div(cols).unwrap_or(0),
+        }))
     }
 }
 
@@ -81,11 +103,20 @@ impl Kernel for NormRows {
         format!("norm of {}", self.cols)
     }
 
+    fn division(&self) -> Division {
+        Division::units(self.rows, 1)
+    }
+
     fn run(&self, io: &Io<'_>, _context: &mut Context<'_>) -> Result<()> {
+        let share = io.share();
         let shift: Option<&[f32]> = if self.shift { Some(io.input(2)?) } else { None };
         let norm =
             RowNorm { center: self.center, cols: self.cols, epsilon: self.epsilon, scale: Some(io.input(1)?), shift };
-        let x = if io.in_place() == Some(0) { None } else { Some(io.input(0)?) };
+        let x = if io.in_place() == Some(0) {
+            None
+        } else {
+            Some(&io.input(0)?[share.start * self.cols..share.end * self.cols])
+        };
         row_norm(self.isa, &norm, Rows { x, ..Rows::default() }, None, io.output(0)?);
         Ok(())
     }

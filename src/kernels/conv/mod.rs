@@ -71,6 +71,12 @@ impl Conv2d {
         &self.geometry
     }
 
+    /// Whether its filters can be computed apart: whether [`run_region`](Conv2d::run_region) takes some of them.
+    #[must_use]
+    pub fn divides_filters(&self) -> bool {
+        matches!(&self.weights.form, Form::Groups(groups) if groups.len() == 1)
+    }
+
     /// Convolves `input`, a matrix of `[batch * height * width, channels]`, to `output`, `[batch * output height *
     /// output width, filters]`. The epilogue's operands have the output's sizes.
     ///
@@ -94,6 +100,24 @@ impl Conv2d {
         input: Matrix<'_, f32>,
         rows: Range<usize>,
         total: usize,
+        output: MatrixMut<'_, f32>,
+        epilogue: &Epilogue<'_>,
+    ) {
+        self.run_region(input, rows, 0..self.geometry.filters, total, output, epilogue);
+    }
+
+    /// The part of [`run_rows`](Conv2d::run_rows) that lies in the filters `columns`: all of them, unless there is one
+    /// group that is not depthwise; then they start with a multiple of 64.
+    ///
+    /// # Panics
+    /// As [`run_rows`](Conv2d::run_rows), or for other columns.
+    #[track_caller]
+    pub fn run_region(
+        &self,
+        input: Matrix<'_, f32>,
+        rows: Range<usize>,
+        columns: Range<usize>,
+        total: usize,
         mut output: MatrixMut<'_, f32>,
         epilogue: &Epilogue<'_>,
     ) {
@@ -101,6 +125,8 @@ impl Conv2d {
         if !check(g, (input.rows(), input.cols()), &rows, total) {
             return;
         }
+        let single = self.divides_filters();
+        assert!(single || columns == (0..g.filters), "columns {columns:?} of several groups");
         let isa = self.weights.isa;
         let whole = (total, g.filters);
         match &self.weights.form {
@@ -121,9 +147,14 @@ impl Conv2d {
             Form::Groups(groups) => {
                 let (channels, filters) = (g.channels_per_group(), g.filters_per_group());
                 for (group, b) in groups.iter().enumerate() {
-                    let columns = group * filters..(group + 1) * filters;
-                    let mut output = output.reborrow().columns(columns.clone());
-                    let part = Part { whole, rows: rows.clone(), first_column: columns.start, columns };
+                    let of_group = group * filters..(group + 1) * filters;
+                    let first_column = of_group.start;
+                    let own = if single { columns.clone() } else { of_group };
+                    let mut output = match single {
+                        true => output.reborrow(),
+                        false => output.reborrow().columns(own.clone()),
+                    };
+                    let part = Part { whole, rows: rows.clone(), first_column, columns: own };
                     let data = input.as_ptr().wrapping_add(group * channels).cast();
                     let stride_bytes = input.stride() * 4;
                     // SAFETY: the rows are those of the input, whose size was compared with the geometry that the

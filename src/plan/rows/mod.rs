@@ -10,7 +10,7 @@ mod rules;
 mod tests;
 
 use crate::graph::{Graph, ValueId};
-use crate::tensor::{Dim, Shape, Symbol, Tensor};
+use crate::tensor::{DType, Dim, Shape, Symbol, Tensor};
 use std::sync::Arc;
 
 /// How a value relates to the rows of a batch.
@@ -29,6 +29,7 @@ pub(super) enum Label {
 #[derive(Debug, Clone)]
 struct Operand {
     label: Label,
+    dtype: DType,
     large: Shape,
     /// The tensor, for a constant.
     constant: Option<Tensor>,
@@ -153,7 +154,7 @@ impl Both<'_> {
             (None, None) => (None, label?),
             _ => return None,
         };
-        Some(Operand { label, large, constant })
+        Some(Operand { label, dtype: self.large.fact(id).dtype, large, constant })
     }
 }
 

@@ -7,7 +7,7 @@ use super::{Label, Operand, grown};
 use crate::ops::attention::{Attention, RotaryEmbedding};
 use crate::ops::create::Trilu;
 use crate::ops::elementwise::{Binary, Cast, CastLike, Clip, Unary, Variadic, Where};
-use crate::ops::fused::{ChannelsLast, Epilogue};
+use crate::ops::fused::{ByteTable, Chain, ChannelsLast, Epilogue, Linear, Quantized};
 use crate::ops::image::{DepthToSpace, Resize, SpaceToDepth};
 use crate::ops::index::{Gather, GatherElements, Slice};
 use crate::ops::layout::{Concat, Expand, Flatten, Pad, Reshape, Split, Squeeze, Tile, Transpose, Unsqueeze};
@@ -21,8 +21,8 @@ use crate::ops::quant::{
 };
 use crate::ops::recurrent::{Gru, Lstm, Recurrence, Rnn};
 use crate::ops::reduce::{ArgExtreme, CumSum, Reduce, TopK};
-use crate::ops::{Attr, Op};
-use crate::tensor::Shape;
+use crate::ops::{Attr, Inputs, Op};
+use crate::tensor::{Fact, Shape};
 
 /// A node, its operands at both sizes, and the shapes of its outputs at both.
 pub(super) struct Step<'a> {
@@ -61,7 +61,13 @@ impl Step<'_> {
         if let Some(epilogue) = op.downcast_ref::<Epilogue>() {
             return self.epilogue(epilogue);
         }
-        if op.is::<Unary>() || op.is::<Cast>() || op.is::<CastLike>() || op.is::<Dropout>() {
+        if let Some(quantized) = op.downcast_ref::<Quantized>() {
+            return self.of_quantized(quantized);
+        }
+        if let Some(chain) = op.downcast_ref::<Chain>() {
+            return self.chain(chain);
+        }
+        if op.is::<Unary>() || op.is::<Cast>() || op.is::<CastLike>() || op.is::<ByteTable>() || op.is::<Dropout>() {
             let others = self.inputs.iter().skip(1).flatten().all(|input| input.label == Label::Shared);
             let still = !op.is::<Dropout>() || self.input(2).is_none();
             return (others && still).then(|| self.input(0).map(|input| input.label)).flatten();
@@ -175,13 +181,54 @@ impl Step<'_> {
         }
     }
 
-    fn epilogue(&self, epilogue: &Epilogue) -> Option<Label> {
-        let inner = Step {
-            op: epilogue.op.as_ref(),
-            inputs: self.inputs.iter().take(epilogue.arity).cloned().collect(),
-            outputs: self.outputs.clone(),
-            rows: self.rows,
+    /// The step of an operator inside, with other inputs and the same outputs.
+    fn inside<'a>(&self, op: &'a dyn Op, inputs: Vec<Option<Operand>>) -> Step<'a> {
+        Step { op, inputs, outputs: self.outputs.clone(), rows: self.rows }
+    }
+
+    /// An operator between numbers with scales: rows need one scale for all of them.
+    fn of_quantized(&self, quantized: &Quantized) -> Option<Label> {
+        let shared = |index: usize| self.input(index).filter(|input| input.label == Label::Shared);
+        let single = |linear: Linear| {
+            let one = |index: usize| shared(index).is_some_and(|input| input.large.len() == 1);
+            one(linear.scale) && one(linear.zero_point)
         };
+        for index in 0..quantized.arity {
+            let (Some(linear), Some(input)) = (quantized.input(index), self.input(index)) else { continue };
+            let fits = match input.label {
+                Label::Shared => shared(linear.scale).is_some() && shared(linear.zero_point).is_some(),
+                _ => single(linear),
+            };
+            fits.then_some(())?;
+        }
+        quantized.output.is_none_or(single).then_some(())?;
+        let inputs = self.inputs.iter().take(quantized.arity).cloned().collect();
+        self.inside(quantized.op.as_ref(), inputs).one(quantized.op.as_ref())
+    }
+
+    /// Two operators, one behind the other.
+    fn chain(&self, chain: &Chain) -> Option<Label> {
+        let own: Vec<Option<Operand>> = self.inputs.iter().take(chain.arity).cloned().collect();
+        let fact = |operand: &Operand| match &operand.constant {
+            Some(tensor) => Fact::constant(tensor.clone()),
+            None => Fact::concrete(operand.dtype, &operand.large),
+        };
+        let facts: Vec<Option<Fact>> = own.iter().map(|operand| operand.as_ref().map(fact)).collect();
+        let facts: Vec<Option<&Fact>> = facts.iter().map(Option::as_ref).collect();
+        let made = chain.first.infer(Inputs::new(&facts)).ok()?.into_iter().next()?;
+        let large = made.concrete_shape()?;
+        let mut first = self.inside(chain.first.as_ref(), own);
+        // Of what lies between, the shape at few rows is not known; the label is checked by what comes of it.
+        first.outputs = vec![Some((large.clone(), large.clone()))];
+        let label = first.one(chain.first.as_ref())?;
+        let between = Operand { label, dtype: made.dtype, large, constant: None };
+        let mut inputs = vec![Some(between)];
+        inputs.extend(self.inputs.iter().skip(chain.arity).cloned());
+        self.inside(chain.second.as_ref(), inputs).one(chain.second.as_ref())
+    }
+
+    fn epilogue(&self, epilogue: &Epilogue) -> Option<Label> {
+        let inner = self.inside(epilogue.op.as_ref(), self.inputs.iter().take(epilogue.arity).cloned().collect());
         let label = inner.one(inner.op)?;
         let Label::Rows { axis, .. } = label else { return None };
         if let Some(index) = epilogue.bias_index() {
