@@ -69,7 +69,7 @@ fn looking_at_the_work_shortens_the_wait() {
     // Jobs of 1 and 20 units at 80 % of what four replicas can do, one of which is half as fast.
     let arrivals: Vec<Arrival> = (0..4000)
         .map(|n: u64| {
-            let cost = Duration::from_micros(if n.wrapping_mul(0x9e37_79b9) % 10 == 0 { 2000 } else { 100 });
+            let cost = Duration::from_micros(if n.wrapping_mul(0x9e37_79b9).is_multiple_of(10) { 2000 } else { 100 });
             Arrival { at: Time::from_nanos(n * 105_000), group: n % 3, cost }
         })
         .collect();

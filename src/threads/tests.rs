@@ -77,7 +77,7 @@ fn a_panic_in_a_part_is_an_error_and_the_team_goes_on() {
             assert_eq!(team.region(tag, 2).is_err(), tag == 7, "region {tag}");
         }
     });
-    threads.team(2, &|_, _| {}, |team| assert_eq!(team.region(0, 2).is_ok(), true));
+    threads.team(2, &|_, _| {}, |team| assert!(team.region(0, 2).is_ok()));
 }
 
 #[test]

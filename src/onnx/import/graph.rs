@@ -84,7 +84,7 @@ pub(super) fn main_graph<'m>(
                 matches.map_err(|e| err!(InvalidModel, "its default does not fit: {}", e.message())).at(place)?;
                 let constant = builder.graph.constant_of(*default).cloned();
                 let tensor = constant.ok_or_else(|| err!(Internal, "a default that is no constant"))?;
-                let value = match kept.iter().any(|name| *name == info.name) {
+                let value = match kept.contains(&info.name) {
                     false => *default,
                     true => builder.graph.input(&info.name, fact)?,
                 };
