@@ -1,13 +1,17 @@
 //! The façade over serving: many callers, one engine.
 
-use crate::error::Result;
-use crate::exec::{self, Executor, Reason, Refused, Shutdown, SubmitOptions, Submitting};
+use crate::balance::Balancer;
+use crate::divided::DividedTicket;
+use crate::error::{Result, ensure, err};
+use crate::exec::{self, Executor, Pinned, Refused, ReplicaId, Shutdown, SubmitOptions, Submitting};
 use crate::feeds::{Feeds, Outputs};
 use crate::model::{CompileOptions, CompiledModel, Model};
-use crate::monitor::Snapshot;
+use crate::monitor::{ReplicaState, Snapshot};
 use crate::runner::ModelRunner;
 use crate::sched::Policy;
+use crate::served::ServedModel;
 use crate::tensor::Tensor;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// The claim to the answer of one request: a future, or something to [`wait`](exec::Ticket::wait) for. Dropping it
@@ -25,6 +29,15 @@ pub enum EngineModel {
     Loaded(Box<Model>),
     /// Shared with others.
     Compiled(CompiledModel),
+}
+
+impl EngineModel {
+    fn compile(self, options: &CompileOptions) -> Result<CompiledModel> {
+        match self {
+            EngineModel::Loaded(model) => model.compile(options),
+            EngineModel::Compiled(model) => Ok(model),
+        }
+    }
 }
 
 impl From<Model> for EngineModel {
@@ -66,6 +79,10 @@ impl From<CompiledModel> for EngineModel {
 /// ```
 pub struct Engine {
     executor: Executor<ModelRunner>,
+    names: Vec<String>,
+    compile: CompileOptions,
+    max_batch_size: u32,
+    divisions: AtomicU64,
 }
 
 impl std::fmt::Debug for Engine {
@@ -87,6 +104,9 @@ impl Engine {
             queue_bytes: None,
             policy: None,
             executor: None,
+            name: "model".to_owned(),
+            share: 1,
+            more: Vec::new(),
         }
     }
 
@@ -110,7 +130,7 @@ impl Engine {
     /// # Errors
     /// As [`submit`](Engine::submit), and a deadline that cannot be met.
     pub fn submit_with(&self, feeds: impl Into<Feeds>, options: SubmitOptions) -> Result<Ticket, RefusedFeeds> {
-        self.executor.submit(self.bind(feeds)?, options)
+        self.first().submit_with(feeds, options)
     }
 
     /// Hands in a request without ever waiting.
@@ -126,7 +146,7 @@ impl Engine {
     /// # Errors
     /// As [`try_submit`](Engine::try_submit), and a deadline that cannot be met.
     pub fn try_submit_with(&self, feeds: impl Into<Feeds>, options: SubmitOptions) -> Result<Ticket, RefusedFeeds> {
-        self.executor.try_submit(self.bind(feeds)?, options)
+        self.first().try_submit_with(feeds, options)
     }
 
     /// Hands in a request from asynchronous code: the future waits for room, and yields a ticket, itself a future.
@@ -134,7 +154,7 @@ impl Engine {
     /// # Errors
     /// As [`submit`](Engine::submit), for inputs that do not fit; the rest comes from the future.
     pub fn submit_async(&self, feeds: impl Into<Feeds>) -> Result<Submitting<'_, ModelRunner>, RefusedFeeds> {
-        Ok(self.executor.submit_async(self.bind(feeds)?, SubmitOptions::new()))
+        self.first().submit_async(feeds)
     }
 
     /// Asks and waits for the answer; an idle engine computes it on the calling thread.
@@ -142,7 +162,7 @@ impl Engine {
     /// # Errors
     /// Wrong inputs, a failed run, or an engine that is shut down.
     pub fn run(&self, feeds: impl Into<Feeds>) -> Result<Outputs> {
-        self.executor.call(self.bind(feeds)?, SubmitOptions::new())
+        self.first().run(feeds)
     }
 
     /// Counters and distributions so far.
@@ -162,9 +182,117 @@ impl Engine {
         self.executor.shutdown(Shutdown::Abort, timeout)
     }
 
-    fn bind(&self, feeds: impl Into<Feeds>) -> Result<Vec<Tensor>, RefusedFeeds> {
-        let feeds = feeds.into();
-        self.model().bind(&feeds).map_err(|error| Refused::new(feeds.into_tensors(), Reason::Invalid(error)))
+    /// Hands in a request of many rows that is divided over the replicas, all parts or none; the answers are merged, bit
+    /// for bit what they would be undivided.
+    ///
+    /// # Errors
+    /// As [`try_submit`](Engine::try_submit).
+    pub fn submit_divided(&self, feeds: impl Into<Feeds>) -> Result<DividedTicket, RefusedFeeds> {
+        self.first().submit_divided(feeds, SubmitOptions::new())
+    }
+
+    /// One of the models, by the name that it was given to the builder with.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) where there is none of that name.
+    pub fn of(&self, name: &str) -> Result<ServedModel<'_>> {
+        let found = self.names.iter().zip(0..).find(|(own, _)| *own == name);
+        let (_, index) =
+            found.ok_or_else(|| err!(InvalidInput, "no model is named {name:?}; there are {:?}", self.names))?;
+        Ok(ServedModel::new(self, index))
+    }
+
+    fn first(&self) -> ServedModel<'_> {
+        ServedModel::new(self, 0)
+    }
+
+    /// Serves another model from now on. Requests that were accepted before are answered by the one before, which goes
+    /// when the last of them has ended; new ones are checked against the new one.
+    ///
+    /// ```no_run
+    /// # fn main() -> onrush::Result<()> {
+    /// # let engine = onrush::Engine::builder(onrush::Model::load("model.onnx")?).build()?;
+    /// engine.swap(onrush::Model::load("better.onnx")?)?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// What compiling says; [`InvalidInput`](crate::ErrorKind::InvalidInput) for a model that cannot be batched as the
+    /// engine does; [`Overloaded`](crate::ErrorKind::Overloaded) while too many earlier ones still have requests.
+    pub fn swap(&self, model: impl Into<EngineModel>) -> Result<()> {
+        self.first().swap(model)
+    }
+
+    /// Takes the model for healthy again that rests because it kept panicking.
+    ///
+    /// # Errors
+    /// [`Internal`](crate::ErrorKind::Internal) only.
+    pub fn reinstate(&self) -> Result<()> {
+        self.first().reinstate()
+    }
+
+    /// The replicas, in order of their numbers: each runs one batch at a time.
+    #[must_use]
+    pub fn replicas(&self) -> Vec<ReplicaId> {
+        self.executor.replicas()
+    }
+
+    /// Adds a replica; it takes batches at once.
+    ///
+    /// # Errors
+    /// As [`Executor::add_replica`].
+    pub fn add_replica(&self) -> Result<ReplicaId> {
+        self.executor.add_replica()
+    }
+
+    /// Lets a replica take no batch any more, and waits until the one that it runs has ended; true when that was within
+    /// `timeout`.
+    ///
+    /// # Errors
+    /// As [`Executor::drain_replica`].
+    pub fn drain_replica(&self, replica: ReplicaId, timeout: Duration) -> Result<bool> {
+        self.executor.drain_replica(replica, timeout)
+    }
+
+    /// Lets a drained replica take batches again.
+    ///
+    /// # Errors
+    /// As [`Executor::resume_replica`].
+    pub fn resume_replica(&self, replica: ReplicaId) -> Result<()> {
+        self.executor.resume_replica(replica)
+    }
+
+    /// Drains a replica and ends its thread; true when its last batch ended within `timeout`.
+    ///
+    /// # Errors
+    /// As [`Executor::remove_replica`].
+    pub fn remove_replica(&self, replica: ReplicaId, timeout: Duration) -> Result<bool> {
+        self.executor.remove_replica(replica, timeout)
+    }
+
+    pub(crate) fn executor(&self) -> &Executor<ModelRunner> {
+        &self.executor
+    }
+
+    pub(crate) fn pinned(&self, model: u32) -> Result<Pinned<'_, ModelRunner>> {
+        self.executor.pinned(model).ok_or_else(|| err!(Internal, "there is no model {model}"))
+    }
+
+    pub(crate) fn runner_for(&self, model: EngineModel) -> Result<ModelRunner> {
+        ModelRunner::new(model.compile(&self.compile)?, self.max_batch_size)
+    }
+
+    pub(crate) fn active_replicas(&self) -> usize {
+        let replicas = self.executor.snapshot_replicas();
+        replicas.iter().filter(|replica| replica.state == ReplicaState::Active).count()
+    }
+
+    pub(crate) fn max_rows(&self) -> usize {
+        self.max_batch_size as usize
+    }
+
+    pub(crate) fn next_division(&self) -> u64 {
+        self.divisions.fetch_add(1, Ordering::Relaxed) + 1
     }
 }
 
@@ -180,6 +308,9 @@ pub struct EngineBuilder {
     queue_bytes: Option<u64>,
     policy: Option<Box<dyn Policy>>,
     executor: Option<ChangeExecutor>,
+    name: String,
+    share: u32,
+    more: Vec<(String, EngineModel, u32)>,
 }
 
 /// A change to the settings of the executor.
@@ -234,6 +365,25 @@ impl EngineBuilder {
         self
     }
 
+    /// The name of the first model, "model" by default, and its share of the compute time against those that are
+    /// [added](EngineBuilder::model), 1 by default.
+    pub fn named(mut self, name: impl Into<String>, share: u32) -> Self {
+        (self.name, self.share) = (name.into(), share);
+        self
+    }
+
+    /// Serves one more model by the same workers, reached by [`Engine::of`]. Where both have requests waiting, each gets
+    /// its share of the compute time.
+    pub fn model(mut self, name: impl Into<String>, model: impl Into<EngineModel>, share: u32) -> Self {
+        self.more.push((name.into(), model.into(), share));
+        self
+    }
+
+    /// Which of several free workers takes a batch; the one that asks first by default.
+    pub fn balancer(self, balancer: impl Balancer) -> Self {
+        self.executor(|settings| settings.balancer(balancer))
+    }
+
     /// The rarer settings of the executor: preferred batch sizes, a latency target, room for each class, and more.
     ///
     /// ```no_run
@@ -246,7 +396,8 @@ impl EngineBuilder {
         mut self,
         change: impl FnOnce(exec::Builder<ModelRunner>) -> exec::Builder<ModelRunner> + 'static,
     ) -> Self {
-        self.executor = Some(Box::new(change));
+        let before = self.executor.take();
+        self.executor = Some(Box::new(|settings| change(before.into_iter().fold(settings, |s, change| change(s)))));
         self
     }
 
@@ -262,13 +413,17 @@ impl EngineBuilder {
     /// What compiling says; [`InvalidInput`](crate::ErrorKind::InvalidInput) for a batch size that the model cannot
     /// take, or settings that contradict each other.
     pub fn build(self) -> Result<Engine> {
-        let model = match self.model {
-            EngineModel::Loaded(model) => model.compile(&self.compile)?,
-            EngineModel::Compiled(model) => model,
-        };
-        let runner = ModelRunner::new(model, self.max_batch_size)?;
-        let mut builder =
-            Executor::builder(runner).max_batch_size(self.max_batch_size).max_queue_delay(self.max_queue_delay);
+        let runner = |model: EngineModel| ModelRunner::new(model.compile(&self.compile)?, self.max_batch_size);
+        let mut names = vec![self.name.clone()];
+        let mut builder = Executor::builder(runner(self.model)?)
+            .named(self.name, self.share)
+            .max_batch_size(self.max_batch_size)
+            .max_queue_delay(self.max_queue_delay);
+        for (name, model, share) in self.more {
+            ensure!(!names.contains(&name), InvalidInput, "two models are named {name:?}");
+            builder = builder.model(name.clone(), runner(model)?, share);
+            names.push(name);
+        }
         if let Some(workers) = self.workers {
             builder = builder.workers(workers);
         }
@@ -284,7 +439,8 @@ impl EngineBuilder {
         if let Some(change) = self.executor {
             builder = change(builder);
         }
-        Ok(Engine { executor: builder.build()? })
+        let (compile, max_batch_size) = (self.compile, self.max_batch_size);
+        Ok(Engine { executor: builder.build()?, names, compile, max_batch_size, divisions: AtomicU64::new(0) })
     }
 }
 

@@ -15,6 +15,7 @@
 pub mod backend;
 pub mod balance;
 pub mod clock;
+mod divided;
 mod engine;
 pub mod error;
 pub mod exec;
@@ -29,6 +30,7 @@ pub mod passes;
 pub mod plan;
 mod runner;
 pub mod sched;
+mod served;
 mod stacking;
 mod summary;
 mod sync;
@@ -43,6 +45,7 @@ pub mod architecture {}
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+pub use divided::DividedTicket;
 pub use engine::{Engine, EngineBuilder, EngineModel, RefusedFeeds, Ticket};
 pub use error::{Error, ErrorKind, Result};
 pub use exec::{Reason, Refused, SubmitOptions};
@@ -50,5 +53,6 @@ pub use feeds::{Feeds, Outputs};
 pub use model::{CompileOptions, CompiledModel, Model, ValueInfo};
 pub use plan::{Plan, Scratch};
 pub use runner::ModelRunner;
+pub use served::ServedModel;
 pub use summary::{Layer, Summary};
 pub use tensor::{DType, Dim, Element, Fact, Shape, Symbol, Tensor};

@@ -76,8 +76,12 @@ impl ModelRunner {
         &self.model
     }
 
+    pub(crate) fn axes(&self) -> Option<&BatchAxes> {
+        self.axes.as_ref()
+    }
+
     /// The batch axis of each output for requests of these shapes.
-    fn output_axes(&self, axes: &BatchAxes, shapes: &[Shape]) -> Result<Arc<[usize]>> {
+    pub(crate) fn output_axes(&self, axes: &BatchAxes, shapes: &[Shape]) -> Result<Arc<[usize]>> {
         let key = axes.with_rows(shapes, 1);
         if let Some(found) = self.output_axes.read().get(&key) {
             return Ok(found.clone());

@@ -144,7 +144,7 @@ impl<Q, S> Batcher<Q, S> {
             if self.queue.len() == 0 {
                 return Look::Empty;
             }
-            self.decide(now, costs);
+            self.decide(now, costs, slot.slots().count_free());
             if let Some(leader) = self.decision.run.first().and_then(|&at| self.queue.waiting().get(at))
                 && let Err(free_at) = self.forecasts.balance(now, leader.group, slot)
             {
@@ -195,8 +195,8 @@ impl<Q, S> Batcher<Q, S> {
         !taken.jobs.is_empty()
     }
 
-    fn decide(&mut self, now: Time, costs: &dyn Costs) {
-        let view = View::new(now, self.queue.waiting(), &self.limits, costs);
+    fn decide(&mut self, now: Time, costs: &dyn Costs, idle: u32) {
+        let view = View { idle, ..View::new(now, self.queue.waiting(), &self.limits, costs) };
         let decision = &mut self.decision;
         decision.clear();
         let policy = &mut self.policy;

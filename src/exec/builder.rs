@@ -142,6 +142,13 @@ impl<R: BatchRunner> Builder<R> {
         self
     }
 
+    /// Whether a batch leaves to each idle replica an equal part of what could ride in it: shorter runs while there is
+    /// little to do, full batches when all are busy. Default: it takes what fits.
+    pub fn spread(mut self, spread: bool) -> Self {
+        self.limits.spread = spread;
+        self
+    }
+
     /// Lets the batch size follow the load: it grows to `max_batch_size` while answers come within `target`, and shrinks
     /// when they do not. Default: off.
     pub fn latency_target(mut self, target: Duration) -> Self {

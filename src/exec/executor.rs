@@ -127,7 +127,16 @@ impl<R: BatchRunner> Executor<R> {
 
     /// As [`submit`](Self::submit), as a future. Dropping the future takes the request back.
     pub fn submit_async(&self, request: R::Request, options: SubmitOptions) -> Submitting<'_, R> {
-        Submitting { executor: self, request: Some(request), options, place: None }
+        Submitting { executor: self, pin: None, request: Some(request), options, place: None }
+    }
+
+    pub(super) fn submit_async_pinned<'a>(
+        &'a self,
+        pin: Hold<'a, R>,
+        request: R::Request,
+        options: SubmitOptions,
+    ) -> Submitting<'a, R> {
+        Submitting { executor: self, pin: Some(pin), request: Some(request), options, place: None }
     }
 
     /// Takes all requests in, or none, if there is room for all of them now.
@@ -139,8 +148,18 @@ impl<R: BatchRunner> Executor<R> {
         requests: Vec<R::Request>,
         options: SubmitOptions,
     ) -> Result<GroupTicket<R>, Refused<Vec<R::Request>>> {
+        self.submit_many_pinned(None, requests, options)
+    }
+
+    pub(super) fn submit_many_pinned(
+        &self,
+        pin: Option<&Hold<'_, R>>,
+        requests: Vec<R::Request>,
+        options: SubmitOptions,
+    ) -> Result<GroupTicket<R>, Refused<Vec<R::Request>>> {
         let shared = &self.shared;
-        let admitted = shared.pin(options.target()).and_then(|pin| {
+        let pin = pin.cloned().map_or_else(|| shared.pin(options.target()), Ok);
+        let admitted = pin.and_then(|pin| {
             let metas = requests.iter().map(|request| shared.admit(&pin, request, &options));
             Ok((metas.collect::<Result<Vec<Waiting>, Reason>>()?, pin))
         });
@@ -306,6 +325,7 @@ impl<R: BatchRunner> fmt::Debug for Executor<R> {
 #[must_use = "a future does nothing until it is polled"]
 pub struct Submitting<'a, R: BatchRunner> {
     executor: &'a Executor<R>,
+    pin: Option<Hold<'a, R>>,
     request: Option<R::Request>,
     options: SubmitOptions,
     place: Option<Place>,
@@ -320,14 +340,14 @@ impl<R: BatchRunner> Future for Submitting<'_, R> {
         let executor = self.executor;
         let full = |end: &Self::Output| matches!(end, Err(refused) if matches!(refused.reason(), Reason::Full { .. }));
         let Some(request) = self.request.take() else { return Poll::Pending };
-        let mut end = executor.attempt(None, request, &self.options);
+        let mut end = executor.attempt(self.pin.as_ref(), request, &self.options);
         if full(&end) {
             // Joined anew, with the waker of this poll; then one more look, as room may have come meanwhile.
             let place = executor.shared.room.join(Wake::Task(context.waker().clone()));
             if let Some(before) = self.place.replace(place) {
                 executor.shared.room.leave(before);
             }
-            end = end.or_else(|refused| executor.attempt(None, refused.into_request(), &self.options));
+            end = end.or_else(|refused| executor.attempt(self.pin.as_ref(), refused.into_request(), &self.options));
         }
         if !full(&end) {
             return Poll::Ready(self.arrived(end));

@@ -19,11 +19,12 @@ pub struct SubmitOptions {
     deadline: Option<Deadline>,
     tenant: u64,
     model: u32,
+    division: u64,
 }
 
 impl Default for SubmitOptions {
     fn default() -> Self {
-        SubmitOptions { priority: 1, deadline: None, tenant: 0, model: 0 }
+        SubmitOptions { priority: 1, deadline: None, tenant: 0, model: 0, division: 0 }
     }
 }
 
@@ -67,6 +68,18 @@ impl SubmitOptions {
     pub fn model(mut self, model: u32) -> Self {
         self.model = model;
         self
+    }
+
+    /// Requests of equal nonzero numbers are parts of one request that was divided: no two of them ride in one batch, so
+    /// that they are run by different replicas.
+    #[must_use]
+    pub fn division(mut self, division: u64) -> Self {
+        self.division = division;
+        self
+    }
+
+    pub(super) fn whole(&self) -> u64 {
+        self.division
     }
 
     pub(super) fn target(&self) -> u32 {

@@ -3,13 +3,13 @@
 //! A replica is a worker thread and a slot with its scratches. One that is drained gives its slot out no more; its thread
 //! goes on to serve the slots of others, as any thread may. One that is removed ends its thread as well.
 
-use super::executor::Executor;
+use super::executor::{Executor, Submitting};
 use super::generations::Hold;
 use super::options::{Refused, SubmitOptions};
 use super::runner::BatchRunner;
 use super::shared::{Inside, Shared};
 use super::sleepers::MAX_WORKERS;
-use super::ticket::Ticket;
+use super::ticket::{GroupTicket, Ticket};
 use super::worker::work;
 use crate::error::{Error, Result, bail, ensure, err};
 use crate::monitor::{ReplicaSnapshot, ReplicaState};
@@ -170,6 +170,12 @@ impl<R: BatchRunner> Executor<R> {
         self.shared().replica_snapshots().into_iter().map(|replica| ReplicaId(replica.id)).collect()
     }
 
+    /// The replicas, in order of their numbers, as a snapshot has them.
+    #[must_use]
+    pub fn snapshot_replicas(&self) -> Vec<ReplicaSnapshot> {
+        self.shared().replica_snapshots()
+    }
+
     /// Adds a replica; it takes batches at once.
     ///
     /// # Errors
@@ -272,6 +278,29 @@ impl<R: BatchRunner> Executor<R> {
     /// As [`call`](Self::call).
     pub fn call_to(&self, pinned: &Pinned<'_, R>, request: R::Request, options: SubmitOptions) -> Result<R::Response> {
         self.call_pinned(Some(&pinned.0), request, options)
+    }
+
+    /// As [`submit_many`](Self::submit_many), for the very generation that `pinned` holds.
+    ///
+    /// # Errors
+    /// As [`submit_many`](Self::submit_many).
+    pub fn submit_many_to(
+        &self,
+        pinned: &Pinned<'_, R>,
+        requests: Vec<R::Request>,
+        options: SubmitOptions,
+    ) -> Result<GroupTicket<R>, Refused<Vec<R::Request>>> {
+        self.submit_many_pinned(Some(&pinned.0), requests, options)
+    }
+
+    /// As [`submit_async`](Self::submit_async), for the very generation that `pinned` holds.
+    pub fn submit_async_to<'a>(
+        &'a self,
+        pinned: Pinned<'a, R>,
+        request: R::Request,
+        options: SubmitOptions,
+    ) -> Submitting<'a, R> {
+        self.submit_async_pinned(pinned.0, request, options)
     }
 
     /// Lets `runner` take all requests for a model from now on. Those that were accepted before are run by the one before,

@@ -132,7 +132,7 @@ impl<R: BatchRunner> Shared<R> {
         meta.deadline = deadline;
         (meta.group, meta.model) = (load.group.wrapping_add(pin.salt()), pin.model);
         (meta.rows, meta.bytes, meta.width) = (load.rows.max(1), load.bytes, load.width);
-        (meta.tenant, meta.priority) = (options.owner(), options.class());
+        (meta.tenant, meta.priority, meta.division) = (options.owner(), options.class(), options.whole());
         if deadline != Time::NEVER {
             let (waiting, busy) = (self.credit.held().items, !self.slots.any_free());
             if self.admission.would_miss(&meta, waiting, busy) {

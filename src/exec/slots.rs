@@ -46,6 +46,11 @@ impl<T> Slots<T> {
         self.free.load(Ordering::SeqCst) != 0
     }
 
+    /// How many are free.
+    pub(super) fn count_free(&self) -> u32 {
+        self.free.load(Ordering::SeqCst).count_ones()
+    }
+
     /// Whether nobody holds any.
     pub(super) fn none_held(&self) -> bool {
         // In this order: a slot moves from free to out, under the lock, and back.

@@ -176,6 +176,13 @@ impl<R: BatchRunner> GroupTicket<R> {
         GroupTicket { tickets, group: None }
     }
 
+    /// How many there are.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "what was submitted together is not empty")]
+    pub fn len(&self) -> usize {
+        self.tickets.len()
+    }
+
     /// The single tickets, in order of submission.
     pub fn into_tickets(self) -> Vec<Ticket<R>> {
         self.tickets

@@ -11,19 +11,22 @@ struct Filling {
     oldest: Time,
     width: u32,
     elements: u64,
+    /// The divided request of which a part rides; zero while none does.
+    division: u64,
 }
 
 impl Filling {
     fn open(leader: &Waiting) -> Self {
         let elements = u64::from(leader.rows) * u64::from(leader.width);
-        let Waiting { group, model, rows, arrived: oldest, width, .. } = *leader;
-        Filling { group, model, rows, oldest, width, elements }
+        let Waiting { group, model, rows, arrived: oldest, width, division, .. } = *leader;
+        Filling { group, model, rows, oldest, width, elements, division }
     }
 
     /// Lets `request` ride if it fits.
     fn join(&mut self, request: &Waiting, max_rows: u32, max_padding: u64) -> bool {
         let alike = request.group == self.group && request.model == self.model;
-        if !alike || request.rows > max_rows.saturating_sub(self.rows) {
+        let part_of_same = request.division != 0 && request.division == self.division;
+        if !alike || part_of_same || request.rows > max_rows.saturating_sub(self.rows) {
             return false;
         }
         let (rows, width) = (self.rows + request.rows, self.width.max(request.width));
@@ -33,6 +36,7 @@ impl Filling {
         }
         (self.rows, self.width, self.elements) = (rows, width, elements);
         self.oldest = self.oldest.min(request.arrived);
+        self.division = if self.division == 0 { request.division } else { self.division };
         true
     }
 }
@@ -68,7 +72,17 @@ impl View<'_> {
             decision.look_again = decision.look_again.min(ripe);
         } else if let Some(&rows) = preferred {
             self.cut(rows, decision);
+        } else if self.limits.spread && self.idle > 0 {
+            self.cut(self.even_part(leader), decision);
         }
+    }
+
+    /// What is left for this replica when the idle ones get as much of what could ride with `leader`.
+    fn even_part(&self, leader: &Waiting) -> u32 {
+        let alike =
+            self.waiting.iter().filter(|request| request.group == leader.group && request.model == leader.model);
+        let all = alike.fold(0_u64, |rows, request| rows + u64::from(request.rows));
+        u32::try_from(all.div_ceil(u64::from(self.idle) + 1)).unwrap_or(u32::MAX)
     }
 
     /// Sorts `order` (keys with positions) as far as [`form`](View::form) will look, and forms the batch.
@@ -143,6 +157,28 @@ mod tests {
         let limits = Limits { max_batch_size: 4, ..Limits::default() };
         assert_eq!(decide(&waiting(&[(0, 2), (0, 3), (0, 1), (0, 1), (0, 1)]), &limits, 9).run, [0, 2, 3]);
         assert_eq!(decide(&waiting(&[(0, 9), (0, 1)]), &limits, 9).run, [0], "an oversized request runs alone");
+    }
+
+    #[test]
+    fn parts_of_one_request_do_not_ride_together() {
+        let mut waiting = waiting(&[(0, 1); 5]);
+        [0, 2, 3].iter().for_each(|&at| waiting[at].division = 7);
+        assert_eq!(decide(&waiting, &Limits::default(), 9).run, [0, 1, 4]);
+        waiting[0].division = 0;
+        assert_eq!(decide(&waiting, &Limits::default(), 9).run, [0, 1, 2, 4]);
+    }
+
+    #[test]
+    fn idle_replicas_are_left_their_part() {
+        let limits = Limits { max_batch_size: 8, spread: true, ..Limits::default() };
+        let waiting = waiting(&[(0, 1), (0, 1), (1, 1), (0, 1), (0, 2), (0, 1)]);
+        let mut decision = Decision::default();
+        let view = View { idle: 2, ..View::new(Time::ZERO, &waiting, &limits, &()) };
+        view.form(0..6, &mut decision);
+        assert_eq!(decision.run, [0, 1], "six rows for three");
+        decision.clear();
+        View { idle: 0, ..view }.form(0..6, &mut decision);
+        assert_eq!(decision.run, [0, 1, 3, 4, 5]);
     }
 
     #[test]

@@ -44,6 +44,8 @@ pub struct Waiting {
     pub tenant: u64,
     /// The position of the model that it is for.
     pub model: u32,
+    /// Parts of one request that was divided have the same nonzero number: no two of them ride together.
+    pub division: u64,
     /// Payload size in bytes.
     pub bytes: usize,
     /// Rows that it brings to a batch; at least one.
@@ -65,6 +67,7 @@ impl Waiting {
             group: 0,
             tenant: 0,
             model: 0,
+            division: 0,
             bytes: 0,
             rows: 1,
             width: 0,
@@ -87,6 +90,8 @@ pub struct Limits {
     pub preferred_batch_sizes: Vec<u32>,
     /// Most elements that padding unequal widths may add to a batch.
     pub max_padding: u64,
+    /// Whether a batch leaves to each idle replica an equal part of what could ride in it.
+    pub spread: bool,
 }
 
 impl Default for Limits {
@@ -97,6 +102,7 @@ impl Default for Limits {
             look_ahead: 64,
             preferred_batch_sizes: Vec::new(),
             max_padding: 0,
+            spread: false,
         }
     }
 }
@@ -131,13 +137,15 @@ pub struct View<'a> {
     pub limits: &'a Limits,
     /// Predicted running times.
     pub costs: &'a dyn Costs,
+    /// Replicas that are free beside the one that asks.
+    pub idle: u32,
 }
 
 impl<'a> View<'a> {
-    /// A view of `waiting`, which must be in order of arrival.
+    /// A view of `waiting`, which must be in order of arrival, by a replica with no other one idle.
     #[must_use]
     pub fn new(now: Time, waiting: &'a [Waiting], limits: &'a Limits, costs: &'a dyn Costs) -> Self {
-        View { now, waiting, limits, costs }
+        View { now, waiting, limits, costs, idle: 0 }
     }
 }
 

@@ -141,7 +141,9 @@ pub fn simulate(
         look_again = if look_again <= now { Time::NEVER } else { look_again };
         while busy.len() < scenario.servers && !waiting.is_empty() {
             decision.clear();
-            policy.decide(&View::new(now, &waiting, &scenario.limits, &costs), &mut decision);
+            let idle = (scenario.servers - busy.len() - 1) as u32;
+            let view = View { idle, ..View::new(now, &waiting, &scenario.limits, &costs) };
+            policy.decide(&view, &mut decision);
             if decision.run.is_empty() && decision.drop.is_empty() {
                 // A policy that waits for nothing would stop the simulation.
                 let at_least = now.after(Duration::from_nanos(1));

@@ -1,0 +1,123 @@
+//! A request of many rows, divided over the replicas and merged again: bit for bit what it would be undivided, since a
+//! row's answer does not depend on its neighbors.
+
+use crate::error::{Result, bail, ensure, err};
+use crate::exec::GroupTicket;
+use crate::feeds::Outputs;
+use crate::model::CompiledModel;
+use crate::runner::ModelRunner;
+use crate::stacking::{stack, unstack};
+use crate::tensor::Tensor;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+/// How the parts come together.
+#[derive(Debug, Clone)]
+pub(crate) struct Merge {
+    model: CompiledModel,
+    /// The axis of the rows of each output; `None` where there is only one part.
+    axes: Option<Arc<[usize]>>,
+    rows: usize,
+}
+
+/// The inputs of each part: as many parts as there are replicas, or more where one could not take its part in a batch.
+pub(crate) fn divide(
+    runner: &ModelRunner,
+    tensors: &[Tensor],
+    replicas: usize,
+    max_rows: usize,
+) -> Result<(Vec<Vec<Tensor>>, Merge)> {
+    let model = runner.model().clone();
+    model.check_tensors(tensors)?;
+    let axes = runner.axes().filter(|axes| axes.all());
+    let Some(axes) = axes else {
+        return Ok((vec![tensors.to_vec()], Merge { model, axes: None, rows: 1 }));
+    };
+    let rows = axes.rows(model.inputs(), tensors)?;
+    let count = replicas.max(rows.div_ceil(max_rows.max(1))).clamp(1, rows.max(1));
+    if count == 1 {
+        return Ok((vec![tensors.to_vec()], Merge { model, axes: None, rows }));
+    }
+    let shapes: Vec<_> = tensors.iter().map(|tensor| tensor.shape().clone()).collect();
+    let output_axes = runner.output_axes(axes, &shapes)?;
+    let mut parts = Vec::with_capacity(count);
+    let mut first = 0;
+    for part in 0..count {
+        let own = rows / count + usize::from(part < rows % count);
+        let slices = tensors.iter().zip(&axes.inputs).map(|(tensor, axis)| {
+            let axis = axis.ok_or_else(|| err!(Internal, "an input without rows was to be divided"))?;
+            let shape = tensor.shape();
+            let mut slice = Tensor::zeros(tensor.dtype(), shape.replaced(axis..axis + 1, &[own]))?;
+            let bytes = slice.as_bytes_mut().unwrap_or_default();
+            unstack(bytes, tensor.as_bytes(), shape, tensor.dtype().size(), axis, first, own);
+            Ok(slice)
+        });
+        parts.push(slices.collect::<Result<Vec<_>>>()?);
+        first += own;
+    }
+    Ok((parts, Merge { model, axes: Some(output_axes), rows }))
+}
+
+impl Merge {
+    fn merge(&self, answers: Vec<Result<Outputs>>) -> Result<Outputs> {
+        let parts: Vec<Vec<Tensor>> =
+            answers.into_iter().map(|answer| answer.map(Outputs::into_vec)).collect::<Result<_>>()?;
+        let Some(axes) = &self.axes else {
+            let whole = parts.into_iter().next().ok_or_else(|| err!(Internal, "a request without parts"))?;
+            return Ok(self.model.name_outputs(whole));
+        };
+        let whole = axes.iter().enumerate().map(|(output, &axis)| {
+            let pieces: Option<Vec<&Tensor>> = parts.iter().map(|part| part.get(output)).collect();
+            let Some([first, ..]) = pieces.as_deref() else { bail!(Internal, "a part without output {output}") };
+            let mut whole = Tensor::zeros(first.dtype(), first.shape().replaced(axis..axis + 1, &[self.rows]))?;
+            let bytes = whole.as_bytes_mut().unwrap_or_default();
+            let mut row = 0;
+            for piece in pieces.iter().flatten() {
+                stack(bytes, self.rows, row, axis, piece);
+                row += piece.shape().get(axis).copied().unwrap_or(0);
+            }
+            ensure!(row == self.rows, Internal, "{row} rows came back of {}", self.rows);
+            Ok(whole)
+        });
+        Ok(self.model.name_outputs(whole.collect::<Result<_>>()?))
+    }
+}
+
+/// The claim to the answer of a divided request: a future, or something to [`wait`](DividedTicket::wait) for. Dropping it
+/// cancels all parts.
+#[must_use = "dropping a ticket cancels its request"]
+#[derive(Debug)]
+pub struct DividedTicket {
+    tickets: GroupTicket<ModelRunner>,
+    merge: Merge,
+}
+
+impl DividedTicket {
+    pub(crate) fn new(tickets: GroupTicket<ModelRunner>, merge: Merge) -> Self {
+        DividedTicket { tickets, merge }
+    }
+
+    /// How many parts there are.
+    #[must_use]
+    pub fn parts(&self) -> usize {
+        self.tickets.len()
+    }
+
+    /// Waits for all parts and merges them.
+    ///
+    /// # Errors
+    /// The error of the first part that failed.
+    pub fn wait(self) -> Result<Outputs> {
+        self.merge.merge(self.tickets.wait())
+    }
+}
+
+impl Future for DividedTicket {
+    type Output = Result<Outputs>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.tickets).poll(context).map(|answers| self.merge.merge(answers))
+    }
+}

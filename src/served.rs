@@ -1,0 +1,130 @@
+//! One of the models that an engine serves: the same calls as the engine's own, and what changes it while requests run.
+
+use crate::divided::{DividedTicket, divide};
+use crate::engine::{Engine, EngineModel, RefusedFeeds, Ticket};
+use crate::error::Result;
+use crate::exec::{Pinned, Reason, Refused, SubmitOptions, Submitting};
+use crate::feeds::{Feeds, Outputs};
+use crate::model::CompiledModel;
+use crate::runner::ModelRunner;
+use crate::tensor::Tensor;
+
+/// A model of an engine; made by [`Engine::of`].
+#[derive(Debug, Clone, Copy)]
+pub struct ServedModel<'a> {
+    engine: &'a Engine,
+    index: u32,
+}
+
+impl<'a> ServedModel<'a> {
+    pub(crate) fn new(engine: &'a Engine, index: u32) -> Self {
+        ServedModel { engine, index }
+    }
+
+    fn pinned(&self) -> Result<Pinned<'a, ModelRunner>, Reason> {
+        self.engine.pinned(self.index).map_err(Reason::Invalid)
+    }
+
+    /// The inputs in the order of the model that takes them, and a hold on it: a swap in between changes nothing.
+    fn bind(&self, feeds: impl Into<Feeds>) -> Result<(Pinned<'a, ModelRunner>, Vec<Tensor>), RefusedFeeds> {
+        let feeds = feeds.into();
+        let bound = self.pinned().and_then(|pinned| {
+            let tensors = pinned.model().bind(&feeds).map_err(Reason::Invalid)?;
+            Ok((pinned, tensors))
+        });
+        bound.map_err(|reason| Refused::new(feeds.into_tensors(), reason))
+    }
+
+    /// The model that takes new requests now.
+    ///
+    /// # Errors
+    /// [`Internal`](crate::ErrorKind::Internal) only.
+    pub fn model(&self) -> Result<CompiledModel> {
+        Ok(self.engine.pinned(self.index)?.model().clone())
+    }
+
+    /// As [`Engine::submit_with`].
+    ///
+    /// # Errors
+    /// As [`Engine::submit_with`].
+    pub fn submit_with(&self, feeds: impl Into<Feeds>, options: SubmitOptions) -> Result<Ticket, RefusedFeeds> {
+        let (pinned, tensors) = self.bind(feeds)?;
+        self.engine.executor().submit_to(&pinned, tensors, options.model(self.index))
+    }
+
+    /// As [`Engine::submit`].
+    ///
+    /// # Errors
+    /// As [`Engine::submit`].
+    pub fn submit(&self, feeds: impl Into<Feeds>) -> Result<Ticket, RefusedFeeds> {
+        self.submit_with(feeds, SubmitOptions::new())
+    }
+
+    /// As [`Engine::try_submit_with`].
+    ///
+    /// # Errors
+    /// As [`Engine::try_submit_with`].
+    pub fn try_submit_with(&self, feeds: impl Into<Feeds>, options: SubmitOptions) -> Result<Ticket, RefusedFeeds> {
+        let (pinned, tensors) = self.bind(feeds)?;
+        self.engine.executor().try_submit_to(&pinned, tensors, options.model(self.index))
+    }
+
+    /// As [`Engine::submit_async`].
+    ///
+    /// # Errors
+    /// As [`Engine::submit_async`].
+    pub fn submit_async(&self, feeds: impl Into<Feeds>) -> Result<Submitting<'a, ModelRunner>, RefusedFeeds> {
+        let (pinned, tensors) = self.bind(feeds)?;
+        let options = SubmitOptions::new().model(self.index);
+        Ok(self.engine.executor().submit_async_to(pinned, tensors, options))
+    }
+
+    /// As [`Engine::run`].
+    ///
+    /// # Errors
+    /// As [`Engine::run`].
+    pub fn run(&self, feeds: impl Into<Feeds>) -> Result<Outputs> {
+        let (pinned, tensors) = self.bind(feeds)?;
+        self.engine.executor().call_to(&pinned, tensors, SubmitOptions::new().model(self.index))
+    }
+
+    /// As [`Engine::submit_divided`].
+    ///
+    /// # Errors
+    /// As [`Engine::submit_divided`].
+    pub fn submit_divided(
+        &self,
+        feeds: impl Into<Feeds>,
+        options: SubmitOptions,
+    ) -> Result<DividedTicket, RefusedFeeds> {
+        let (pinned, tensors) = self.bind(feeds)?;
+        let (parts, merge) = match divide(&pinned, &tensors, self.engine.active_replicas(), self.engine.max_rows()) {
+            Ok(divided) => divided,
+            Err(error) => return Err(Refused::new(tensors, Reason::Invalid(error))),
+        };
+        let options = options.model(self.index).division(self.engine.next_division());
+        match self.engine.executor().submit_many_to(&pinned, parts, options) {
+            Ok(tickets) => Ok(DividedTicket::new(tickets, merge)),
+            Err(refused) => Err(refused.map(|_| tensors)),
+        }
+    }
+
+    /// Serves another model from now on. Requests that were accepted before are answered by the one before, which goes
+    /// when the last of them has ended; new ones are checked against the new one.
+    ///
+    /// # Errors
+    /// What compiling says; [`InvalidInput`](crate::ErrorKind::InvalidInput) for a model that cannot be batched as the
+    /// engine does; [`Overloaded`](crate::ErrorKind::Overloaded) while too many earlier ones still have requests.
+    pub fn swap(&self, model: impl Into<EngineModel>) -> Result<()> {
+        let runner = self.engine.runner_for(model.into())?;
+        self.engine.executor().swap(self.index, runner)
+    }
+
+    /// Takes the model for healthy again that rests because it kept panicking.
+    ///
+    /// # Errors
+    /// [`Internal`](crate::ErrorKind::Internal) only.
+    pub fn reinstate(&self) -> Result<()> {
+        self.engine.executor().reinstate(self.index)
+    }
+}

@@ -1,0 +1,156 @@
+//! An engine whose models and replicas change while it answers: swaps, shares, divided requests.
+
+use onrush::exec::SubmitOptions;
+use onrush::graph::Graph;
+use onrush::ops::elementwise::{Binary, BinaryKind, Unary, UnaryKind};
+use onrush::ops::layout::Flatten;
+use onrush::ops::matrix::MatMul;
+use onrush::ops::nn::{Conv, GlobalPool, GlobalPoolKind, Padding};
+use onrush::sched::FirstCome;
+use onrush::{DType, Dim, Engine, ErrorKind, Fact, Model, Reason, Symbol, Tensor};
+use std::time::Duration;
+
+fn weights(shape: &[usize], seed: f32) -> Tensor {
+    let elements: Vec<f32> = (0..shape.iter().product()).map(|i: usize| (i as f32 * seed).sin() * 0.3).collect();
+    Tensor::new(shape, elements).unwrap()
+}
+
+fn input(graph: &mut Graph, shape: &[usize]) -> onrush::graph::ValueId {
+    let mut dims = vec![Dim::Symbol(Symbol::new("N"))];
+    dims.extend(shape.iter().map(|&d| Dim::Known(d)));
+    graph.input("x", Fact::new(DType::F32, dims)).unwrap()
+}
+
+/// Layers of a perceptron that takes rows of `width`.
+fn perceptron(width: usize, seed: f32) -> Model {
+    let mut g = Graph::new("perceptron");
+    let mut x = input(&mut g, &[width]);
+    for (layer, (from, to)) in [(width, 40), (40, 24), (24, 32), (32, 5)].into_iter().enumerate() {
+        let w = g.constant(&format!("w{layer}"), weights(&[from, to], seed + layer as f32)).unwrap();
+        let b = g.constant(&format!("b{layer}"), weights(&[to], 0.71)).unwrap();
+        let y = g.op(&format!("product{layer}"), MatMul, &[x, w]).unwrap();
+        let y = g.op(&format!("sum{layer}"), Binary(BinaryKind::Add), &[y, b]).unwrap();
+        x = g.op(&format!("y{layer}"), Unary(UnaryKind::Relu), &[y]).unwrap();
+    }
+    g.output(x).unwrap();
+    Model::from_graph(g).unwrap()
+}
+
+/// Convolutions, a depthwise one among them, with a connection around two of them.
+fn convolutions() -> Model {
+    let mut g = Graph::new("convolutions");
+    let mut x = input(&mut g, &[3, 9, 7]);
+    let mut around = x;
+    let shapes = [(1, [20, 3, 3, 3]), (20, [20, 1, 3, 3]), (1, [20, 20, 1, 1]), (1, [6, 20, 1, 1])];
+    for (layer, (group, shape)) in shapes.into_iter().enumerate() {
+        let pad = vec![(shape[2] / 2) as i64; 2];
+        let padding = Padding::Explicit { begin: pad.clone(), end: pad };
+        let conv = Conv { group, kernel: None, strides: vec![], dilations: vec![], padding };
+        let w = g.constant(&format!("w{layer}"), weights(&shape, 0.53 + layer as f32)).unwrap();
+        x = g.op(&format!("conv{layer}"), conv, &[x, w]).unwrap();
+        x = g.op(&format!("act{layer}"), Unary(UnaryKind::HardSwish), &[x]).unwrap();
+        match layer {
+            0 => around = x,
+            2 => x = g.op("around", Binary(BinaryKind::Add), &[x, around]).unwrap(),
+            _ => {}
+        }
+    }
+    let y = g.op("pool", GlobalPool { kind: GlobalPoolKind::Average }, &[x]).unwrap();
+    let y = g.op("flat", Flatten { axis: 1 }, &[y]).unwrap();
+    g.output(y).unwrap();
+    Model::from_graph(g).unwrap()
+}
+
+fn rows(count: usize, row: &[usize], seed: f32) -> Tensor {
+    let mut shape = vec![count];
+    shape.extend(row);
+    weights(&shape, seed)
+}
+
+fn bytes(outputs: onrush::Outputs) -> Vec<u8> {
+    outputs.into_vec()[0].as_bytes().to_vec()
+}
+
+#[test]
+fn a_swap_answers_old_requests_with_the_old_model_and_refuses_what_does_not_fit_the_new() {
+    let (old, new, other) = (perceptron(8, 0.3), perceptron(8, 0.9), perceptron(6, 0.4));
+    let x = rows(1, &[8], 0.2);
+    let (by_old, by_new) = (bytes(old.run([x.clone()]).unwrap()), bytes(new.run([x.clone()]).unwrap()));
+    assert_ne!(by_old, by_new);
+    let engine = Engine::builder(old).max_batch_size(16).workers(2).build().unwrap();
+    std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..4)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut answers = Vec::new();
+                    while answers.last() != Some(&by_new) {
+                        let ticket = engine.submit([x.clone()]).unwrap();
+                        answers.push(bytes(ticket.wait().unwrap()));
+                    }
+                    answers
+                })
+            })
+            .collect();
+        std::thread::sleep(Duration::from_millis(3));
+        engine.swap(new).unwrap();
+        assert_eq!(bytes(engine.run([x.clone()]).unwrap()), by_new, "who asks after the swap gets the new one");
+        for client in clients {
+            let answers = client.join().unwrap();
+            let turn = answers.iter().position(|answer| *answer == by_new).unwrap();
+            assert!(answers[..turn].iter().all(|answer| *answer == by_old));
+        }
+    });
+    engine.swap(other).unwrap();
+    let refused = engine.try_submit([x]).unwrap_err();
+    assert!(matches!(refused.reason(), Reason::Invalid(_)) && refused.into_request().len() == 1);
+    assert!(engine.run([rows(1, &[6], 0.2)]).is_ok());
+    let mut fixed = Graph::new("fixed");
+    let x = fixed.input("x", Fact::concrete(DType::F32, &[1, 2])).unwrap();
+    let y = fixed.op("y", Unary(UnaryKind::Relu), &[x]).unwrap();
+    fixed.output(y).unwrap();
+    let error = engine.swap(Model::from_graph(fixed).unwrap()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput, "it cannot be batched");
+    assert_eq!(engine.snapshot().models[0].generation, 2);
+}
+
+#[test]
+fn several_models_are_served_by_name() {
+    let (one, two) = (perceptron(8, 0.3), convolutions());
+    let (x, image) = (rows(1, &[8], 0.2), rows(2, &[3, 9, 7], 0.2));
+    let (by_one, by_two) = (bytes(one.run([x.clone()]).unwrap()), bytes(two.run([image.clone()]).unwrap()));
+    let builder = Engine::builder(one).named("rows", 2).model("images", two, 1).max_batch_size(8).policy(FirstCome);
+    let engine = builder.build().unwrap();
+    let images = engine.of("images").unwrap();
+    let tickets: Vec<_> =
+        (0..20).map(|_| (engine.submit([x.clone()]).unwrap(), images.submit([image.clone()]).unwrap())).collect();
+    for (one, two) in tickets {
+        assert_eq!((bytes(one.wait().unwrap()), bytes(two.wait().unwrap())), (by_one.clone(), by_two.clone()));
+    }
+    assert_eq!(bytes(images.run([image.clone()]).unwrap()), by_two);
+    assert!(images.try_submit_with([x], SubmitOptions::new()).is_err(), "wrong for this model");
+    assert_eq!(engine.of("sounds").unwrap_err().kind(), ErrorKind::InvalidInput);
+    let models = engine.snapshot().models;
+    assert_eq!((models[0].name.as_str(), models[0].answered), ("rows", 20));
+    assert_eq!((models[1].name.as_str(), models[1].answered, models[1].share), ("images", 21, 1));
+    let twice = Engine::builder(perceptron(8, 0.3)).model("model", perceptron(8, 0.3), 1).build();
+    assert_eq!(twice.unwrap_err().kind(), ErrorKind::InvalidInput);
+}
+
+#[test]
+fn a_divided_request_is_answered_as_if_it_were_whole() {
+    for (model, row) in [(perceptron(8, 0.3), vec![8]), (convolutions(), vec![3, 9, 7])] {
+        let x = rows(23, &row, 0.37);
+        let whole = bytes(model.run([x.clone()]).unwrap());
+        let engine = Engine::builder(model).max_batch_size(64).workers(3).build().unwrap();
+        let ticket = engine.submit_divided([x.clone()]).unwrap();
+        assert_eq!(ticket.parts(), 3);
+        assert_eq!(bytes(ticket.wait().unwrap()), whole);
+        assert!(engine.snapshot().batch_rows.max() <= 8, "no two parts ride together");
+        assert_eq!(engine.submit_divided([rows(1, &row, 0.1)]).unwrap().parts(), 1);
+        assert!(engine.submit_divided([rows(0, &row, 0.1)]).is_err());
+        let narrow = Engine::builder(engine.model()).max_batch_size(4).workers(2).build().unwrap();
+        let ticket = narrow.submit_divided([x]).unwrap();
+        assert_eq!(ticket.parts(), 6, "none has more rows than a batch may have");
+        assert_eq!(bytes(ticket.wait().unwrap()), whole);
+    }
+}
