@@ -165,10 +165,12 @@ impl Engine {
         self.first().run(feeds)
     }
 
-    /// Counters and distributions so far.
+    /// Counters and distributions so far, and what the process uses.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
-        self.executor.snapshot()
+        let mut snapshot = self.executor.snapshot();
+        snapshot.process = crate::process::usage();
+        snapshot
     }
 
     /// Stops taking requests and answers those that wait, for at most `timeout`; true when all were answered. A dropped

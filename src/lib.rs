@@ -28,6 +28,7 @@ pub mod onnx;
 pub mod ops;
 pub mod passes;
 pub mod plan;
+mod process;
 mod runner;
 pub mod sched;
 mod served;

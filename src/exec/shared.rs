@@ -383,6 +383,7 @@ impl<R: BatchRunner> Shared<R> {
         let stats = self.stats.iter().filter_map(OnceLock::get);
         let mut snapshot = Snapshot::collect(&self.counters, stats.map(|stats| &stats.0));
         snapshot.requests.waiting += u64::from(held.items);
+        snapshot.queued = u64::from(held.items);
         snapshot.queued_bytes = held.bytes;
         snapshot.models = (0..self.models.len()).map(|model| self.model_snapshot(model)).collect();
         snapshot.replicas = self.replica_snapshots();

@@ -122,6 +122,28 @@ impl Distribution {
         self.classes.iter().rposition(|&count| count > 0).map_or(0, top_of)
     }
 
+    /// For each of `bounds`, in ascending order: the largest value of its class, and how many values do not exceed that.
+    pub fn up_to(&self, bounds: &[u64]) -> impl Iterator<Item = (u64, u64)> + '_ {
+        let (mut class, mut seen) = (0, 0);
+        let mut add = move |bound: &u64| {
+            let end = class_of(*bound) + 1;
+            seen += self.classes.get(class..end.min(self.classes.len())).unwrap_or_default().iter().sum::<u64>();
+            class = class.max(end);
+            (top_of(end - 1), seen)
+        };
+        bounds.to_vec().into_iter().map(move |bound| add(&bound))
+    }
+
+    /// What was recorded after `earlier`, an earlier state of the same histograms.
+    #[must_use]
+    pub fn since(&self, earlier: &Distribution) -> Distribution {
+        let before = |class: usize| earlier.classes.get(class).copied().unwrap_or(0);
+        let classes: Vec<u64> =
+            self.classes.iter().enumerate().map(|(class, count)| count.saturating_sub(before(class))).collect();
+        let (count, sum) = (classes.iter().sum(), self.sum.saturating_sub(earlier.sum));
+        Distribution { classes, count, sum }
+    }
+
     /// The classes that hold something, as (largest value of the class, count).
     pub fn classes(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
         self.classes.iter().enumerate().filter(|(_, count)| **count > 0).map(|(class, count)| (top_of(class), *count))
@@ -170,6 +192,32 @@ mod tests {
             }
         }
         assert_eq!(top_of(class_of(u64::MAX)), u64::MAX);
+    }
+
+    fn seen(histogram: &Histogram) -> Distribution {
+        let mut seen = Distribution::default();
+        histogram.add_to(&mut seen);
+        seen
+    }
+
+    #[test]
+    fn what_was_recorded_since() {
+        let histogram = Histogram::new();
+        (1..=100).for_each(|value| histogram.record(value));
+        let before = seen(&histogram);
+        (0..7).for_each(|_| histogram.record(1000));
+        let since = seen(&histogram).since(&before);
+        assert_eq!((since.count(), since.sum(), since.quantile(0.01)), (7, 7000, 1023));
+        assert_eq!(before.since(&Distribution::default()), before);
+    }
+
+    #[test]
+    fn buckets_are_cumulative_and_exact_at_their_tops() {
+        let histogram = Histogram::new();
+        [1, 2, 31, 32, 33, 34, 5000].iter().for_each(|&value| histogram.record(value));
+        let buckets: Vec<_> = seen(&histogram).up_to(&[1, 4, 32, 64, u64::MAX]).collect();
+        assert_eq!(buckets, [(1, 1), (4, 2), (33, 5), (67, 6), (u64::MAX, 7)]);
+        assert_eq!(Distribution::default().up_to(&[8]).collect::<Vec<_>>(), [(8, 0)]);
     }
 
     #[test]

@@ -1,18 +1,25 @@
-//! Counters, histograms, and the learned cost of a batch. It does no input or output and knows no model.
+//! Counters, histograms, the learned cost of a batch, and a controller that decides by them. It does no input or output
+//! and knows no model.
 //!
 //! Recording costs a few nanoseconds and no lock; reading adds up the shards. How the numbers reach a screen or a
-//! scraper is left to the caller: a [`Snapshot`] is data, a table, or JSON.
+//! scraper is left to the caller: a [`Snapshot`] is data, a table, JSON, or Prometheus' text.
 
 mod cost;
 mod counters;
+mod feedback;
 mod histogram;
 mod serving;
+mod measured;
+mod prometheus;
 mod snapshot;
 
 pub use cost::{CostModel, Learned};
 pub(crate) use counters::{Counters, Ended, thread_number};
+pub use feedback::{Controller, Feedback, Knob, Move, Settings};
 pub use histogram::{Distribution, Histogram};
 pub(crate) use serving::ModelStats;
 pub use serving::{ModelSnapshot, ReplicaSnapshot, ReplicaState};
+pub use measured::Measured;
+pub use prometheus::{Labels, PROMETHEUS_CONTENT_TYPE, prometheus};
 pub(crate) use snapshot::Stats;
-pub use snapshot::{Refusals, Snapshot, Totals};
+pub use snapshot::{Process, Refusals, Snapshot, Totals};

@@ -1,7 +1,7 @@
 //! What the executor has seen, at one moment: as data, as a table (`Display`) and as JSON.
 
 use super::histogram::{Distribution, Histogram};
-use super::{Counters, Ended, Learned, ModelSnapshot, ReplicaSnapshot};
+use super::{Counters, Ended, Learned, ModelSnapshot, Move, ReplicaSnapshot};
 use serde::Serialize;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -58,6 +58,40 @@ pub struct Refusals {
     pub invalid: u64,
 }
 
+impl Refusals {
+    /// Each reason by its name, with its count.
+    #[must_use]
+    pub fn by_reason(&self) -> [(&'static str, u64); 5] {
+        let Refusals { full, deadline, closed, quarantined, invalid } = *self;
+        [
+            ("full", full),
+            ("deadline", deadline),
+            ("closed", closed),
+            ("quarantined", quarantined),
+            ("invalid", invalid),
+        ]
+    }
+}
+
+/// What the process uses. `monitor` reads no files: the façade fills this in, from `/proc` on Linux; elsewhere nothing is
+/// known.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
+#[non_exhaustive]
+pub struct Process {
+    /// Processor time since its start, user and system, in seconds.
+    pub cpu_seconds: Option<f64>,
+    /// Resident memory in bytes.
+    pub resident_bytes: Option<u64>,
+}
+
+impl Process {
+    /// Whether anything is known.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        self.cpu_seconds.is_some() || self.resident_bytes.is_some()
+    }
+}
+
 /// Counters and distributions since the start. Times are in nanoseconds.
 #[derive(Debug, Clone, Default, Serialize)]
 #[non_exhaustive]
@@ -66,6 +100,8 @@ pub struct Snapshot {
     pub requests: Totals,
     /// Requests that were not taken in.
     pub refused: Refusals,
+    /// Requests in the queue.
+    pub queued: u64,
     /// Bytes of payload in the queue.
     pub queued_bytes: u64,
     /// Batches whose run panicked or failed and was split.
@@ -88,6 +124,12 @@ pub struct Snapshot {
     pub models: Vec<ModelSnapshot>,
     /// The replicas, in order of their numbers.
     pub replicas: Vec<ReplicaSnapshot>,
+    /// The last moves of the feedback controller, if there is one.
+    pub moves: Vec<Move>,
+    /// Moves that it has made in all.
+    pub moves_made: u64,
+    /// What the process uses, where somebody looked.
+    pub process: Process,
     /// What batches were learned to cost.
     pub costs: Vec<Learned>,
 }
@@ -123,6 +165,12 @@ impl Snapshot {
         snapshot
     }
 
+    /// The stages that a request goes through, by name: queue counts requests, the others batches.
+    #[must_use]
+    pub fn stages(&self) -> [(&'static str, &Distribution); 4] {
+        [("queue", &self.queue), ("form", &self.form), ("run", &self.run), ("scatter", &self.scatter)]
+    }
+
     /// All of it as one JSON object; distributions as count, mean and quantiles.
     #[must_use]
     pub fn to_json(&self) -> String {
@@ -156,8 +204,7 @@ impl fmt::Display for Snapshot {
             "refused    {full} full, {deadline} deadline, {closed} closed, {quarantined} quarantined, {invalid} invalid"
         )?;
         writeln!(f, "{:<9} {:>10} {:>11} {:>11} {:>11} {:>11}", "stage", "count", "mean", "p50", "p99", "max")?;
-        let stages = [("queue", &self.queue), ("form", &self.form), ("run", &self.run), ("scatter", &self.scatter)];
-        for (name, times) in stages {
+        for (name, times) in self.stages() {
             let [p50, p99, max] = [times.quantile(0.5), times.quantile(0.99), times.max()].map(|n| Nanos(n as f64));
             let mean = Nanos(times.mean());
             writeln!(f, "{name:<9} {:>10} {mean:>11} {p50:>11} {p99:>11} {max:>11}", times.count())?;
@@ -171,6 +218,12 @@ impl fmt::Display for Snapshot {
         }
         for replica in &self.replicas {
             writeln!(f, "{replica}")?;
+        }
+        for step in &self.moves {
+            writeln!(f, "moved      {step}")?;
+        }
+        if let (Some(cpu), Some(resident)) = (self.process.cpu_seconds, self.process.resident_bytes) {
+            writeln!(f, "process    {cpu:.2} s of processor time, {:.1} MB resident", resident as f64 / 1e6)?;
         }
         Ok(())
     }
