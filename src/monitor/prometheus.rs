@@ -254,7 +254,7 @@ impl Page<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Histogram, Process};
+    use super::super::{Histogram, ModelStats, Process, ReplicaSnapshot};
     use super::*;
     use std::collections::{HashMap, HashSet};
 
@@ -371,6 +371,10 @@ mod tests {
         snapshot.requests.answered = 5;
         snapshot.refused.full = 3;
         snapshot.refused.deadline = 7;
+        snapshot.models = vec![ModelSnapshot::new("digits", 1, &ModelStats::default())];
+        let replica =
+            |id| ReplicaSnapshot { id, state: ReplicaState::Active, running: 0, batches: 3 + id, busy_ns: 500 };
+        snapshot.replicas = vec![replica(0), replica(1)];
         times.add_to(&mut snapshot.run);
         sizes.add_to(&mut snapshot.batch_rows);
         snapshot
@@ -385,6 +389,8 @@ mod tests {
         assert_eq!(value(&samples, "onrush_requests_refused_total", &[("reason", "deadline")]), 7.0);
         assert_eq!(value(&samples, "onrush_queue_requests", &[]), 4.0);
         assert_eq!(value(&samples, "onrush_batch_retries_total", &[]), 2.0);
+        assert_eq!(value(&samples, "onrush_model_requests_total", &[("model", "digits"), ("outcome", "failed")]), 0.0);
+        assert_eq!(value(&samples, "onrush_replica_batches_total", &[("replica", "1")]), 4.0);
         let run = |le: &str| value(&samples, "onrush_stage_seconds_bucket", &[("stage", "run"), ("le", le)]);
         assert_eq!((run("0.000001023"), run("0.000051199"), run("+Inf")), (2.0, 3.0, 5.0));
         assert_eq!(value(&samples, "onrush_stage_seconds_count", &[("stage", "queue")]), 0.0);

@@ -63,13 +63,7 @@ impl Refusals {
     #[must_use]
     pub fn by_reason(&self) -> [(&'static str, u64); 5] {
         let Refusals { full, deadline, closed, quarantined, invalid } = *self;
-        [
-            ("full", full),
-            ("deadline", deadline),
-            ("closed", closed),
-            ("quarantined", quarantined),
-            ("invalid", invalid),
-        ]
+        [("full", full), ("deadline", deadline), ("closed", closed), ("quarantined", quarantined), ("invalid", invalid)]
     }
 }
 
