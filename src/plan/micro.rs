@@ -22,10 +22,17 @@ pub(super) struct Choice {
     pub(super) micro_batch: Option<usize>,
 }
 
+/// Threads that share rows badly, less than this well, divide the work inside operators instead.
+const EVEN: f64 = 0.8;
+
 /// Into how many micro-batches the `rows` rows of `program` are divided; 1 is no division.
 pub(super) fn count(program: &Program, rows: usize, choice: Choice) -> usize {
     if let Some(wanted) = choice.micro_batch {
         return rows.div_ceil(wanted.clamp(1, rows.max(1)));
+    }
+    let turns = rows.div_ceil(choice.threads.max(1)) * choice.threads.max(1);
+    if (rows as f64) < EVEN * turns as f64 {
+        return 1;
     }
     let steps: Vec<Work> = program.steps.iter().map(|step| Work::of(step, program)).collect();
     let weights: f64 = steps.iter().map(|work| work.weights).sum();

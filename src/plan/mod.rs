@@ -263,8 +263,10 @@ impl Making<'_> {
     fn split(&self, whole: &Graph, program: &Program) -> Result<Option<Split>> {
         let Some(labels) = rows::input_labels(self.graph) else { return Ok(None) };
         let Some(rows) = rows::rows_of(&labels, self.shapes).filter(|rows| *rows > 1) else { return Ok(None) };
-        let choice = Choice { threads: self.division.threads.count(), micro_batch: self.division.micro_batch };
-        let count = micro::count(program, rows, choice);
+        let estimate = program.steps.iter().map(|step| Work::of(step, program).nanoseconds()).sum();
+        let together = split::is_worth(&self.division.threads, estimate);
+        let threads = if together { self.division.threads.count() } else { 1 };
+        let count = micro::count(program, rows, Choice { threads, micro_batch: self.division.micro_batch });
         if count <= 1 {
             return Ok(None);
         }
@@ -281,7 +283,6 @@ impl Making<'_> {
             _ => None,
         });
         let outputs = whole.outputs().iter().map(|id| row(whole.fact(*id).bytes().unwrap_or(0)));
-        let estimate = program.steps.iter().map(|step| Work::of(step, program).nanoseconds()).sum();
         Ok(Some(Split {
             large,
             small,
@@ -289,7 +290,7 @@ impl Making<'_> {
             smalls,
             inputs: inputs.collect(),
             outputs: outputs.collect(),
-            estimate,
+            together,
         }))
     }
 

@@ -28,8 +28,8 @@ pub(super) struct Split {
     pub(super) inputs: Vec<Option<usize>>,
     /// Bytes of a row of each output.
     pub(super) outputs: Vec<usize>,
-    /// Nanoseconds that one thread takes for the batch, estimated.
-    pub(super) estimate: f64,
+    /// Whether several threads share it, where they may.
+    pub(super) together: bool,
 }
 
 /// What one thread changes while it runs micro-batches.
@@ -44,6 +44,11 @@ pub(super) type Workers = Vec<Mutex<Option<Worker>>>;
 /// A batch is divided over threads where one of them would take longer than this, in nanoseconds: one that has slept
 /// takes a good part of it to wake.
 const WORTH: f64 = 150_000.0;
+
+/// Whether a batch that takes one thread so many nanoseconds is worth dividing over threads.
+pub(super) fn is_worth(threads: &Threads, nanoseconds: f64) -> bool {
+    threads.are_worth(nanoseconds, WORTH)
+}
 
 /// What is left of the batch.
 struct Rest<'a, 'b> {
@@ -111,7 +116,7 @@ impl Split {
                 }
             }
         };
-        match threads.filter(|threads| threads.are_worth(self.estimate, WORTH)) {
+        match threads.filter(|_| self.together) {
             Some(threads) => threads.team(workers.len(), &work, |team| team.region(0, team.members()))?,
             None => work(0, 0),
         }

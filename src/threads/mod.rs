@@ -5,6 +5,8 @@
 //! the others, so a run never waits for a thread that is busy elsewhere. What a part computes, and whether dividing
 //! pays, is for others to say. Nothing spins but the helpers of a run, for microseconds between two regions.
 
+#[cfg(all(test, loom))]
+mod loom_team;
 mod team;
 #[cfg(test)]
 mod tests;

@@ -19,7 +19,7 @@
 use super::MOST_PARTS;
 use crate::error::{Result, ensure};
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use crate::sync::{Arc, Padded, Thread, current, park};
+use crate::sync::{Arc, Padded, Thread, current, in_one_order, park};
 use parking_lot::Mutex;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 #[cfg(not(loom))]
@@ -173,7 +173,9 @@ impl Shared {
         self.done.0.fetch_add(1, Ordering::SeqCst);
     }
 
+    /// Wakes who sleeps, after a store to `word`.
     fn wake(&self) {
+        in_one_order();
         let asleep = self.sleeping.load(Ordering::SeqCst);
         for (index, handle) in self.handles.iter().enumerate() {
             let thread = if asleep >> index & 1 == 1 { handle.lock().clone() } else { None };
@@ -190,6 +192,7 @@ impl Shared {
             return;
         }
         self.lead_sleeps.store(true, Ordering::SeqCst);
+        in_one_order();
         while !done() {
             park();
         }
@@ -211,6 +214,7 @@ impl Helper {
         loop {
             while let Some(part) = shared.claim(index + 1) {
                 shared.run(part);
+                in_one_order();
                 if shared.lead_sleeps.load(Ordering::SeqCst) {
                     shared.lead.unpark();
                 }
@@ -220,6 +224,7 @@ impl Helper {
             }
             if !spin(something) {
                 shared.sleeping.fetch_or(1 << index, Ordering::SeqCst);
+                in_one_order();
                 while !something() {
                     park();
                 }
