@@ -6,7 +6,7 @@ use crate::exec::GroupTicket;
 use crate::feeds::Outputs;
 use crate::model::CompiledModel;
 use crate::runner::ModelRunner;
-use crate::stacking::{stack, unstack};
+use crate::stacking::{BatchAxes, stack, unstack};
 use crate::tensor::Tensor;
 use std::future::Future;
 use std::pin::Pin;
@@ -42,6 +42,11 @@ pub(crate) fn divide(
     }
     let shapes: Vec<_> = tensors.iter().map(|tensor| tensor.shape().clone()).collect();
     let output_axes = runner.output_axes(axes, &shapes)?;
+    Ok((split(tensors, axes, rows, count)?, Merge { model, axes: Some(output_axes), rows }))
+}
+
+/// Divides `rows` rows into `count` parts, no two of which differ by more than one row.
+pub(crate) fn split(tensors: &[Tensor], axes: &BatchAxes, rows: usize, count: usize) -> Result<Vec<Vec<Tensor>>> {
     let mut parts = Vec::with_capacity(count);
     let mut first = 0;
     for part in 0..count {
@@ -57,7 +62,25 @@ pub(crate) fn divide(
         parts.push(slices.collect::<Result<Vec<_>>>()?);
         first += own;
     }
-    Ok((parts, Merge { model, axes: Some(output_axes), rows }))
+    Ok(parts)
+}
+
+/// Puts the outputs of the parts of `rows` rows together; `axes` are those of the rows.
+pub(crate) fn join(parts: &[Vec<Tensor>], axes: &[usize], rows: usize) -> Result<Vec<Tensor>> {
+    let whole = axes.iter().enumerate().map(|(output, &axis)| {
+        let pieces: Option<Vec<&Tensor>> = parts.iter().map(|part| part.get(output)).collect();
+        let Some([first, ..]) = pieces.as_deref() else { bail!(Internal, "a part without output {output}") };
+        let mut whole = Tensor::zeros(first.dtype(), first.shape().replaced(axis..axis + 1, &[rows]))?;
+        let bytes = whole.as_bytes_mut().unwrap_or_default();
+        let mut row = 0;
+        for piece in pieces.iter().flatten() {
+            stack(bytes, rows, row, axis, piece);
+            row += piece.shape().get(axis).copied().unwrap_or(0);
+        }
+        ensure!(row == rows, Internal, "{row} rows came back of {rows}");
+        Ok(whole)
+    });
+    whole.collect()
 }
 
 impl Merge {
@@ -68,20 +91,7 @@ impl Merge {
             let whole = parts.into_iter().next().ok_or_else(|| err!(Internal, "a request without parts"))?;
             return Ok(self.model.name_outputs(whole));
         };
-        let whole = axes.iter().enumerate().map(|(output, &axis)| {
-            let pieces: Option<Vec<&Tensor>> = parts.iter().map(|part| part.get(output)).collect();
-            let Some([first, ..]) = pieces.as_deref() else { bail!(Internal, "a part without output {output}") };
-            let mut whole = Tensor::zeros(first.dtype(), first.shape().replaced(axis..axis + 1, &[self.rows]))?;
-            let bytes = whole.as_bytes_mut().unwrap_or_default();
-            let mut row = 0;
-            for piece in pieces.iter().flatten() {
-                stack(bytes, self.rows, row, axis, piece);
-                row += piece.shape().get(axis).copied().unwrap_or(0);
-            }
-            ensure!(row == self.rows, Internal, "{row} rows came back of {}", self.rows);
-            Ok(whole)
-        });
-        Ok(self.model.name_outputs(whole.collect::<Result<_>>()?))
+        Ok(self.model.name_outputs(join(&parts, axes, self.rows)?))
     }
 }
 

@@ -1,10 +1,12 @@
 //! What the executor runs: requests of tensors, stacked, run by the plan for their rows, and scattered.
 
 use crate::backend::Checkpoint;
+use crate::divided::{join, split};
 use crate::error::{Result, ensure, err};
 use crate::exec::{Batch, BatchRunner, Flow, Load};
 use crate::feeds::Outputs;
 use crate::model::CompiledModel;
+use crate::pipeline::Pipeline;
 use crate::plan::{Plan, Scratch};
 use crate::stacking::{BatchAxes, output_axes, stack, unstack};
 use crate::tensor::{Buffer, Shape, Tensor};
@@ -21,6 +23,8 @@ const WARM: usize = 32;
 pub struct ModelRunner {
     model: CompiledModel,
     axes: Option<BatchAxes>,
+    /// Where the model runs in stages.
+    pipeline: Option<Pipeline>,
     /// The batch axis of each output, by the shapes of the inputs at one row.
     output_axes: RwLock<HashMap<Vec<Shape>, Arc<[usize]>>>,
 }
@@ -69,7 +73,17 @@ impl ModelRunner {
             "max_batch_size is {max_batch_size}, but not every input has a symbolic axis to stack along; set it to 1, or \
              export the model with a dynamic batch"
         );
-        Ok(ModelRunner { model, axes, output_axes: RwLock::new(HashMap::new()) })
+        Ok(ModelRunner { model, axes, pipeline: None, output_axes: RwLock::new(HashMap::new()) })
+    }
+
+    /// Runs the model in `count` stages, `rows` rows at a time.
+    pub(crate) fn in_stages(mut self, count: usize, rows: usize) -> Result<Self> {
+        self.pipeline = Some(Pipeline::new(&self.model, count, rows)?);
+        Ok(self)
+    }
+
+    pub(crate) fn pipeline(&self) -> Option<&Pipeline> {
+        self.pipeline.as_ref()
     }
 
     pub(crate) fn model(&self) -> &CompiledModel {
@@ -97,6 +111,60 @@ impl ModelRunner {
         warm.plan.run_asking(&mut warm.scratch, tensors, checkpoint)?;
         let outputs = (0..self.model.outputs().len()).map(|i| warm.scratch.output(i)).collect::<Result<_>>()?;
         Ok(self.model.name_outputs(outputs))
+    }
+
+    /// Runs tensors of `rows` rows through the stages, in micro-batches.
+    fn run_staged(
+        &self,
+        pipeline: &Pipeline,
+        tensors: Vec<Tensor>,
+        rows: usize,
+        batch: &Batch<'_, Vec<Tensor>, Outputs>,
+    ) -> Result<Vec<Tensor>> {
+        let count = rows.div_ceil(pipeline.micro_batch);
+        let ask = || go_on(batch);
+        let Some(axes) = self.axes.as_ref().filter(|axes| count > 1 && axes.all()) else {
+            let outputs = pipeline.run(vec![tensors], ask)?.into_iter().next();
+            return outputs.ok_or_else(|| err!(Internal, "the stages answered nothing"));
+        };
+        let shapes: Vec<Shape> = tensors.iter().map(|t| t.shape().clone()).collect();
+        let output_axes = self.output_axes(axes, &shapes)?;
+        let parts = pipeline.run(split(&tensors, axes, rows, count)?, ask)?;
+        join(&parts, &output_axes, rows)
+    }
+
+    /// As [`run_stacked`](Self::run_stacked), through the stages.
+    fn run_stacked_staged(
+        &self,
+        pipeline: &Pipeline,
+        axes: &BatchAxes,
+        batch: &mut Batch<'_, Vec<Tensor>, Outputs>,
+    ) -> Result<()> {
+        let infos = self.model.inputs();
+        let rows: Vec<usize> = batch.requests().map(|r| axes.rows(infos, r)).collect::<Result<_>>()?;
+        let total: usize = rows.iter().sum();
+        let shapes: Vec<Shape> = batch.request(0).iter().map(|t| t.shape().clone()).collect();
+        let output_axes = self.output_axes(axes, &shapes)?;
+        let parts: Vec<Vec<Tensor>> = batch.requests().cloned().collect();
+        let input_axes: Vec<usize> = axes.inputs.iter().map(|axis| axis.unwrap_or(0)).collect();
+        let stacked = join(&parts, &input_axes, total)?;
+        batch.mark_stacked();
+        let outputs = self.run_staged(pipeline, stacked, total, batch)?;
+        batch.mark_computed();
+        let mut first = 0;
+        for (request, &rows) in rows.iter().enumerate() {
+            let part = |(output, &axis): (&Tensor, &usize)| -> Result<Tensor> {
+                let (shape, size) = (output.shape(), output.dtype().size());
+                let mut part = Tensor::zeros(output.dtype(), shape.replaced(axis..axis + 1, &[rows]))?;
+                let bytes = part.as_bytes_mut().unwrap_or_default();
+                unstack(bytes, output.as_bytes(), shape, size, axis, first, rows);
+                Ok(part)
+            };
+            let parts: Result<Vec<Tensor>> = outputs.iter().zip(&*output_axes).map(part).collect();
+            batch.answer(request, parts.map(|parts| self.model.name_outputs(parts)));
+            first += rows;
+        }
+        Ok(())
     }
 
     fn run_stacked(
@@ -240,11 +308,22 @@ impl BatchRunner for ModelRunner {
             None => false,
         };
         match &self.axes {
-            Some(axes) if batch.len() > 1 && alike => self.run_stacked(scratch, axes, batch),
+            Some(axes) if batch.len() > 1 && alike => match &self.pipeline {
+                Some(pipeline) => self.run_stacked_staged(pipeline, axes, batch),
+                None => self.run_stacked(scratch, axes, batch),
+            },
             // One request, or requests whose shapes only hash alike.
             _ => {
                 for at in 0..batch.len() {
-                    let answer = self.run_lone(scratch, batch.request(at), Checkpoint(&|| go_on(batch)))?;
+                    let request = batch.request(at);
+                    let answer = match &self.pipeline {
+                        Some(pipeline) => {
+                            let rows = self.axes.as_ref().map_or(Ok(1), |axes| axes.rows(self.model.inputs(), request));
+                            let outputs = self.run_staged(pipeline, request.clone(), rows?, batch)?;
+                            self.model.name_outputs(outputs)
+                        }
+                        None => self.run_lone(scratch, request, Checkpoint(&|| go_on(batch)))?,
+                    };
                     batch.answer(at, Ok(answer));
                 }
                 Ok(())

@@ -61,6 +61,11 @@ fn convolutions() -> Model {
     Model::from_graph(g).unwrap()
 }
 
+/// The trained network of the digits example.
+fn digits() -> Model {
+    Model::load(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/data/digits.onnx")).unwrap()
+}
+
 fn rows(count: usize, row: &[usize], seed: f32) -> Tensor {
     let mut shape = vec![count];
     shape.extend(row);
@@ -138,7 +143,7 @@ fn several_models_are_served_by_name() {
 
 #[test]
 fn a_divided_request_is_answered_as_if_it_were_whole() {
-    for (model, row) in [(perceptron(8, 0.3), vec![8]), (convolutions(), vec![3, 9, 7])] {
+    for (model, row) in [(perceptron(8, 0.3), vec![8]), (convolutions(), vec![3, 9, 7]), (digits(), vec![1, 8, 8])] {
         let x = rows(23, &row, 0.37);
         let whole = bytes(model.run([x.clone()]).unwrap());
         let engine = Engine::builder(model).max_batch_size(64).workers(3).build().unwrap();
@@ -152,5 +157,32 @@ fn a_divided_request_is_answered_as_if_it_were_whole() {
         let ticket = narrow.submit_divided([x]).unwrap();
         assert_eq!(ticket.parts(), 6, "none has more rows than a batch may have");
         assert_eq!(bytes(ticket.wait().unwrap()), whole);
+    }
+}
+
+#[test]
+fn stages_answer_as_the_whole_does() {
+    for (model, row) in [(perceptron(8, 0.3), vec![8]), (convolutions(), vec![3, 9, 7]), (digits(), vec![1, 8, 8])] {
+        for count in [2, 3] {
+            let requests: Vec<Tensor> = (1..30).map(|n| rows(1 + n % 5, &row, 0.1 + n as f32)).collect();
+            let whole: Vec<Vec<u8>> = requests.iter().map(|x| bytes(model.run([x.clone()]).unwrap())).collect();
+            let compiled = model.compile(&onrush::CompileOptions::new()).unwrap();
+            let builder = Engine::builder(compiled).max_batch_size(16).workers(2).stages(count, 3);
+            let engine = builder.build().unwrap();
+            let stages = engine.stages();
+            assert!(
+                stages.len() == count && stages.iter().all(|stage| stage.nodes > 0 && stage.bytes > 0),
+                "{stages:?}"
+            );
+            let tickets: Vec<_> = requests.iter().map(|x| engine.submit([x.clone()]).unwrap()).collect();
+            for (ticket, whole) in tickets.into_iter().zip(&whole) {
+                assert_eq!(bytes(ticket.wait().unwrap()), *whole);
+            }
+            assert_eq!(bytes(engine.run([requests[7].clone()]).unwrap()), whole[7]);
+            engine.swap(model.compile(&onrush::CompileOptions::new()).unwrap()).unwrap();
+            assert_eq!(bytes(engine.submit_divided([requests[3].clone()]).unwrap().wait().unwrap()), whole[3]);
+        }
+        let error = Engine::builder(model.compile(&onrush::CompileOptions::new()).unwrap()).stages(500, 1).build();
+        assert_eq!(error.unwrap_err().kind(), ErrorKind::InvalidInput);
     }
 }

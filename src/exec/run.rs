@@ -261,7 +261,10 @@ impl<R: BatchRunner> Shared<R> {
         let run = || runner.run(scratch.get_or_insert_with(|| runner.scratch()), batch);
         match catch_unwind(AssertUnwindSafe(run)) {
             Ok(result) => {
-                generation.health.returned();
+                // A runner may have caught the panic of a thread of its own.
+                if !matches!(&result, Err(error) if error.kind() == ErrorKind::Panicked) {
+                    generation.health.returned();
+                }
                 result
             }
             Err(panic) => {

@@ -3,12 +3,14 @@
 //! A value is a graph input, a constant, or an output of a node. Subgraphs are bodies of operators and see nothing but
 //! their inputs ([`Body`](crate::ops::Body)), so every edge of the data flow is an edge here.
 
+mod cut;
 mod infer;
 mod interpret;
 mod patch;
 mod specialize;
 mod verify;
 
+pub use cut::Stage;
 pub use patch::{Operand, Patch};
 
 use crate::error::{Result, bail};
