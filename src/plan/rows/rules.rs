@@ -56,7 +56,14 @@ impl Step<'_> {
     fn one(&self, op: &dyn Op) -> Option<Label> {
         if let Some(last) = op.downcast_ref::<ChannelsLast>() {
             // The layout moves channels only: rows in front stay in front.
-            return self.one(last.op.as_ref()).filter(|label| matches!(label, Label::Rows { axis: 0, .. }));
+            let label = match last.op.downcast_ref::<Chain>() {
+                Some(chain) => {
+                    let images = last.images.iter().copied().filter(|image| *image < chain.arity).collect();
+                    self.chain(chain, &ChannelsLast { op: chain.first.clone(), images })
+                }
+                None => self.one(last.op.as_ref()),
+            };
+            return label.filter(|label| matches!(label, Label::Rows { axis: 0, .. }));
         }
         if let Some(epilogue) = op.downcast_ref::<Epilogue>() {
             return self.epilogue(epilogue);
@@ -65,7 +72,7 @@ impl Step<'_> {
             return self.of_quantized(quantized);
         }
         if let Some(chain) = op.downcast_ref::<Chain>() {
-            return self.chain(chain);
+            return self.chain(chain, chain.first.as_ref());
         }
         if op.is::<Unary>() || op.is::<Cast>() || op.is::<CastLike>() || op.is::<ByteTable>() || op.is::<Dropout>() {
             let others = self.inputs.iter().skip(1).flatten().all(|input| input.label == Label::Shared);
@@ -206,8 +213,8 @@ impl Step<'_> {
         self.inside(quantized.op.as_ref(), inputs).one(quantized.op.as_ref())
     }
 
-    /// Two operators, one behind the other.
-    fn chain(&self, chain: &Chain) -> Option<Label> {
+    /// Two operators, one behind the other; `first` is the chain's, laid out as its inputs are.
+    fn chain(&self, chain: &Chain, first: &dyn Op) -> Option<Label> {
         let own: Vec<Option<Operand>> = self.inputs.iter().take(chain.arity).cloned().collect();
         let fact = |operand: &Operand| match &operand.constant {
             Some(tensor) => Fact::constant(tensor.clone()),
@@ -215,12 +222,12 @@ impl Step<'_> {
         };
         let facts: Vec<Option<Fact>> = own.iter().map(|operand| operand.as_ref().map(fact)).collect();
         let facts: Vec<Option<&Fact>> = facts.iter().map(Option::as_ref).collect();
-        let made = chain.first.infer(Inputs::new(&facts)).ok()?.into_iter().next()?;
+        let made = first.infer(Inputs::new(&facts)).ok()?.into_iter().next()?;
         let large = made.concrete_shape()?;
-        let mut first = self.inside(chain.first.as_ref(), own);
+        let mut inner = self.inside(first, own);
         // Of what lies between, the shape at few rows is not known; the label is checked by what comes of it.
-        first.outputs = vec![Some((large.clone(), large.clone()))];
-        let label = first.one(chain.first.as_ref())?;
+        inner.outputs = vec![Some((large.clone(), large.clone()))];
+        let label = inner.one(first)?;
         let between = Operand { label, dtype: made.dtype, large, constant: None };
         let mut inputs = vec![Some(between)];
         inputs.extend(self.inputs.iter().skip(chain.arity).cloned());
