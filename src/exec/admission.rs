@@ -59,7 +59,7 @@ pub(super) struct Admission {
     precedence: Precedence,
     /// Batches that can run at the same time.
     workers: AtomicU64,
-    max_batch_size: u32,
+    max_batch_size: AtomicU32,
     /// Whether deadlines are predicted at all.
     predicts: bool,
     /// Most waiting requests of a class.
@@ -87,7 +87,7 @@ impl Admission {
             costs: CostModel::new(),
             precedence,
             workers: AtomicU64::new(workers as u64),
-            max_batch_size,
+            max_batch_size: AtomicU32::new(max_batch_size),
             predicts,
             limits,
             waiting: Default::default(),
@@ -98,6 +98,11 @@ impl Admission {
     /// From now on so many batches can run at the same time.
     pub(super) fn set_workers(&self, workers: u32) {
         self.workers.store(workers.into(), Ordering::Relaxed);
+    }
+
+    /// From now on batches have at most so many rows.
+    pub(super) fn set_max_batch_size(&self, rows: u32) {
+        self.max_batch_size.store(rows, Ordering::Relaxed);
     }
 
     /// Takes a place in the request's class; false if that is full.
@@ -141,8 +146,9 @@ impl Admission {
         let requests = u64::from(requests);
         let singly = requests.saturating_mul(self.pace.request.load(Ordering::Relaxed));
         let rows = requests.saturating_mul(self.pace.rows.load(Ordering::Relaxed)) / 256;
-        let batches = rows.div_ceil(u64::from(self.max_batch_size.max(1)));
-        let full = self.costs.predict(group, self.max_batch_size).map_or(u64::MAX, nanos);
+        let most = self.max_batch_size.load(Ordering::Relaxed);
+        let batches = rows.div_ceil(u64::from(most.max(1)));
+        let full = self.costs.predict(group, most).map_or(u64::MAX, nanos);
         singly.min(batches.saturating_mul(full)) / self.workers.load(Ordering::Relaxed).max(1)
     }
 }

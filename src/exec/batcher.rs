@@ -96,6 +96,21 @@ impl<Q, S> Batcher<Q, S> {
         self.queue.len()
     }
 
+    /// Most rows in a batch, and how long a request may wait for company.
+    pub(super) fn bounds(&self) -> (u32, Duration) {
+        (self.limits.max_batch_size, self.limits.max_queue_delay)
+    }
+
+    /// From now on batches have at most so many rows.
+    pub(super) fn set_cap(&mut self, rows: u32) {
+        self.limits.max_batch_size = rows;
+    }
+
+    /// From now on a request may wait so long for company.
+    pub(super) fn set_delay(&mut self, delay: Duration) {
+        self.limits.max_queue_delay = delay;
+    }
+
     /// From now on nothing waits for company.
     pub(super) fn stop_delaying(&mut self) {
         self.limits.max_queue_delay = Duration::ZERO;

@@ -4,6 +4,7 @@ use super::admission::{Admission, CLASSES};
 use super::batcher::Batcher;
 use super::credit::{Credit, MAX_BYTES, MAX_ITEMS};
 use super::executor::Executor;
+use super::feedback;
 use super::forecast::Forecasts;
 use super::generations::{Generations, MAX_GENERATIONS};
 use super::health::Quarantine;
@@ -19,7 +20,7 @@ use super::timekeeper::Timekeeper;
 use crate::balance::Balancer;
 use crate::clock::{Clock, Monotonic};
 use crate::error::{Result, bail, ensure};
-use crate::monitor::Counters;
+use crate::monitor::{Counters, Feedback, Settings};
 use crate::sched::{AdaptiveCap, FirstCome, Limits, Policy, Precedence, Shares};
 use crate::sync::{Arc, Padded};
 use parking_lot::{Condvar, Mutex};
@@ -45,6 +46,7 @@ pub struct Builder<R: BatchRunner> {
     class_items: [u32; CLASSES],
     predict_deadlines: bool,
     preemption: Option<Preemption>,
+    feedback: Option<Feedback>,
     quarantine: Quarantine,
     balancer: Option<Box<dyn Balancer>>,
     patience: Duration,
@@ -67,6 +69,7 @@ impl<R: BatchRunner> Builder<R> {
             class_items: [u32::MAX; CLASSES],
             predict_deadlines: true,
             preemption: None,
+            feedback: None,
             quarantine: Quarantine { panics: 8, rest: Duration::from_secs(1) },
             balancer: None,
             patience: Duration::ZERO,
@@ -153,6 +156,13 @@ impl<R: BatchRunner> Builder<R> {
     /// when they do not. Default: off.
     pub fn latency_target(mut self, target: Duration) -> Self {
         self.latency_target = Some(target);
+        self
+    }
+
+    /// Lets a controller move batch cap, queue delay and number of workers within the bounds that it is given, by what it
+    /// measures. A snapshot shows its moves with their reasons. Default: off.
+    pub fn feedback(mut self, feedback: Feedback) -> Self {
+        self.feedback = Some(feedback);
         self
     }
 
@@ -258,6 +268,15 @@ impl<R: BatchRunner> Builder<R> {
         let never = self.class_items.iter().position(|&items| items == 0);
         ensure!(never.is_none(), InvalidInput, "class_items of priority {} is 0", never.unwrap_or_default());
         ensure!(self.latency_target != Some(Duration::ZERO), InvalidInput, "latency_target is zero");
+        if let Some(goal) = &self.feedback {
+            ensure!(
+                self.latency_target.is_none(),
+                InvalidInput,
+                "both latency_target and feedback would move the batch cap; choose one"
+            );
+            let Limits { max_batch_size: cap, max_queue_delay: delay, .. } = self.limits;
+            feedback::check(goal, Settings { cap, delay, workers }, MAX_WORKERS)?;
+        }
         Ok(())
     }
 
@@ -286,7 +305,8 @@ impl<R: BatchRunner> Builder<R> {
             models: self.served.into(),
             quarantine: self.quarantine,
             clock: self.clock,
-            inline: self.inline && limits.max_queue_delay.is_zero(),
+            inline: self.inline,
+            delays: AtomicBool::new(!limits.max_queue_delay.is_zero()),
             credit: Padded(Credit::new(self.queue_items as u32, self.queue_bytes)),
             room: Room::default(),
             lanes: (0..lanes).map(|_| Padded(Lane::new())).collect(),
@@ -305,6 +325,7 @@ impl<R: BatchRunner> Builder<R> {
             retries: AtomicU64::new(0),
             replaced: AtomicU64::new(0),
             roster: Roster::new(),
+            steering: feedback::Steering::default(),
             purged: AtomicU64::new(0),
             alive: Mutex::new(0),
             exited: Condvar::new(),
@@ -312,6 +333,9 @@ impl<R: BatchRunner> Builder<R> {
         let executor = Executor::new(shared.clone(), self.shutdown_timeout);
         for _ in 0..workers {
             add_replica(&shared)?;
+        }
+        if let Some(goal) = self.feedback {
+            feedback::start(&shared, goal)?;
         }
         Ok(executor)
     }

@@ -9,6 +9,7 @@ use super::runner::BatchRunner;
 use super::shared::{Inside, Shared};
 use super::ticket::{GroupTicket, Ticket};
 use super::timekeeper::expect;
+use super::trace;
 use super::wake::Wake;
 use crate::clock::Time;
 use crate::error::{Error, Result};
@@ -68,6 +69,7 @@ impl<R: BatchRunner> Executor<R> {
         request: R::Request,
         options: &SubmitOptions,
     ) -> Result<Ticket<R>, Refused<R::Request>> {
+        let _span = trace::submit();
         let shared = &self.shared;
         let pin = match pin.cloned().map_or_else(|| shared.pin(options.target()), Ok) {
             Ok(pin) => pin,
@@ -225,7 +227,7 @@ impl<R: BatchRunner> Executor<R> {
         options: &SubmitOptions,
     ) -> std::result::Result<(Result<R::Response>, Timing), R::Request> {
         let shared = &self.shared;
-        if !shared.inline || shared.credit.held().items > 0 {
+        if !shared.inline || shared.delays.load(Ordering::Relaxed) || shared.credit.held().items > 0 {
             return Err(request);
         }
         let Some(mut slot) = shared.slots.take(usize::MAX) else { return Err(request) };
@@ -280,6 +282,7 @@ impl<R: BatchRunner> Executor<R> {
         shared.sleepers.wake_all();
         shared.room.freed(usize::MAX);
         shared.timekeeper.wake();
+        shared.steering.wake();
         if Inside::is_inside() {
             return false;
         }

@@ -34,6 +34,7 @@ mod builder;
 mod credit;
 mod entry;
 mod executor;
+mod feedback;
 mod forecast;
 mod generations;
 mod health;
@@ -53,6 +54,7 @@ mod sleepers;
 mod slots;
 mod ticket;
 mod timekeeper;
+mod trace;
 mod wake;
 mod worker;
 

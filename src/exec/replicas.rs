@@ -108,7 +108,7 @@ impl<R: BatchRunner> Shared<R> {
     }
 
     /// Gives the replica's slot out no more.
-    fn close_replica(&self, replica: ReplicaId) -> Result<usize> {
+    pub(super) fn close_replica(&self, replica: ReplicaId) -> Result<usize> {
         let slot = self.roster.slot_of(replica)?;
         let _places = self.roster.places.lock();
         let others = self.slots.opened() & !(1 << slot);
@@ -120,6 +120,25 @@ impl<R: BatchRunner> Shared<R> {
         self.slots.close(slot);
         self.replicas_changed();
         Ok(slot)
+    }
+
+    /// Gives the slot of a drained replica out again.
+    pub(super) fn open_replica(&self, replica: ReplicaId) -> Result<()> {
+        let slot = self.roster.slot_of(replica)?;
+        let _places = self.roster.places.lock();
+        ensure!(!self.roster.is_leaving(slot), InvalidInput, "replica {replica} is being removed");
+        self.slots.open(slot);
+        self.replicas_changed();
+        self.kick();
+        Ok(())
+    }
+
+    /// The replica with the highest number among those that take batches, or among those that are drained and stay.
+    pub(super) fn last_replica(&self, active: bool) -> Option<ReplicaId> {
+        let ids = self.roster.places.lock().ids;
+        let fits = |slot: usize| self.slots.is_open(slot) == active && !self.roster.is_leaving(slot);
+        let ids = ids.iter().enumerate().filter(|(slot, _)| fits(*slot));
+        ids.filter_map(|(_, id)| *id).max().map(ReplicaId)
     }
 
     /// Waits until nothing runs in the slot; false if that takes too long, or is waited for from inside a run.
@@ -199,14 +218,7 @@ impl<R: BatchRunner> Executor<R> {
     /// # Errors
     /// `InvalidInput` if there is no such replica, or if it is being removed.
     pub fn resume_replica(&self, replica: ReplicaId) -> Result<()> {
-        let shared = self.shared();
-        let slot = shared.roster.slot_of(replica)?;
-        let _places = shared.roster.places.lock();
-        ensure!(!shared.roster.is_leaving(slot), InvalidInput, "replica {replica} is being removed");
-        shared.slots.open(slot);
-        shared.replicas_changed();
-        shared.kick();
-        Ok(())
+        self.shared().open_replica(replica)
     }
 
     /// Drains a replica and ends its thread; true when its last batch ended within `timeout`. If not, it goes when that

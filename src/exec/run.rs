@@ -8,6 +8,7 @@ use super::interrupt::Running;
 use super::runner::{Batch, BatchRunner, Interrupts, Job, Riders};
 use super::scratches::Scratches;
 use super::shared::{Shared, SlotOf, TakenOf, unanswered, wake_safely};
+use super::trace;
 use super::wake::Wakes;
 use crate::clock::{Time, nanos};
 use crate::error::{Error, ErrorKind, Result, err};
@@ -102,12 +103,15 @@ impl<R: BatchRunner> Shared<R> {
         let running = Running { class, group, rows, started };
         let mut stages = Stages { started, stacked: started, computed: started, ended: started };
         let mut scratch = scratches.take(generation.serial);
+        let span = trace::run(slot, group, rows);
         self.interruptible(slot, nested, running, |interrupts| {
             self.run_splitting(&generation, &mut scratch, jobs, &mut stages, interrupts);
         });
         scratches.put(generation.serial, scratch);
         stages.ended = stages.ended.max(self.clock.now());
+        drop(span);
 
+        let _span = trace::scatter(slot);
         let stats = self.stats(slot);
         let (mut answered, mut failed, mut expired, mut slowest) = (0, 0, 0, Duration::ZERO);
         // Taken one by one from the end: what a panicking destructor leaves is ended by the guard.
@@ -168,6 +172,7 @@ impl<R: BatchRunner> Shared<R> {
         request: &R::Request,
         meta: &Waiting,
     ) -> (Result<R::Response>, Timing) {
+        let _span = trace::run(slot.index(), meta.group, meta.rows);
         let stats = self.stats(slot.index());
         stats.running.store(1, Ordering::Relaxed);
         let mut answer = None;
@@ -241,12 +246,18 @@ impl<R: BatchRunner> Shared<R> {
     /// Counts the panic of a request that ran alone, if it was one.
     fn count_panic(&self, generation: &Generation<R>, error: Option<&Error>) {
         if error.is_some_and(|error| error.kind() == ErrorKind::Panicked) {
-            generation.health.panicked(self.quarantine, self.clock.now());
+            if generation.health.panicked(self.quarantine, self.clock.now()) {
+                trace::quarantined(self.model_name(generation));
+            }
         }
     }
 
+    fn model_name(&self, generation: &Generation<R>) -> &str {
+        self.models.get(generation.model as usize).map_or("", |served| served.name.as_str())
+    }
+
     fn quarantined(&self, generation: &Generation<R>, rest: Duration) -> Error {
-        let name = self.models.get(generation.model as usize).map_or("", |served| served.name.as_str());
+        let name = self.model_name(generation);
         err!(Quarantined, "model {name:?} keeps panicking and rests for {rest:?}; reinstate it or swap it")
     }
 

@@ -4,6 +4,7 @@ use super::admission::Admission;
 use super::batcher::{Batcher, Look, Taken};
 use super::credit::{Credit, Denied};
 use super::entry::{Cancel, Claimed, Entry, Outcome, Timing};
+use super::feedback::Steering;
 use super::generations::{Generations, Hold};
 use super::health::Quarantine;
 use super::interrupt::Interruption;
@@ -16,6 +17,7 @@ use super::scratches::Scratches;
 use super::sleepers::Sleepers;
 use super::slots::{Slot, Slots};
 use super::timekeeper::Timekeeper;
+use super::trace;
 use super::wake::Wake;
 use crate::clock::{Clock, Time, nanos};
 use crate::error::{Error, err};
@@ -74,6 +76,8 @@ pub(super) struct Shared<R: BatchRunner> {
     pub(super) clock: Box<dyn Clock>,
     /// Whether a caller may run its own request when nothing waits.
     pub(super) inline: bool,
+    /// Whether requests wait for company, so that none runs inline. `Relaxed`: a change that is seen late is seen soon.
+    pub(super) delays: AtomicBool,
     pub(super) credit: Padded<Credit>,
     pub(super) room: Room,
     pub(super) lanes: Box<[Padded<Lane<EntryOf<R>>>]>,
@@ -96,6 +100,7 @@ pub(super) struct Shared<R: BatchRunner> {
     pub(super) retries: AtomicU64,
     pub(super) replaced: AtomicU64,
     pub(super) roster: Roster,
+    pub(super) steering: Steering,
     /// How many generations had gone when the slots were last purged.
     pub(super) purged: AtomicU64,
     /// Worker threads that live.
@@ -173,6 +178,7 @@ impl<R: BatchRunner> Shared<R> {
     }
 
     pub(super) fn count_refusal(&self, reason: &Reason) {
+        trace::refused(reason);
         let shard = self.counters.here();
         let counter = match reason {
             Reason::Full { .. } => &shard.refused_full,
@@ -231,6 +237,7 @@ impl<R: BatchRunner> Shared<R> {
     /// One look at the queue by the holder of slot `slot`. What leaves the queue without a run is ended here.
     pub(super) fn look(&self, slot: &mut SlotOf<'_, R>, is_worker: bool, taken: &mut TakenOf<R>) -> Look {
         debug_assert!(taken.jobs.is_empty() && taken.ended.is_empty());
+        let _span = trace::form(slot.index());
         let mut batcher = self.batcher.lock();
         if is_worker {
             batcher.timer = Time::NEVER;
@@ -262,6 +269,9 @@ impl<R: BatchRunner> Shared<R> {
         self.ready.store(ready, Ordering::SeqCst);
         drop(batcher);
         self.settle(slot.index(), taken);
+        if look == Look::Formed {
+            trace::formed(slot.index(), taken.jobs.len());
+        }
         look
     }
 
@@ -389,6 +399,7 @@ impl<R: BatchRunner> Shared<R> {
         snapshot.replicas = self.replica_snapshots();
         snapshot.costs = self.admission.costs.learned();
         snapshot.retries = self.retries.load(Ordering::Relaxed);
+        self.steering.show(&mut snapshot);
         snapshot.replaced_workers = self.replaced.load(Ordering::Relaxed);
         snapshot
     }
