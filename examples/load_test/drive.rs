@@ -1,8 +1,9 @@
 //! The two ways to put an engine under load.
 
+use crate::mix::{Draw, Kind};
 use crate::report::{Record, Samples};
 use clap::ValueEnum;
-use onrush::{Engine, Reason, SubmitOptions, Tensor, Ticket};
+use onrush::{Engine, ErrorKind, Reason, Ticket};
 use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -10,9 +11,11 @@ use std::time::{Duration, Instant};
 /// How arrivals are spaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Arrivals {
+    /// Independent of each other
     Poisson,
+    /// Equal gaps
     Constant,
-    /// Sixty-four at once.
+    /// Sixty-four at once
     Burst,
 }
 
@@ -22,7 +25,10 @@ pub(crate) struct Load {
     pub(crate) rate: f64,
     pub(crate) arrivals: Arrivals,
     pub(crate) time: Duration,
+    /// Later answers are not good.
     pub(crate) target: Duration,
+    /// Whether requests carry the target as their deadline.
+    pub(crate) deadlines: bool,
 }
 
 impl Load {
@@ -46,77 +52,100 @@ impl Load {
 /// `clients` threads that each keep `outstanding` requests in the engine for `time`.
 pub(crate) fn closed(
     engine: &Engine,
-    inputs: &[Tensor],
+    kinds: &[Kind],
     clients: usize,
     outstanding: usize,
     time: Duration,
     target: Duration,
 ) -> Record {
+    let before = engine.snapshot();
     let start = Instant::now();
     let end = start + time;
     let samples: Vec<Samples> = std::thread::scope(|scope| {
-        let client = || {
-            let mut samples = Samples::default();
-            let mut tickets: VecDeque<(Instant, Ticket)> = VecDeque::new();
+        let client = |seed: usize| {
+            let (mut samples, mut draw) = (Samples::default(), Draw::new(kinds, seed as u64));
+            let mut tickets: VecDeque<(Instant, usize, Ticket)> = VecDeque::new();
             while Instant::now() < end {
+                let (kind, Kind { inputs, options, .. }) = draw.next();
+                let asked = Instant::now();
+                samples.offered += 1;
                 if outstanding == 1 {
-                    let asked = Instant::now();
-                    samples.ended(engine.run(inputs.to_vec()).is_ok(), asked.elapsed());
+                    let answer = engine.run(inputs.to_vec()).map_err(|error| error.kind());
+                    samples.ended(kind, answer.err(), asked.elapsed(), Duration::ZERO);
                     continue;
                 }
                 if tickets.len() == outstanding
-                    && let Some((asked, ticket)) = tickets.pop_front()
+                    && let Some((asked, kind, ticket)) = tickets.pop_front()
                 {
-                    samples.ended(ticket.wait().is_ok(), asked.elapsed());
+                    take(&mut samples, kind, asked.elapsed(), ticket);
                 }
                 let asked = Instant::now();
-                if let Ok(ticket) = engine.submit(inputs.to_vec()) {
-                    tickets.push_back((asked, ticket));
+                if let Ok(ticket) = engine.submit_with(inputs.to_vec(), *options) {
+                    tickets.push_back((asked, kind, ticket));
                 }
             }
             samples
         };
-        let threads: Vec<_> = (0..clients).map(|_| scope.spawn(client)).collect();
+        let threads: Vec<_> = (0..clients).map(|seed| scope.spawn(move || client(seed))).collect();
         threads.into_iter().filter_map(|thread| thread.join().ok()).collect()
     });
-    Record::new(samples, start.elapsed(), target, &engine.snapshot())
+    Record::new(kinds, samples, start.elapsed(), target, &before, &engine.snapshot())
 }
 
-/// Requests that arrive by a schedule, whatever becomes of those before.
-pub(crate) fn open(engine: &Engine, inputs: &[Tensor], load: &Load) -> Record {
+/// Takes one answer of a closed loop. The wait for older answers counts, as it does for a caller.
+fn take(samples: &mut Samples, kind: usize, before: Duration, ticket: Ticket) {
+    let asked = Instant::now();
+    let (answer, timing) = ticket.wait_timed();
+    samples.ended(kind, answer.err().map(|error| error.kind()), before + asked.elapsed(), timing.queued);
+}
+
+/// Requests that arrive by a schedule, whatever becomes of those before. A refusal is timed from submit to its return.
+pub(crate) fn open(engine: &Engine, kinds: &[Kind], load: &Load) -> Record {
+    let before = engine.snapshot();
     let start = Instant::now();
     let samples = std::thread::scope(|scope| {
         let (sender, receiver) = channel();
         let collector = scope.spawn(move || collect(receiver));
-        let mut samples = Samples::default();
+        let (mut samples, mut draw) = (Samples::default(), Draw::new(kinds, 2));
         for at in load.schedule() {
             let scheduled = start + Duration::from_secs_f64(at);
             let ahead = scheduled.saturating_duration_since(Instant::now());
             if ahead > Duration::from_micros(50) {
                 std::thread::sleep(ahead);
             }
+            let (kind, Kind { inputs, options, .. }) = draw.next();
+            let options = if load.deadlines { options.deadline_at(scheduled + load.target) } else { *options };
+            let inputs = inputs.to_vec();
+            samples.offered += 1;
             let asked = Instant::now();
-            let options = SubmitOptions::new().deadline_at(scheduled + load.target);
-            match engine.try_submit_with(inputs.to_vec(), options) {
+            match engine.try_submit_with(inputs, options) {
                 Ok(ticket) => {
-                    let _ = sender.send((asked.saturating_duration_since(scheduled), ticket));
+                    let _ = sender.send((asked.saturating_duration_since(scheduled), kind, ticket));
                 }
-                Err(refused) if matches!(refused.reason(), Reason::Invalid(_)) => samples.ended(false, Duration::ZERO),
-                Err(_) => samples.refused.push(asked.elapsed()),
+                Err(refused) => {
+                    let took = asked.elapsed();
+                    match refused.reason() {
+                        Reason::Invalid(error) => samples.ended(kind, Some(error.kind()), took, took),
+                        _ => samples.refused.push((kind, took)),
+                    }
+                }
             }
         }
         drop(sender);
         vec![samples, collector.join().unwrap_or_default()]
     });
-    Record::new(samples, start.elapsed(), load.target, &engine.snapshot())
+    // Answers that come after the last arrival belong to the load, the time until they come does not.
+    let time = load.time.min(start.elapsed());
+    Record::new(kinds, samples, time, load.target, &before, &engine.snapshot())
 }
 
 /// Takes the answers; each ticket carries its own timing, so that it does not matter when it is looked at.
-fn collect(tickets: Receiver<(Duration, Ticket)>) -> Samples {
+fn collect(tickets: Receiver<(Duration, usize, Ticket)>) -> Samples {
     let mut samples = Samples::default();
-    for (late, ticket) in tickets {
+    for (late, kind, ticket) in tickets {
         let (answer, timing) = ticket.wait_timed();
-        samples.ended(answer.is_ok(), late + timing.total());
+        let error: Option<ErrorKind> = answer.err().map(|error| error.kind());
+        samples.ended(kind, error, late + timing.total(), late + timing.queued);
     }
     samples
 }

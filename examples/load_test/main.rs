@@ -4,6 +4,7 @@
 //! falls behind hides nothing.
 
 mod drive;
+mod mix;
 mod page;
 mod report;
 #[path = "../support/mod.rs"]
@@ -11,14 +12,16 @@ mod support;
 
 use clap::{Parser, ValueEnum};
 use drive::{Arrivals, Load, closed, open};
+use mix::{Kind, Mix};
+use onrush::monitor::Feedback;
 use onrush::sched::{EarliestDeadline, FairShare, FirstCome, Policy, ShortestJob, StrictPriority};
-use onrush::{Engine, EngineModel, Model, Result, Tensor};
+use onrush::{Engine, EngineModel, Model, Result};
 use report::Record;
 use std::path::PathBuf;
 use std::time::Duration;
 use support::Made;
 
-#[derive(Parser)]
+#[derive(Clone, Parser)]
 #[command(about = "Puts an engine under load and tells latency, throughput, refusals and batch sizes")]
 struct Arguments {
     /// The ONNX file
@@ -30,7 +33,7 @@ struct Arguments {
     #[arg(long, default_value_t = 0.8)]
     load: f64,
     /// Open loop: arrivals per second, in place of a share
-    #[arg(long)]
+    #[arg(long, conflicts_with = "load")]
     rate: Option<f64>,
     /// Open loop: how the arrivals are spaced
     #[arg(long, value_enum, default_value_t = Arrivals::Poisson)]
@@ -42,8 +45,11 @@ struct Arguments {
     #[arg(long, default_value_t = 1)]
     outstanding: usize,
     /// Which requests run first
-    #[arg(long, value_enum, default_value_t = PolicyName::FirstCome)]
+    #[arg(long, value_enum, ignore_case = true, default_value_t = PolicyName::FirstCome)]
     policy: PolicyName,
+    /// Open loop: compare these policies, separated by commas; or "all"
+    #[arg(long, value_delimiter = ',', ignore_case = true)]
+    policies: Vec<PolicyName>,
     /// Most rows in a batch
     #[arg(long, default_value_t = 32)]
     cap: u32,
@@ -53,30 +59,48 @@ struct Arguments {
     /// How long to measure each load
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
-    /// Answers later than this are not good; open-loop requests carry it as their deadline. By default ten full batches
-    #[arg(long)]
-    target_ms: Option<f64>,
-    /// Microseconds that a request may wait for company
-    #[arg(long, default_value_t = 0)]
-    delay_us: u64,
-    /// Length of any symbolic axis but the first
-    #[arg(long, default_value_t = 32)]
-    seq: usize,
     /// NAME=VALUE: every element of this input; may repeat
     #[arg(long)]
     fill: Vec<String>,
     /// NAME=D,D,...: the shape of this input, empty for a scalar; may repeat
     #[arg(long)]
     shape: Vec<String>,
-    /// Open loop: loads from 10 to 150 % of capacity, under every policy
+    /// Length of any symbolic axis but the first
+    #[arg(long, default_value_t = 32)]
+    seq: usize,
+    /// Open loop: loads from 10 to 150 % of capacity
     #[arg(long)]
     sweep: bool,
+    /// Answers later than this are not good; open-loop requests carry it as their deadline. By default ten full batches
+    #[arg(long)]
+    target_ms: Option<f64>,
+    /// Open loop: requests carry no deadline, so that nothing is shed but by want of room
+    #[arg(long)]
+    no_deadlines: bool,
+    /// Requests of several kinds, told apart in the results
+    #[arg(long, value_enum, default_value_t = Mix::None)]
+    mix: Mix,
+    /// Microseconds that a request may wait for company
+    #[arg(long, default_value_t = 0)]
+    delay_us: u64,
+    /// Most requests that wait
+    #[arg(long)]
+    queue: Option<usize>,
+    /// Priorities: lets urgent requests interrupt running batches
+    #[arg(long)]
+    preempt: bool,
+    /// Lets a controller move batch cap, delay and workers towards the target, and prints its moves
+    #[arg(long)]
+    feedback: bool,
     /// Write a page with plots
     #[arg(long)]
     html: Option<PathBuf>,
     /// Print one line of JSON for each load
     #[arg(long)]
     json: bool,
+    /// Print what Prometheus would scrape after the last load
+    #[arg(long)]
+    prometheus: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -87,22 +111,33 @@ enum Mode {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum PolicyName {
+    #[value(aliases = ["fcfs", "fifo", "first_come"])]
     FirstCome,
+    #[value(aliases = ["priorities", "strict-priority", "strict_priority"])]
     Priority,
+    #[value(aliases = ["sjf", "shortest", "shortest_job", "shortest-job-first"])]
     ShortestJob,
+    #[value(aliases = ["edf", "deadline", "earliest_deadline", "earliest-deadline-first"])]
     EarliestDeadline,
+    #[value(aliases = ["fair", "fair_share", "drr"])]
     FairShare,
+    #[value(hide = true)]
+    All,
 }
 
 impl PolicyName {
     fn make(self) -> Box<dyn Policy> {
         match self {
-            PolicyName::FirstCome => Box::new(FirstCome),
+            PolicyName::FirstCome | PolicyName::All => Box::new(FirstCome),
             PolicyName::Priority => Box::new(StrictPriority::new(Duration::from_millis(500))),
             PolicyName::ShortestJob => Box::new(ShortestJob::new(Duration::from_millis(500))),
             PolicyName::EarliestDeadline => Box::new(EarliestDeadline::new()),
             PolicyName::FairShare => Box::new(FairShare::new(Duration::from_millis(1))),
         }
+    }
+
+    fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
     }
 }
 
@@ -116,76 +151,121 @@ fn main() {
 struct Test<'a> {
     arguments: &'a Arguments,
     model: onrush::CompiledModel,
-    inputs: Vec<Tensor>,
+    kinds: Vec<Kind>,
 }
 
 impl Test<'_> {
-    fn engine(&self, policy: PolicyName) -> Result<Engine> {
-        let builder = Engine::builder(EngineModel::from(self.model.clone()))
-            .max_batch_size(self.arguments.cap)
-            .max_queue_delay(Duration::from_micros(self.arguments.delay_us))
+    fn engine(&self, policy: PolicyName, target: Duration) -> Result<Engine> {
+        let Arguments { cap, delay_us, threads, queue, preempt, feedback, .. } = *self.arguments;
+        let mut builder = Engine::builder(EngineModel::from(self.model.clone()))
+            .max_batch_size(cap)
+            .max_queue_delay(Duration::from_micros(delay_us))
             .policy(policy.make());
-        match self.arguments.threads {
-            Some(threads) => builder.workers(threads).build(),
-            None => builder.build(),
+        if let Some(threads) = threads {
+            builder = builder.workers(threads);
         }
+        if let Some(items) = queue {
+            builder = builder.queue_items(items);
+        }
+        let preempt = preempt && policy == PolicyName::Priority;
+        builder
+            .executor(move |settings| {
+                let settings = if preempt { settings.preemption(1.0, 16) } else { settings };
+                if !feedback {
+                    return settings;
+                }
+                let most = Duration::from_micros(delay_us).max(target / 4);
+                settings.feedback(Feedback::new(target).batch_cap(1..=cap).queue_delay(Duration::ZERO..=most))
+            })
+            .build()
     }
 
     /// Answers per second when the engine never runs dry.
     fn capacity(&self) -> Result<f64> {
-        let engine = self.engine(PolicyName::FirstCome)?;
+        let arguments = Arguments { feedback: false, ..self.arguments.clone() };
+        let test = Test { arguments: &arguments, model: self.model.clone(), kinds: self.kinds.clone() };
+        let engine = test.engine(PolicyName::FirstCome, Duration::MAX)?;
         let outstanding = self.arguments.cap as usize * 2;
         let once =
-            |seconds| closed(&engine, &self.inputs, 2, outstanding, Duration::from_secs_f64(seconds), Duration::MAX);
-        once(0.5);
+            |seconds| closed(&engine, &self.kinds, 2, outstanding, Duration::from_secs_f64(seconds), Duration::MAX);
+        once(self.arguments.seconds.min(0.5));
         Ok(once(self.arguments.seconds.min(2.0)).answered_per_s)
     }
 
-    fn open(&self, policy: PolicyName, rate: f64, capacity: f64) -> Result<Record> {
-        let engine = self.engine(policy)?;
+    fn target(&self, capacity: f64) -> Duration {
         let batch = f64::from(self.arguments.cap) / capacity.max(1.0);
-        let target = self.arguments.target_ms.map_or(batch * 10.0, |ms| ms / 1e3);
+        Duration::from_secs_f64(self.arguments.target_ms.map_or(batch * 10.0, |ms| ms / 1e3))
+    }
+
+    fn open(&self, policy: PolicyName, rate: f64, capacity: f64) -> Result<Record> {
+        let target = self.target(capacity);
+        let engine = self.engine(policy, target)?;
         let load = Load {
             rate,
             arrivals: self.arguments.arrivals,
             time: Duration::from_secs_f64(self.arguments.seconds),
-            target: Duration::from_secs_f64(target),
+            target,
+            deadlines: !self.arguments.no_deadlines,
         };
         // Warm: plans are built and costs learned.
-        let warm = Load { rate: rate.min(capacity), time: Duration::from_millis(300), ..load };
-        open(&engine, &self.inputs, &warm);
-        let mut record = open(&engine, &self.inputs, &load);
-        record.capacity_per_s = capacity;
+        let warm = Load { rate: rate.min(capacity), time: load.time.min(Duration::from_millis(300)), ..load };
+        open(&engine, &self.kinds, &warm);
+        let mut record = open(&engine, &self.kinds, &load);
         record.load = rate / capacity.max(f64::MIN_POSITIVE);
-        record.policy = policy.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
-        Ok(record)
+        record.policy = policy.name();
+        Ok(self.finished(record, capacity, &engine))
+    }
+
+    fn closed(&self, capacity: f64) -> Result<Record> {
+        let target = self.target(capacity);
+        let engine = self.engine(self.arguments.policy, target)?;
+        let once = |seconds| {
+            let time = Duration::from_secs_f64(seconds);
+            closed(&engine, &self.kinds, self.arguments.clients, self.arguments.outstanding, time, target)
+        };
+        once(self.arguments.seconds.min(0.5));
+        let mut record = once(self.arguments.seconds);
+        record.load = record.answered_per_s / capacity.max(f64::MIN_POSITIVE);
+        record.policy = self.arguments.policy.name();
+        Ok(self.finished(record, capacity, &engine))
+    }
+
+    fn finished(&self, mut record: Record, capacity: f64, engine: &Engine) -> Record {
+        record.capacity_per_s = capacity;
+        if self.arguments.mix == Mix::Tenants {
+            record.judge_fairness();
+        }
+        let snapshot = engine.snapshot();
+        snapshot.moves.iter().for_each(|step| eprintln!("{step}"));
+        if self.arguments.prometheus {
+            eprint!("{}", snapshot.to_prometheus());
+        }
+        record
     }
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
     let model = Model::load(&arguments.model)?;
     let made = Made { batch: 1, seq: arguments.seq, fill: &arguments.fill, shape: &arguments.shape };
-    let inputs = made.inputs(model.inputs())?;
+    let kinds = arguments.mix.kinds(&made, model.inputs())?;
     let model = model.compile(&onrush::CompileOptions::new())?;
-    let test = Test { arguments, model, inputs };
+    let test = Test { arguments, model, kinds };
+    let capacity = test.capacity()?;
     let mut records = Vec::new();
     if arguments.mode == Mode::Closed && !arguments.sweep {
-        let engine = test.engine(arguments.policy)?;
-        let target = arguments.target_ms.map_or(Duration::MAX, |ms| Duration::from_secs_f64(ms / 1e3));
-        let once = |seconds| {
-            let time = Duration::from_secs_f64(seconds);
-            closed(&engine, &test.inputs, arguments.clients, arguments.outstanding, time, target)
-        };
-        once(0.5);
-        records.push(once(arguments.seconds));
+        records.push(test.closed(capacity)?);
     } else {
-        let capacity = test.capacity()?;
         let loads: Vec<f64> = match (arguments.sweep, arguments.rate) {
             (true, _) => [0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5].map(|load| load * capacity).into(),
             (false, Some(rate)) => vec![rate],
             (false, None) => vec![arguments.load * capacity],
         };
-        let policies = if arguments.sweep { PolicyName::value_variants() } else { &[arguments.policy] };
+        let all = &PolicyName::value_variants()[..PolicyName::value_variants().len() - 1];
+        let policies = match arguments.policies.as_slice() {
+            [] => &[arguments.policy],
+            asked if asked.contains(&PolicyName::All) => all,
+            asked => asked,
+        };
         for &policy in policies {
             for &rate in &loads {
                 records.push(test.open(policy, rate, capacity)?);
@@ -195,10 +275,11 @@ fn run(arguments: &Arguments) -> Result<()> {
     if arguments.json {
         records.iter().for_each(|record| println!("{}", record.json()));
     } else {
-        println!("{}", report::table(&records));
+        println!("capacity {capacity:.0} answers/s\n{}", report::table(&records));
     }
     if let Some(path) = &arguments.html {
-        std::fs::write(path, page::html(&records))?;
+        let name = arguments.model.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+        std::fs::write(path, page::html(&name, &records))?;
     }
     Ok(())
 }
