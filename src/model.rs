@@ -191,7 +191,7 @@ impl Model {
             graph,
             report,
             backend: Box::new(Cpu::new()?),
-            weights: Weights::new(),
+            weights: Weights::new().with_winograd(options.winograd),
             threads: options.team(),
             plans: RwLock::default(),
             serial_plans: RwLock::default(),
@@ -218,6 +218,7 @@ pub struct CompileOptions {
     threads: Option<usize>,
     pool: Option<Arc<rayon::ThreadPool>>,
     micro_batch: Option<usize>,
+    winograd: bool,
 }
 
 impl Default for CompileOptions {
@@ -230,6 +231,7 @@ impl Default for CompileOptions {
             threads: None,
             pool: None,
             micro_batch: None,
+            winograd: true,
         }
     }
 }
@@ -289,6 +291,18 @@ impl CompileOptions {
     #[must_use]
     pub fn micro_batch(self, rows: usize) -> Self {
         CompileOptions { micro_batch: Some(rows.max(1)), ..self }
+    }
+
+    /// Whether f32 convolutions of 3x3 taps at stride 1 may run by Winograd's algorithm, F(4x4, 3x3), where that is expected
+    /// to be faster; they may by default. It takes a quarter of the multiplications, two to three times the speed, and four
+    /// times the memory for those weights.
+    ///
+    /// It rounds differently: on normally distributed data the error is 1e-6 of the output's standard deviation in the mean
+    /// square and below 2e-5 of it at most, about three times as much as of the sum in plain order (in the mean). The
+    /// answer to a row does not depend on its batch, nor on the number of threads.
+    #[must_use]
+    pub fn winograd(self, winograd: bool) -> Self {
+        CompileOptions { winograd, ..self }
     }
 
     fn team(&self) -> Threads {

@@ -23,11 +23,14 @@ struct Packed {
 
 /// The packed constants of one model.
 #[derive(Default)]
-pub struct Weights(Mutex<HashMap<Key, Packed>>);
+pub struct Weights {
+    packed: Mutex<HashMap<Key, Packed>>,
+    winograd: bool,
+}
 
 impl std::fmt::Debug for Weights {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Weights({} packed)", self.0.lock().len())
+        write!(f, "Weights({} packed)", self.packed.lock().len())
     }
 }
 
@@ -36,6 +39,16 @@ impl Weights {
     #[must_use]
     pub fn new() -> Self {
         Weights::default()
+    }
+
+    /// Whether filters may be packed for Winograd's algorithm, where a geometry suits it.
+    #[must_use]
+    pub fn with_winograd(self, winograd: bool) -> Self {
+        Weights { winograd, ..self }
+    }
+
+    pub(crate) fn allow_winograd(&self) -> bool {
+        self.winograd
     }
 
     /// The constant `source` in the form `T`, packed now unless another plan has done so. `variant` tells apart what
@@ -51,12 +64,12 @@ impl Weights {
     ) -> Result<Arc<T>> {
         let bytes = source.as_bytes();
         let key = Key { address: bytes.as_ptr() as usize, bytes: bytes.len(), form: TypeId::of::<T>(), variant };
-        let held = self.0.lock().get(&key).map(|packed| packed.value.clone());
+        let held = self.packed.lock().get(&key).map(|packed| packed.value.clone());
         if let Some(Ok(value)) = held.map(Arc::downcast::<T>) {
             return Ok(value);
         }
         let value = Arc::new(pack(source)?);
-        self.0.lock().insert(key, Packed { value: value.clone(), _source: source.clone() });
+        self.packed.lock().insert(key, Packed { value: value.clone(), _source: source.clone() });
         Ok(value)
     }
 }

@@ -65,11 +65,17 @@ impl Convolution {
         };
         let Some(activation) = activation(epilogue.and_then(|e| e.activation)) else { return Ok(None) };
         let Some(geometry) = geometry(conv, input, weight.shape())? else { return Ok(None) };
+        let winograd = spec.weights.allow_winograd() && geometry.suits_winograd();
         let pack = |w: &Tensor| {
             let (filters, channels) = (w.shape()[0], w.shape()[1]);
-            ConvWeights::pack(isa, w.as_slice()?, filters, channels, geometry.kernel, conv.group)
+            match winograd {
+                true => ConvWeights::pack_winograd(isa, w.as_slice()?, filters, channels),
+                false => ConvWeights::pack(isa, w.as_slice()?, filters, channels, geometry.kernel, conv.group),
+            }
         };
-        let weights = spec.weights.get_or_pack(weight, conv.group as u64, pack)?;
+        // No convolution has no group.
+        let variant = if winograd { 0 } else { conv.group as u64 };
+        let weights = spec.weights.get_or_pack(weight, variant, pack)?;
         let [height, width] = geometry.output();
         let expected = input[0] * height * width * weight.shape()[0];
         ensure!(output.len() == expected, Internal, "the output is {output}, not of {height} x {width} pixels");
@@ -88,19 +94,20 @@ impl Kernel for Convolution {
         let g = self.conv.geometry();
         let [h, w] = g.kernel;
         let groups = if !self.conv.divides_filters() { format!(" in {} groups", g.groups) } else { String::new() };
-        format!("conv {h}x{w} {}->{}{groups}", g.channels, g.filters)
+        let winograd = if self.conv.is_winograd() { " winograd" } else { "" };
+        format!("conv {h}x{w} {}->{}{groups}{winograd}", g.channels, g.filters)
     }
 
     fn division(&self) -> Division {
         let g = self.conv.geometry();
         let rows = self.batch * g.output_pixels();
-        let depth = g.channels * g.kernel[0] * g.kernel[1];
         if g.groups > 1 {
             return Division::units(rows, 1);
         }
         // Taps of one pixel overlap: an image is read once.
-        let weights = depth * g.filters * 4;
-        Division::of_product(self.batch * g.input_pixels(), g.channels, g.filters, weights, 4).or_units(rows)
+        let (pixels, weights) = (self.batch * g.input_pixels(), self.conv.weight_bytes());
+        let grain = self.conv.rows_together();
+        Division::of_product(pixels, g.channels, g.filters, weights, 4).or_units(rows, grain)
     }
 
     fn run(&self, io: &Io<'_>, _context: &mut Context<'_>) -> Result<()> {

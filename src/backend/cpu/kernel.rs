@@ -71,9 +71,9 @@ impl Division {
         }
     }
 
-    /// The same, where it is by columns; else so many rows.
-    pub(crate) fn or_units(self, rows: usize) -> Self {
-        if matches!(self, Division::Columns { .. }) { self } else { Division::units(rows, 1) }
+    /// The same, where it is by columns; else so many rows, `grain` at a time.
+    pub(crate) fn or_units(self, rows: usize, grain: usize) -> Self {
+        if matches!(self, Division::Columns { .. }) { self } else { Division::units(rows, grain) }
     }
 
     /// At most so many parts.

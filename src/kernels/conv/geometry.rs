@@ -97,6 +97,14 @@ impl Geometry {
         self.kernel == [1; 2] && self.strides == [1; 2] && self.pad_begin == [0; 2] && self.pad_end == [0; 2]
     }
 
+    /// Whether an f32 convolution is expected to be faster by Winograd's algorithm
+    /// ([`ConvWeights::pack_winograd`](super::ConvWeights::pack_winograd)): 3x3 taps at stride 1, at least 32 channels and
+    /// filters, and an image large enough that the larger weights are worth reading. The number of images plays no part.
+    #[must_use]
+    pub fn suits_winograd(&self) -> bool {
+        super::winograd::suits(self)
+    }
+
     /// Where axis `axis` of the input is read for each output position and tap: an index, or `None` in the padding.
     pub(super) fn positions(&self, axis: usize) -> impl Iterator<Item = Option<usize>> + '_ {
         let (stride, dilation) = (self.strides[axis], self.dilations[axis]);

@@ -6,6 +6,7 @@
 //! | all else | an indirect product: a segment of K per tap, its rows found through a table |
 //! | fewer than 16 channels (stems) | the same with a segment per kernel row |
 //! | depthwise | a kernel of its own over vectors of channels |
+//! | 3x3, stride 1, where asked for | Winograd's, with 36 products of tiles |
 //!
 //! f32 images take a [`Conv2d`], bytes a [`ByteConv2d`], which pads with the input's zero point.
 //!
@@ -22,6 +23,7 @@ mod tests;
 #[cfg(test)]
 mod tests_bytes;
 mod weights;
+mod winograd;
 
 pub use bytes::{ByteConv2d, ByteConvWeights};
 pub use geometry::Geometry;
@@ -56,7 +58,8 @@ impl Conv2d {
         let fits = weights.filters == geometry.filters
             && weights.channels_per_group == geometry.channels_per_group()
             && weights.groups == geometry.groups
-            && weights.kernel == geometry.kernel;
+            && weights.kernel == geometry.kernel
+            && (!weights.is_winograd() || (geometry.strides == [1; 2] && geometry.dilations == [1; 2]));
         ensure!(fits, Shape, "the weights are of another convolution than {geometry:?}");
         let taps = match weights.form {
             Form::Groups(_) if !geometry.is_pointwise() => Some(TapTable::new(&geometry, 4, 0)),
@@ -74,7 +77,30 @@ impl Conv2d {
     /// Whether its filters can be computed apart: whether [`run_region`](Conv2d::run_region) takes some of them.
     #[must_use]
     pub fn divides_filters(&self) -> bool {
-        matches!(&self.weights.form, Form::Groups(groups) if groups.len() == 1)
+        match &self.weights.form {
+            Form::Groups(groups) => groups.len() == 1,
+            Form::Winograd(_) => true,
+            Form::Depthwise(_) => false,
+        }
+    }
+
+    /// Whether it runs by Winograd's algorithm.
+    #[must_use]
+    pub fn is_winograd(&self) -> bool {
+        self.weights.is_winograd()
+    }
+
+    /// Bytes of the packed weights.
+    #[must_use]
+    pub fn weight_bytes(&self) -> usize {
+        self.weights.len_bytes()
+    }
+
+    /// How many rows of the output should stay together where it is divided over threads: a division elsewhere gives the
+    /// same answer, but computes some things twice.
+    #[must_use]
+    pub fn rows_together(&self) -> usize {
+        if self.is_winograd() { winograd::ROWS_OF_A_TILE * self.geometry.output()[1] } else { 1 }
     }
 
     /// Convolves `input`, a matrix of `[batch * height * width, channels]`, to `output`, `[batch * output height *
@@ -143,6 +169,12 @@ impl Conv2d {
                     finish: &finish,
                     lanes: FloatLanes,
                 });
+            }
+            Form::Winograd(weights) => {
+                let part = Part { whole, rows, columns, first_column: 0 };
+                let finish = finish(epilogue, &part, &mut output);
+                // SAFETY: the input has the pixels of the geometry, and the output those of the part.
+                unsafe { winograd::run(isa, g, weights, (input.as_ptr(), input.stride()), &part, &finish) };
             }
             Form::Groups(groups) => {
                 let (channels, filters) = (g.channels_per_group(), g.filters_per_group());

@@ -129,3 +129,65 @@ fn contradictions_are_refused() {
     assert!(Conv2d::new(huge, weights).is_err());
     assert!(ConvWeights::pack(isa, &[0.0; 35], 2, 2, [3, 3], 1).is_err());
 }
+
+/// Winograd's against the definition; its rows do not depend on how they are divided, nor on the batch.
+#[test]
+fn winograd_by_the_definition() {
+    let padded = |g: Geometry, p: usize| Geometry { pad_begin: [p; 2], pad_end: [p; 2], ..g };
+    let all = [
+        padded(Geometry::new([7, 9], 32, 40, [3, 3]), 1),
+        padded(Geometry::new([14, 14], 37, 35, [3, 3]), 1),
+        Geometry::new([3, 3], 5, 3, [3, 3]),
+        Geometry { pad_begin: [2, 0], pad_end: [0, 3], ..Geometry::new([5, 22], 33, 70, [3, 3]) },
+        padded(Geometry::new([30, 33], 5, 3, [3, 3]), 1),
+    ];
+    for g in all {
+        let batch = 2;
+        let (weights, bias) = (numbers(g.weights_len(), 2), numbers(g.filters, 3));
+        let (rows, pixel) = (batch * g.output_pixels(), g.channels + 3);
+        let input = numbers((batch * g.input_pixels() - 1) * pixel + g.channels, 1);
+        let expected = reference(&g, batch, &input, pixel, &weights);
+        let view = Matrix::new(&input, batch * g.input_pixels(), g.channels, pixel);
+        for isa in Isa::available() {
+            let packed = ConvWeights::pack_winograd(isa, &weights, g.filters, g.channels).unwrap();
+            let conv = Conv2d::new(g, Arc::new(packed)).unwrap();
+            let epilogue = Epilogue { bias: Some(&bias), ..Epilogue::default() };
+            let mut out = vec![0.0; rows * g.filters];
+            conv.run(view, MatrixMut::dense(&mut out, rows, g.filters), &epilogue);
+            // Numbers and weights of a variance of a third: the output's standard deviation, nearly.
+            let unit = (9.0 * g.channels as f64).sqrt() / 3.0;
+            for (at, (&x, &expected)) in out.iter().zip(&expected).enumerate() {
+                let expected = expected + f64::from(bias[at % g.filters]);
+                let close = (f64::from(x) - expected).abs() <= 2e-5 * unit;
+                assert!(close, "{} {g:?} at {at}: {x}, not {expected}", isa.name());
+            }
+            let residual = Some(Residual::After(Matrix::dense(&out, rows, g.filters)));
+            for activation in [Activation::Relu, Activation::Silu] {
+                let direct = Some(Residual::Before(Matrix::dense(&out, rows, g.filters)));
+                let residual = if activation == Activation::Relu { direct } else { residual };
+                let epilogue = Epilogue { residual, activation, ..epilogue };
+                let (mut whole, mut parts) = (vec![0.0; out.len()], vec![0.0; out.len()]);
+                conv.run(view, MatrixMut::dense(&mut whole, rows, g.filters), &epilogue);
+                let mut rest = MatrixMut::dense(&mut parts, rows, g.filters);
+                let mut done = 0;
+                for end in [1, rows / 2, rows / 2 + 1, rows] {
+                    let (part, more) = rest.split_rows(end - done);
+                    conv.run_rows(view, done..end, rows, part, &epilogue);
+                    (rest, done) = (more, end);
+                }
+                assert_eq!(parts, whole, "{} {g:?}", isa.name());
+            }
+            if g.filters > 64 {
+                let mut some = vec![0.0; rows * (g.filters - 64)];
+                let columns = MatrixMut::dense(&mut some, rows, g.filters - 64);
+                conv.run_region(view, 0..rows, 64..g.filters, rows, columns, &epilogue);
+                let expected: Vec<f32> = out.chunks_exact(g.filters).flat_map(|row| row[64..].to_vec()).collect();
+                assert_eq!(some, expected, "{} {g:?}", isa.name());
+            }
+            let mut solo = vec![0.0; rows / batch * g.filters];
+            let second = Matrix::new(&input[g.input_pixels() * pixel..], g.input_pixels(), g.channels, pixel);
+            conv.run(second, MatrixMut::dense(&mut solo, rows / batch, g.filters), &epilogue);
+            assert_eq!(solo, out[solo.len()..], "{} {g:?}", isa.name());
+        }
+    }
+}

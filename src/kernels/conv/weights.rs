@@ -2,6 +2,7 @@
 
 use super::super::arch::Isa;
 use super::super::gemm::PackedB;
+use super::winograd::WinogradWeights;
 use crate::error::{Result, ensure};
 
 /// Packed f32 weights of `[filters, channels / groups, kernel height, kernel width]`, ONNX's order.
@@ -21,6 +22,8 @@ pub(super) enum Form {
     Groups(Vec<PackedB>),
     /// `[taps][channels, filled up to whole vectors]`.
     Depthwise(Vec<f32>),
+    /// A B for each point of Winograd's transform.
+    Winograd(WinogradWeights),
 }
 
 impl ConvWeights {
@@ -61,10 +64,28 @@ impl ConvWeights {
         Ok(ConvWeights { isa, filters, channels_per_group, groups, kernel, form })
     }
 
+    /// Packs `weights` of `[filters, channels, 3, 3]` for Winograd's algorithm; see [`Geometry::suits_winograd`]. They take
+    /// four times the memory.
+    ///
+    /// # Errors
+    /// `Shape` where the number of elements is not the product of the sizes.
+    ///
+    /// [`Geometry::suits_winograd`]: super::Geometry::suits_winograd
+    pub fn pack_winograd(isa: Isa, weights: &[f32], filters: usize, channels: usize) -> Result<Self> {
+        let len = filters.checked_mul(channels).and_then(|len| len.checked_mul(9));
+        ensure!(len == Some(weights.len()), Shape, "{} weights for {filters} x {channels} x 3 x 3", weights.len());
+        let form = Form::Winograd(WinogradWeights::pack(isa, weights, filters, channels));
+        Ok(ConvWeights { isa, filters, channels_per_group: channels, groups: 1, kernel: [3; 2], form })
+    }
+
     /// The instruction set that they are packed for.
     #[must_use]
     pub fn isa(&self) -> Isa {
         self.isa
+    }
+
+    pub(super) fn is_winograd(&self) -> bool {
+        matches!(self.form, Form::Winograd(_))
     }
 
     /// Bytes that they hold.
@@ -73,6 +94,7 @@ impl ConvWeights {
         match &self.form {
             Form::Groups(groups) => groups.iter().map(PackedB::len_bytes).sum(),
             Form::Depthwise(packed) => packed.len() * 4,
+            Form::Winograd(packed) => packed.len_bytes(),
         }
     }
 }

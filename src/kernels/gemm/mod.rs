@@ -30,6 +30,7 @@ pub(in crate::kernels) use float::{finish, product};
 pub use float::{gemm, gemm_region};
 pub use integer::{ByteEpilogue, ByteOutput, QuantizedResidual, Requantize, Through, gemm_bytes, gemm_bytes_region};
 pub(in crate::kernels) use integer::{finish_bytes, product_bytes};
+pub(in crate::kernels) use pack::panel_width;
 pub use pack::{Layout, PackedB, PackedView};
 pub use pack_bytes::{ByteWeights, PackedBytes};
 pub(in crate::kernels) use part::{Part, Strided};

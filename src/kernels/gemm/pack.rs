@@ -146,6 +146,16 @@ impl<'a> PackedView<'a> {
         PackedView { data, k, n, panel }
     }
 
+    /// A view of panels that somebody else has laid out.
+    ///
+    /// # Panics
+    /// If `data` is shorter than the panels of `[k, n]`.
+    #[track_caller]
+    pub(in crate::kernels) fn of_panels(data: &'a [f32], k: usize, n: usize, panel: usize) -> Self {
+        assert!(data.len() >= n.div_ceil(panel) * panel * k, "{k} x {n} in {} words", data.len());
+        PackedView { data, k, n, panel }
+    }
+
     /// Rows.
     #[must_use]
     pub fn k(&self) -> usize {
