@@ -71,7 +71,7 @@ impl Kernel for Branch {
     }
 
     fn run(&self, io: &Io<'_>, context: &mut Context<'_>) -> Result<()> {
-        let Some(&condition) = io.input::<u8>(0)?.first() else { bail!(InvalidInput, "the condition is empty") };
+        let &[condition] = io.input::<u8>(0)? else { bail!(InvalidInput, "the condition is not one element") };
         let which = usize::from(condition == 0);
         let states = context.state.as_mut().and_then(|s| s.downcast_mut::<Vec<Option<State>>>());
         let states = states.ok_or_else(|| err!(Internal, "the branches have no state"))?;

@@ -4,7 +4,7 @@ use super::captured;
 use super::facts::{infer_body, join};
 use crate::error::{Result, ensure};
 use crate::ops::{Attrs, Body, Budget, Inputs, NodeReader, Op, Reading};
-use crate::tensor::{Fact, Tensor};
+use crate::tensor::{DType, Fact, Tensor};
 use std::sync::Arc;
 
 /// Runs `then_branch` where the condition (input 0, one `bool`) holds, `else_branch` where not. The branches take
@@ -49,7 +49,10 @@ impl Op for If {
 
     fn infer(&self, inputs: Inputs<'_, Fact>) -> Result<Vec<Fact>> {
         let values = captured(inputs, self.captures)?;
-        if let Some(condition) = &inputs.require(0)?.value {
+        let condition = inputs.require(0)?;
+        let one = condition.concrete_shape().is_none_or(|shape| shape.len() == 1);
+        ensure!(one && condition.dtype == DType::Bool, Shape, "the condition is {condition}, not one bool");
+        if let Some(condition) = &condition.value {
             return infer_body(self.branch(condition.to_scalar()?), &values);
         }
         // A branch that cannot run on these shapes is one that is never taken: exporters guard `Squeeze` so.

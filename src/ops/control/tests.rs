@@ -124,6 +124,10 @@ fn unary(kind: UnaryKind, fact: Fact) -> Arc<dyn Body> {
 fn a_branch_is_chosen_by_the_condition() {
     let any = || Fact::unranked(DType::F32);
     let op = If { then_branch: unary(UnaryKind::Neg, any()), else_branch: unary(UnaryKind::Abs, any()), captures: 1 };
+    for wrong in [Fact::concrete(DType::Bool, &[2]), Fact::concrete(DType::Bool, &[0]), scalar(DType::U8)] {
+        let error = op.infer(Inputs::new(&[Some(&wrong), Some(&scalar(DType::F32))])).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Shape, "{wrong}");
+    }
     let x = Tensor::vector(vec![-1.0f32, 2.0]);
     for (condition, expected) in [(true, [1.0f32, -2.0]), (false, [1.0, 2.0])] {
         let outputs = eval(&op, &[Some(&Tensor::scalar(condition)), Some(&x)], &Budget::generous()).unwrap();

@@ -120,6 +120,8 @@ impl Recurrence {
     fn infer(&self, inputs: Inputs<'_, Fact>, gates: usize) -> Result<Vec<Fact>> {
         let directions = self.direction.count();
         let x = inputs.require(input::X)?;
+        inputs.require(input::W)?;
+        inputs.require(input::R)?;
         ensure!(x.dtype.is_float(), InvalidModel, "a sequence of {} cannot be recurred over", x.dtype);
         let mut hidden = self.hidden_size.map_or(Dim::Unknown, Dim::Known);
         let [mut length, mut batch, mut width] = [Dim::Unknown, Dim::Unknown, Dim::Unknown];

@@ -183,6 +183,8 @@ fn shapes_that_contradict_are_refused() {
     assert!(infer(&[5, 1, 4], &[1, 8, 4], &[1, 6, 2]).is_err());
     assert!(infer(&[5, 1, 4], &[2, 6, 4], &[1, 6, 2]).is_err());
     assert!(infer(&[5, 4], &[1, 6, 4], &[1, 6, 2]).is_err());
+    let (x, r) = (Fact::concrete(DType::F32, &[5, 1, 4]), Fact::concrete(DType::F32, &[1, 6, 2]));
+    assert!(op.infer(Inputs::new(&[Some(&x), None, Some(&r)])).is_err());
 }
 
 #[test]
