@@ -47,9 +47,10 @@ impl Reshape {
         match free {
             Some(axis) => target[axis] = quotient(&own, &named)?,
             None => {
-                if let (Some(own), Some(named)) = (product(&own).known(), product(&named).known()) {
-                    ensure!(own == named, Shape, "{dims:?} does not reshape to {target:?}");
-                }
+                // A product that overflows is not known, and is no length of a tensor either.
+                let all = |dims: &[Dim]| dims.iter().all(|d| d.known().is_some());
+                let differ = product(&own).known() != product(&named).known();
+                ensure!(!(all(&own) && all(&named) && differ), Shape, "{dims:?} does not reshape to {target:?}");
             }
         }
         Ok(target)
@@ -64,7 +65,8 @@ impl Op for Reshape {
     fn infer(&self, inputs: Inputs<'_, Fact>) -> Result<Vec<Fact>> {
         let (x, shape) = (inputs.require(0)?, inputs.require(1)?);
         let len = list_len(shape)?;
-        let Some(target) = shape.lengths() else {
+        let nothing = (len == Some(0)).then(Vec::new);
+        let Some(target) = shape.lengths().or(nothing) else {
             return Ok(vec![match len {
                 Some(rank) => Fact::new(x.dtype, vec![Dim::Unknown; rank]),
                 None => Fact::unranked(x.dtype),
@@ -162,6 +164,12 @@ mod tests {
         assert_eq!(shape_of(&empty, &[3, 4, 0], true).unwrap(), [3, 4, 0]);
         assert!(shape_of(&empty, &[0, -1], true).is_err());
         assert_eq!(shape_of(&Tensor::scalar(1u8), &[], false).unwrap(), [0usize; 0]);
+        // A list without lengths tells the shape before it is there.
+        let list = Fact::concrete(DType::I64, &[0]);
+        let infer = |shape: &[usize]| infer_one(&Reshape::default(), &[&Fact::concrete(DType::F32, shape), &list]);
+        assert_eq!(infer(&[1, 1]).unwrap().dims().unwrap(), []);
+        assert!(infer(&[2, 3]).is_err());
+        assert!(shape_of(&Tensor::vector(vec![1u8]), &[0, 1 << 40, i64::MAX, 2], false).is_err());
     }
 
     #[test]

@@ -28,7 +28,11 @@ impl Op for Squeeze {
             // Which axes go is not known before all lengths are.
             None if dims.iter().any(|d| d.known().is_none()) => None,
             None => Some((0..dims.len()).filter(|&axis| dims[axis] == Dim::Known(1)).collect()),
-            Some(list) => axes_of(Some(list), dims.len())?,
+            Some(list) => match axes_of(Some(list), dims.len())? {
+                // As many as there are: all of them, in whatever order.
+                None if list_len(list)? == Some(dims.len()) => Some((0..dims.len()).collect()),
+                axes => axes,
+            },
         };
         let Some(axes) = axes else {
             return Ok(vec![match inputs.get(1).map(list_len).transpose()?.flatten() {
