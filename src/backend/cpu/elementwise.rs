@@ -87,7 +87,8 @@ fn function_of(kind: UnaryKind) -> Option<k::Unary> {
         U::LeakyRelu { alpha } => V::LeakyRelu { alpha },
         U::Elu { alpha } => V::Elu { alpha },
         U::Selu { alpha, gamma } => V::Selu { alpha, gamma },
-        U::Celu { alpha } => V::Celu { alpha },
+        // The kernel looks at one side of zero only.
+        U::Celu { alpha } if alpha > 0.0 => V::Celu { alpha },
         U::HardSigmoid { alpha, beta } => V::HardSigmoid { alpha, beta },
         U::ThresholdedRelu { alpha } => V::ThresholdedRelu { alpha },
         _ => return None,

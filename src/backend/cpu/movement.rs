@@ -165,6 +165,9 @@ impl Pick {
         let (Some(data), Some(shape), Some(indices)) = (spec.input(0), spec.shape(0), spec.input(1)) else {
             return Ok(None);
         };
+        if !matches!(indices.dtype, DType::I32 | DType::I64) {
+            return Ok(None);
+        }
         let axis = shape.axis(op.axis)?;
         Ok(Some(Pick {
             size: data.dtype.size(),

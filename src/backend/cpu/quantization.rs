@@ -49,6 +49,8 @@ impl Runs {
         mut run: impl FnMut(std::ops::Range<usize>, f32, i32),
     ) -> Result<()> {
         ensure!(scales.len() == self.scales, Internal, "{} scales for {}", scales.len(), self.scales);
+        let bad = scales.iter().find(|scale| scale.is_nan() || **scale == 0.0);
+        ensure!(bad.is_none(), InvalidInput, "a scale is {}", bad.unwrap_or(&0.0));
         if len == 0 {
             return Ok(());
         }

@@ -33,7 +33,8 @@ impl Kernel for Reference {
         context.budget.admit_bytes(bytes)?;
         let inputs: Vec<Option<&Tensor>> = inputs.iter().map(Option::as_ref).collect();
         let outputs = self.op.eval(Inputs::new(&inputs), context.budget)?;
-        ensure!(outputs.len() >= io.output_count(), Internal, "{} outputs were made", outputs.len());
+        let (named, made) = (io.output_count(), outputs.len());
+        ensure!(made >= named, InvalidModel, "{named} outputs are named, {made} exist");
         for (index, output) in outputs.into_iter().enumerate() {
             io.store(index, output)?;
         }
