@@ -10,8 +10,6 @@ pub mod create;
 pub mod elementwise;
 pub(crate) mod eval;
 pub mod fused;
-#[cfg(test)]
-mod hostile_tests;
 pub mod image;
 pub mod index;
 pub mod layout;
@@ -27,6 +25,8 @@ pub(crate) mod sequence;
 pub mod signal;
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 
 pub use attrs::{Attr, Attrs};
 pub use eval::{Budget, Inputs};
