@@ -139,10 +139,17 @@ pub(crate) fn open(engine: &Engine, kinds: &[Kind], load: &Load) -> Record {
     Record::new(kinds, samples, time, load.target, &before, &engine.snapshot())
 }
 
-/// Takes the answers; each ticket carries its own timing, so that it does not matter when it is looked at.
+/// How often answers are looked for.
+const LOOK: Duration = Duration::from_millis(1);
+
+/// Takes the answers. Each ticket carries its own timing, so that it does not matter when it is looked at; and nobody has to
+/// be woken for each, which would cost the engine some of the processor that it shares with this program.
 fn collect(tickets: Receiver<(Duration, usize, Ticket)>) -> Samples {
     let mut samples = Samples::default();
     for (late, kind, ticket) in tickets {
+        while !ticket.is_done() {
+            std::thread::sleep(LOOK);
+        }
         let (answer, timing) = ticket.wait_timed();
         let error: Option<ErrorKind> = answer.err().map(|error| error.kind());
         samples.ended(kind, error, late + timing.total(), late + timing.queued);

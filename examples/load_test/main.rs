@@ -71,7 +71,8 @@ struct Arguments {
     /// Open loop: loads from 10 to 150 % of capacity
     #[arg(long)]
     sweep: bool,
-    /// Answers later than this are not good; open-loop requests carry it as their deadline. By default ten full batches
+    /// Answers later than this are not good; open-loop requests carry it as their deadline. By default ten full batches,
+    /// and at least 5 ms: below that the system's scheduler decides, as this program shares the processor with the engine
     #[arg(long)]
     target_ms: Option<f64>,
     /// Open loop: requests carry no deadline, so that nothing is shed but by want of room
@@ -83,7 +84,7 @@ struct Arguments {
     /// Microseconds that a request may wait for company
     #[arg(long, default_value_t = 0)]
     delay_us: u64,
-    /// Most requests that wait
+    /// Most requests that wait; under fair share no tenant may fill more than half of it
     #[arg(long)]
     queue: Option<usize>,
     /// Priorities: lets urgent requests interrupt running batches
@@ -167,10 +168,12 @@ impl Test<'_> {
         if let Some(items) = queue {
             builder = builder.queue_items(items);
         }
+        let (shared, room) = (policy == PolicyName::FairShare, queue.unwrap_or(4096).max(2));
         let preempt = preempt && policy == PolicyName::Priority;
         builder
             .executor(move |settings| {
                 let settings = if preempt { settings.preemption(1.0, 16) } else { settings };
+                let settings = if shared { settings.tenant_items(room as u32 / 2) } else { settings };
                 if !feedback {
                     return settings;
                 }
@@ -194,7 +197,7 @@ impl Test<'_> {
 
     fn target(&self, capacity: f64) -> Duration {
         let batch = f64::from(self.arguments.cap) / capacity.max(1.0);
-        Duration::from_secs_f64(self.arguments.target_ms.map_or(batch * 10.0, |ms| ms / 1e3))
+        Duration::from_secs_f64(self.arguments.target_ms.map_or((batch * 10.0).max(5e-3), |ms| ms / 1e3))
     }
 
     fn open(&self, policy: PolicyName, rate: f64, capacity: f64) -> Result<Record> {

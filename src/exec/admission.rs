@@ -67,6 +67,30 @@ pub(super) struct Admission {
     /// Waiting requests of each class; kept only if somebody asks for them.
     waiting: [Padded<AtomicU32>; CLASSES],
     counts: bool,
+    tenants: Option<Tenants>,
+}
+
+/// How many requests each tenant has in the queue. Tenants are told apart by a hash of [`PLACES`] values: two of them may
+/// count together, which makes their room smaller and never larger.
+#[derive(Debug)]
+struct Tenants {
+    most: u32,
+    waiting: Box<[AtomicU32]>,
+}
+
+const PLACES: usize = 1024;
+
+impl Tenants {
+    fn place(&self, tenant: u64) -> &AtomicU32 {
+        let mixed = tenant.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        &self.waiting[mixed as usize % PLACES]
+    }
+}
+
+/// Takes one place more, unless there are `most`.
+fn take_place(waiting: &AtomicU32, most: u32) -> bool {
+    let more = |now: u32| (now < most).then_some(now + 1);
+    waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
 }
 
 fn class(meta: &Waiting) -> usize {
@@ -92,7 +116,15 @@ impl Admission {
             limits,
             waiting: Default::default(),
             counts,
+            tenants: None,
         }
+    }
+
+    /// Bounds the room of each tenant.
+    pub(super) fn tenant_items(mut self, most: Option<u32>) -> Self {
+        let waiting = || (0..PLACES).map(|_| AtomicU32::new(0)).collect();
+        self.tenants = most.map(|most| Tenants { most, waiting: waiting() });
+        self
     }
 
     /// From now on so many batches can run at the same time.
@@ -105,22 +137,32 @@ impl Admission {
         self.max_batch_size.store(rows, Ordering::Relaxed);
     }
 
-    /// Takes a place in the request's class; false if that is full.
+    /// Takes a place in the request's class, and one of its tenant's; false if one of them is full.
     #[inline]
     pub(super) fn join(&self, meta: &Waiting) -> bool {
-        if !self.counts {
-            return true;
+        if self.counts && !take_place(&self.waiting[class(meta)], self.limits[class(meta)]) {
+            return false;
         }
-        let (waiting, limit) = (&self.waiting[class(meta)], self.limits[class(meta)]);
-        let more = |now: u32| (now < limit).then_some(now + 1);
-        waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+        let has_room = |tenants: &Tenants| take_place(tenants.place(meta.tenant), tenants.most);
+        let joined = self.tenants.as_ref().is_none_or(has_room);
+        if !joined {
+            self.leave_class(meta);
+        }
+        joined
     }
 
-    /// Gives the place back.
-    #[inline]
-    pub(super) fn leave(&self, meta: &Waiting) {
+    fn leave_class(&self, meta: &Waiting) {
         if self.counts {
             self.waiting[class(meta)].fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Gives the places back.
+    #[inline]
+    pub(super) fn leave(&self, meta: &Waiting) {
+        self.leave_class(meta);
+        if let Some(tenants) = &self.tenants {
+            tenants.place(meta.tenant).fetch_sub(1, Ordering::Relaxed);
         }
     }
 
@@ -129,7 +171,10 @@ impl Admission {
         if !self.predicts || meta.deadline == Time::NEVER {
             return false;
         }
-        let Some(own) = self.costs.high(meta.group, meta.rows) else { return false };
+        // Its own batch is as full as what waits can make it: those behind it ride along.
+        let most = self.max_batch_size.load(Ordering::Relaxed).max(meta.rows);
+        let riders = self.rows_of(waiting).saturating_add(meta.rows.into()).min(most.into());
+        let Some(own) = self.costs.high(meta.group, riders as u32) else { return false };
         let before = match self.precedence {
             Precedence::Arrival => waiting,
             Precedence::Class => self.waiting[..=class(meta)].iter().map(|n| n.load(Ordering::Relaxed)).sum(),
@@ -140,14 +185,16 @@ impl Admission {
         meta.arrived.after(Duration::from_nanos(wait.saturating_add(own))) > meta.deadline
     }
 
-    /// How long the workers need for `requests` requests, in nanoseconds: one by one as they came of late, or in full
-    /// batches, whichever is less.
+    fn rows_of(&self, requests: u32) -> u64 {
+        u64::from(requests).saturating_mul(self.pace.rows.load(Ordering::Relaxed)) / 256
+    }
+
+    /// How long the workers need for the batches that `requests` requests fill, in nanoseconds: by the pace of late, or in
+    /// full batches, whichever is less. What does not fill a batch rides with the request that asks.
     fn time_for(&self, group: u64, requests: u32) -> u64 {
-        let requests = u64::from(requests);
-        let singly = requests.saturating_mul(self.pace.request.load(Ordering::Relaxed));
-        let rows = requests.saturating_mul(self.pace.rows.load(Ordering::Relaxed)) / 256;
+        let singly = u64::from(requests).saturating_mul(self.pace.request.load(Ordering::Relaxed));
         let most = self.max_batch_size.load(Ordering::Relaxed);
-        let batches = rows.div_ceil(u64::from(most.max(1)));
+        let batches = self.rows_of(requests) / u64::from(most.max(1));
         let full = self.costs.predict(group, most).map_or(u64::MAX, nanos);
         singly.min(batches.saturating_mul(full)) / self.workers.load(Ordering::Relaxed).max(1)
     }
@@ -174,8 +221,8 @@ mod tests {
         let admission = admission(Precedence::Arrival);
         assert!(admission.would_miss(&request(1, 99), 0, false), "its own run");
         assert!(!admission.would_miss(&request(1, 100), 0, false));
-        assert!(admission.would_miss(&request(1, 300), 9, false), "three batches before it");
-        assert!(!admission.would_miss(&request(1, 400), 9, false));
+        assert!(admission.would_miss(&request(1, 299), 9, false), "two batches before it, and its own");
+        assert!(!admission.would_miss(&request(1, 300), 9, false));
         assert!(admission.would_miss(&request(1, 120), 0, true), "the batch that runs");
         assert!(!admission.would_miss(&Waiting::at(Time::ZERO), 1000, true), "no deadline");
     }
@@ -183,9 +230,10 @@ mod tests {
     #[test]
     fn only_the_more_urgent_stand_before_the_urgent() {
         let admission = admission(Precedence::Class);
-        (0..3).for_each(|_| assert!(admission.join(&request(2, 0))));
-        assert!(!admission.would_miss(&request(1, 150), 3, false));
-        assert!(admission.would_miss(&request(2, 150), 3, false));
+        (0..3).for_each(|_| assert!(admission.join(&request(2, 0)) && admission.join(&request(3, 0))));
+        assert!(!admission.would_miss(&request(1, 150), 6, false));
+        assert!(!admission.would_miss(&request(2, 150), 6, false), "the three before it ride with it");
+        assert!(admission.would_miss(&request(3, 150), 6, false));
     }
 
     #[test]
@@ -195,6 +243,27 @@ mod tests {
         assert!(!admission.join(&request(7, 0)) && admission.join(&request(1, 0)));
         admission.leave(&request(8, 0));
         assert!(admission.join(&request(7, 0)));
+    }
+
+    #[test]
+    fn its_own_batch_is_as_full_as_what_waits_makes_it() {
+        let admission = admission(Precedence::Unknown);
+        admission.costs.observe(0, 1, Duration::from_micros(20));
+        assert!(!admission.would_miss(&request(1, 20), 0, false), "alone");
+        assert!(admission.would_miss(&request(1, 99), 3, false), "in a full batch");
+        assert!(!admission.would_miss(&request(1, 100), 3, false));
+    }
+
+    #[test]
+    fn a_tenant_has_its_own_room() {
+        let admission = admission(Precedence::Arrival).tenant_items(Some(2));
+        let of = |tenant, priority| Waiting { tenant, ..request(priority, 0) };
+        (0..2).for_each(|_| assert!(admission.join(&of(7, 1))));
+        assert!(!admission.join(&of(7, 1)) && admission.join(&of(8, 1)));
+        // The refused one left its class as well: that has three places.
+        assert!(!admission.join(&of(9, 1)) && admission.join(&of(9, 2)));
+        admission.leave(&of(7, 1));
+        assert!(admission.join(&of(7, 1)));
     }
 
     #[test]

@@ -44,6 +44,7 @@ pub struct Builder<R: BatchRunner> {
     inline: bool,
     latency_target: Option<Duration>,
     class_items: [u32; CLASSES],
+    tenant_items: Option<u32>,
     predict_deadlines: bool,
     preemption: Option<Preemption>,
     feedback: Option<Feedback>,
@@ -67,6 +68,7 @@ impl<R: BatchRunner> Builder<R> {
             inline: true,
             latency_target: None,
             class_items: [u32::MAX; CLASSES],
+            tenant_items: None,
             predict_deadlines: true,
             preemption: None,
             feedback: None,
@@ -172,6 +174,13 @@ impl<R: BatchRunner> Builder<R> {
         self
     }
 
+    /// Most requests of one tenant that wait, so that one who floods the queue leaves room for others. Tenants are told
+    /// apart by a hash; two may rarely count together. Default: as many as the queue holds.
+    pub fn tenant_items(mut self, items: u32) -> Self {
+        self.tenant_items = Some(items);
+        self
+    }
+
     /// Whether a request is refused whose deadline cannot be met by what is known of the running times. Default: it is.
     pub fn predict_deadlines(mut self, predict: bool) -> Self {
         self.predict_deadlines = predict;
@@ -267,6 +276,7 @@ impl<R: BatchRunner> Builder<R> {
         }
         let never = self.class_items.iter().position(|&items| items == 0);
         ensure!(never.is_none(), InvalidInput, "class_items of priority {} is 0", never.unwrap_or_default());
+        ensure!(self.tenant_items != Some(0), InvalidInput, "tenant_items is 0");
         ensure!(self.latency_target != Some(Duration::ZERO), InvalidInput, "latency_target is zero");
         if let Some(goal) = &self.feedback {
             ensure!(
@@ -299,7 +309,8 @@ impl<R: BatchRunner> Builder<R> {
             }),
         };
         let precedence = policy.precedence();
-        let admission = Admission::new(precedence, workers, most, self.predict_deadlines, self.class_items);
+        let admission = Admission::new(precedence, workers, most, self.predict_deadlines, self.class_items)
+            .tenant_items(self.tenant_items);
         let shared = Arc::new(Shared {
             generations: Generations::new(self.runners, MAX_GENERATIONS),
             models: self.served.into(),
