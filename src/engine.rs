@@ -92,11 +92,13 @@ pub struct Engine {
 struct Stages {
     count: usize,
     rows: usize,
+    /// One worker has all the threads of the model.
+    alone: bool,
 }
 
 impl Stages {
     fn runner(self, model: CompiledModel, max_batch_size: u32) -> Result<ModelRunner> {
-        let runner = ModelRunner::new(model, max_batch_size)?;
+        let runner = ModelRunner::new(model, max_batch_size)?.alone(self.alone);
         if self.count > 1 { runner.in_stages(self.count, self.rows) } else { Ok(runner) }
     }
 }
@@ -123,7 +125,7 @@ impl Engine {
             name: "model".to_owned(),
             share: 1,
             more: Vec::new(),
-            stages: Stages { count: 1, rows: 4 },
+            stages: Stages { count: 1, rows: 4, alone: false },
         }
     }
 
@@ -368,7 +370,9 @@ impl EngineBuilder {
         self
     }
 
-    /// How many batches can run at the same time; by default one for each core.
+    /// How many batches can run at the same time; by default one for each core, each on its worker's thread alone. A
+    /// single worker divides each batch over the [threads](CompileOptions::threads) of the model: less throughput under
+    /// load, the shortest time for a request that comes alone.
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = Some(workers);
         self
@@ -412,7 +416,7 @@ impl EngineBuilder {
     /// [two workers](EngineBuilder::workers), so that a batch follows while another one leaves. 1 and 4 by default: no
     /// stages.
     pub fn stages(mut self, count: usize, rows: usize) -> Self {
-        self.stages = Stages { count, rows };
+        self.stages = Stages { count, rows, ..self.stages };
         self
     }
 
@@ -450,9 +454,10 @@ impl EngineBuilder {
     /// What compiling says; [`InvalidInput`](crate::ErrorKind::InvalidInput) for a batch size that the model cannot
     /// take, or settings that contradict each other.
     pub fn build(self) -> Result<Engine> {
-        let Stages { count, rows } = self.stages;
+        let stages = Stages { alone: self.workers == Some(1), ..self.stages };
+        let Stages { count, rows, .. } = stages;
         ensure!(count > 0 && rows > 0, InvalidInput, "{count} stages for {rows} rows at once; both must be at least 1");
-        let runner = |model: EngineModel| self.stages.runner(model.compile(&self.compile)?, self.max_batch_size);
+        let runner = |model: EngineModel| stages.runner(model.compile(&self.compile)?, self.max_batch_size);
         let mut names = vec![self.name.clone()];
         let mut builder = Executor::builder(runner(self.model)?)
             .named(self.name, self.share)
@@ -480,7 +485,7 @@ impl EngineBuilder {
         }
         let (compile, max_batch_size) = (self.compile, self.max_batch_size);
         let (executor, divisions) = (builder.build()?, AtomicU64::new(0));
-        Ok(Engine { executor, names, compile, max_batch_size, divisions, stages: self.stages })
+        Ok(Engine { executor, names, compile, max_batch_size, divisions, stages })
     }
 }
 

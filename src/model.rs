@@ -273,7 +273,7 @@ impl CompileOptions {
     /// answers are the same, bit for bit.
     ///
     /// The threads are started by the first call that they can help, sleep while there is none, and end with the model.
-    /// `threads(1)` starts none. An [`Engine`](crate::Engine) has workers of its own and runs each batch on one of them.
+    /// `threads(1)` starts none. An [`Engine`](crate::Engine) of several workers runs each batch on one of them alone.
     #[must_use]
     pub fn threads(self, threads: usize) -> Self {
         CompileOptions { threads: Some(threads.max(1)), ..self }

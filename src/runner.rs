@@ -23,6 +23,8 @@ const WARM: usize = 32;
 pub struct ModelRunner {
     model: CompiledModel,
     axes: Option<BatchAxes>,
+    /// Runs may use the threads of the model: there is one worker.
+    alone: bool,
     /// Where the model runs in stages.
     pipeline: Option<Pipeline>,
     /// The batch axis of each output, by the shapes of the inputs at one row.
@@ -46,12 +48,12 @@ struct Warm {
 
 impl RunnerScratch {
     /// The plan for these shapes with its scratch; the one that waited longest makes room for a new one.
-    fn warm(&mut self, model: &CompiledModel, shapes: &[Shape]) -> Result<&mut Warm> {
+    fn warm(&mut self, runner: &ModelRunner, shapes: &[Shape]) -> Result<&mut Warm> {
         let found = self.warm.iter().position(|warm| warm.shapes == shapes);
         let entry = match found {
             Some(index) => self.warm.remove(index),
             None => {
-                let plan = model.serial_plan(shapes)?;
+                let plan = if runner.alone { runner.model.plan(shapes)? } else { runner.model.serial_plan(shapes)? };
                 if self.warm.len() >= WARM {
                     self.warm.remove(0);
                 }
@@ -73,7 +75,12 @@ impl ModelRunner {
             "max_batch_size is {max_batch_size}, but not every input has a symbolic axis to stack along; set it to 1, or \
              export the model with a dynamic batch"
         );
-        Ok(ModelRunner { model, axes, pipeline: None, output_axes: RwLock::new(HashMap::new()) })
+        Ok(ModelRunner { model, axes, alone: false, pipeline: None, output_axes: RwLock::new(HashMap::new()) })
+    }
+
+    /// Whether runs may use the threads of the model, because no other worker needs the cores.
+    pub(crate) fn alone(self, alone: bool) -> Self {
+        ModelRunner { alone, ..self }
     }
 
     /// Runs the model in `count` stages, `rows` rows at a time.
@@ -107,7 +114,7 @@ impl ModelRunner {
 
     fn run_lone(&self, scratch: &mut RunnerScratch, tensors: &[Tensor], checkpoint: Checkpoint<'_>) -> Result<Outputs> {
         let shapes: Vec<Shape> = tensors.iter().map(|t| t.shape().clone()).collect();
-        let warm = scratch.warm(&self.model, &shapes)?;
+        let warm = scratch.warm(self, &shapes)?;
         warm.plan.run_asking(&mut warm.scratch, tensors, checkpoint)?;
         let outputs = (0..self.model.outputs().len()).map(|i| warm.scratch.output(i)).collect::<Result<_>>()?;
         Ok(self.model.name_outputs(outputs))
@@ -193,7 +200,7 @@ impl ModelRunner {
         }
         batch.mark_stacked();
         let mut outputs = std::mem::take(&mut scratch.outputs);
-        let warm = scratch.warm(&self.model, &stacked)?;
+        let warm = scratch.warm(self, &stacked)?;
         let result = run_into(warm, &stacked, &inputs, &mut outputs, Checkpoint(&|| go_on(batch)));
         batch.mark_computed();
         if result.is_ok() {

@@ -10,6 +10,9 @@ use crate::backend::{Program, Work};
 const L2: f64 = 1024.0 * 1024.0;
 const L3: f64 = 16.0 * 1024.0 * 1024.0;
 
+/// More micro-batches than this are not thought of.
+const MOST: usize = 1 << 16;
+
 /// Nanoseconds that a step takes beside its work.
 const STEP: f64 = 100.0;
 
@@ -36,7 +39,7 @@ pub(super) fn count(program: &Program, rows: usize, choice: Choice) -> usize {
     }
     let steps: Vec<Work> = program.steps.iter().map(|step| Work::of(step, program)).collect();
     let weights: f64 = steps.iter().map(|work| work.weights).sum();
-    let candidates = (1..=rows).filter(|count| rows.div_ceil(*count) * (count - 1) < rows);
+    let candidates = (1..=rows.min(MOST)).filter(|count| rows.div_ceil(*count) * (count - 1) < rows);
     let time = |count: usize| {
         let each = rows.div_ceil(count);
         let turns = count.div_ceil(choice.threads.max(1)) as f64;

@@ -161,7 +161,7 @@ impl Plan {
         self.with_bytes(scratch, inputs, None, Some(&self.threads), None)
     }
 
-    /// As [`run`](Plan::run) on this thread alone, asking before each step whether to go on.
+    /// As [`run`](Plan::run), asking before each step on this thread whether to go on.
     pub(crate) fn run_asking(
         &self,
         scratch: &mut Scratch,
@@ -169,7 +169,7 @@ impl Plan {
         checkpoint: Checkpoint<'_>,
     ) -> Result<()> {
         self.check(inputs)?;
-        self.with_bytes(scratch, inputs, Some(checkpoint), None, None)
+        self.with_bytes(scratch, inputs, Some(checkpoint), Some(&self.threads), None)
     }
 
     /// As [`run`](Plan::run) on this thread alone, adding the time of each step to `profile`.
@@ -181,7 +181,7 @@ impl Plan {
         self.with_bytes(scratch, inputs, None, None, Some(profile))
     }
 
-    /// Runs, on this thread alone, on the bytes of the inputs and writes the outputs to the bytes given for them; both
+    /// As [`run_asking`](Plan::run_asking), on the bytes of the inputs and writes the outputs to the bytes given for them; both
     /// have been checked against [`inputs`](Plan::inputs) and [`outputs`](Plan::outputs) by the caller's own
     /// construction.
     pub(crate) fn run_bytes<'b>(
@@ -191,7 +191,7 @@ impl Plan {
         outputs: &mut [&'b mut [u8]],
         checkpoint: Checkpoint<'_>,
     ) -> Result<()> {
-        let buffers = Buffers { inputs, outputs, checkpoint: Some(checkpoint), threads: None };
+        let buffers = Buffers { inputs, outputs, checkpoint: Some(checkpoint), threads: Some(&self.threads) };
         self.go(&mut scratch.working, buffers, None)
     }
 
@@ -275,6 +275,11 @@ impl Making<'_> {
         let Some(large) = self.part(whole, &labels, rows, each)? else { return Ok(None) };
         let small = if smalls > 0 { self.part(whole, &labels, rows, each - 1)? } else { None };
         if smalls > 0 && small.is_none() {
+            return Ok(None);
+        }
+        let bytes = |part: &Part| part.executable.scratch_bytes();
+        let worker = bytes(&large).saturating_add(small.as_ref().map_or(0, bytes));
+        if worker.saturating_mul(threads.min(count)) > self.limits.bytes {
             return Ok(None);
         }
         let row = |bytes: usize| bytes / rows;

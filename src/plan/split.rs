@@ -102,6 +102,8 @@ impl Split {
         let failed: Mutex<Option<Error>> = Mutex::new(None);
         let work = |_: usize, part: usize| {
             let Some(worker) = workers.get(part) else { return };
+            // What it may do meanwhile is the business of the thread that asked for the run.
+            let checkpoint = checkpoint.filter(|_| part == 0);
             let mut worker = worker.lock();
             let worker = worker.get_or_insert_with(|| self.worker());
             while let Some(mut next) = self.take(&rest) {
