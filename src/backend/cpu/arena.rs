@@ -330,7 +330,8 @@ impl Shared<'_> {
             let of = gate >> OF_AT & 0x3f;
             let free = gate >> STEP_AT == index as u64 && (part as u64) < of && gate >> part & 1 == 0;
             ensure!(free, Internal, "part {part} of step {index} is not to be had");
-            match self.gate.compare_exchange_weak(gate, (gate + OUT) | (1 << part), Ordering::AcqRel, Ordering::Acquire) {
+            match self.gate.compare_exchange_weak(gate, (gate + OUT) | (1 << part), Ordering::AcqRel, Ordering::Acquire)
+            {
                 Ok(_) => break,
                 Err(now) => gate = now,
             }
