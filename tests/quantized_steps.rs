@@ -1,11 +1,14 @@
 //! Quantized graphs run on integer kernels alone, and answer as the reference does to within one step of the output.
 
 use onrush::graph::{Graph, ValueId};
-use onrush::ops::elementwise::{Binary, BinaryKind, Unary, UnaryKind};
+use onrush::ops::elementwise::{Binary, BinaryKind, Cast, Unary, UnaryKind};
 use onrush::ops::matrix::{Gemm, MatMul};
 use onrush::ops::nn::{Conv, GlobalPool, GlobalPoolKind, LayerNormalization, Padding, Pool, PoolKind, Softmax};
-use onrush::ops::quant::{DequantizeLinear, QLinearConv, QLinearMatMul, QuantizeLinear};
+use onrush::ops::quant::{
+    ConvInteger, DequantizeLinear, DynamicQuantizeLinear, MatMulInteger, QLinearConv, QLinearMatMul, QuantizeLinear,
+};
 use onrush::{CompileOptions, DType, Fact, Model, Tensor};
+use std::sync::Arc;
 
 /// A graph under construction: quantized activations of one dtype.
 struct Net {
@@ -287,5 +290,48 @@ fn operators_that_quantize_by_themselves() {
         let z = net.graph.op("z", QLinearMatMul, &z).unwrap();
         net.last = net.graph.op("dq", DequantizeLinear::default(), &[z, z_scale, y_zero]).unwrap();
         net.check(0.02, 1, "QLinearConv and QLinearMatMul");
+    }
+}
+
+#[test]
+fn sums_that_are_scaled_afterwards() {
+    for form in 0..4 {
+        let (image, bias) = (form & 1 == 1, form & 2 == 2);
+        let shape: &[usize] = if image { &[2, 3, 5, 6] } else { &[2, 4, 19] };
+        let mut graph = Graph::new("dynamic");
+        let x = graph.input("x", Fact::concrete(DType::F32, shape)).unwrap();
+        let len: usize = shape.iter().product();
+        let reals: Vec<f32> = (0..len).map(|i| number(i, 1) as f32 / 32_760.0 - 0.7).collect();
+        let input = Tensor::new(shape, reals).unwrap();
+        let names = [Some("q"), Some("scale"), Some("zero")];
+        let made = graph.node("quantize", Arc::new(DynamicQuantizeLinear), &[Some(x)], &names).unwrap();
+        let [q, scale, zero] = [0, 1, 2].map(|i: usize| made[i].unwrap());
+        let sizes: &[usize] = if image { &[7, 3, 3, 3] } else { &[19, 7] };
+        let count: usize = sizes.iter().product();
+        let weight: Vec<i8> = (0..count).map(|i| (number(i, 3) % 255) as u8 as i8).collect();
+        let weight = graph.constant("w", Tensor::new(sizes, weight).unwrap()).unwrap();
+        let shaped = |values: Vec<f32>| if image { Tensor::new([7, 1, 1], values) } else { Tensor::new([7], values) };
+        let scales = (0..7).map(|i| 0.002 + i as f32 * 1e-3).collect();
+        let w_scale = graph.constant("ws", shaped(scales).unwrap()).unwrap();
+        let sums = match image {
+            true => graph.op("sums", ConvInteger { conv: conv(1, 1, 1) }, &[q, weight, zero]),
+            false => graph.op("sums", MatMulInteger, &[q, weight, zero]),
+        };
+        let real = graph.op("real", Cast { to: DType::F32 }, &[sums.unwrap()]).unwrap();
+        let factor = graph.op("factor", Binary(BinaryKind::Mul), &[scale, w_scale]).unwrap();
+        let mut y = graph.op("y", Binary(BinaryKind::Mul), &[real, factor]).unwrap();
+        if bias {
+            let bias = graph.constant("bias", shaped((0..7).map(|i| i as f32 - 3.0).collect()).unwrap()).unwrap();
+            y = graph.op("biased", Binary(BinaryKind::Add), &[y, bias]).unwrap();
+        }
+        graph.output(y).unwrap();
+        let expected = graph.interpret(std::slice::from_ref(&input)).unwrap()[0].to_f64_vec().unwrap();
+        let model = Model::from_graph(graph).unwrap().compile(&CompileOptions::new()).unwrap();
+        let plan = model.plan(&[input.shape().clone()]).unwrap();
+        assert!(plan.fallbacks().is_empty(), "form {form}: {:?}", plan.fallbacks());
+        let got = model.run(input).unwrap().into_vec()[0].to_f64_vec().unwrap();
+        for (got, expected) in got.iter().zip(expected) {
+            assert!((got - expected).abs() < 1e-4, "form {form}: {got}, not {expected}");
+        }
     }
 }

@@ -88,13 +88,16 @@ impl Kernel for ByteZip {
 
 /// A table of the function of a byte.
 #[derive(Debug)]
-pub(super) struct Lookup(Division);
+pub(super) struct Lookup {
+    isa: Isa,
+    division: Division,
+}
 
 impl Lookup {
-    pub(super) fn new(spec: &Spec<'_>, _isa: Isa) -> Result<Option<Self>> {
+    pub(super) fn new(spec: &Spec<'_>, isa: Isa) -> Result<Option<Self>> {
         let entries = spec.shape(1).is_some_and(|shape| shape[..] == [256]);
-        Ok((spec.op::<ByteTable>().is_some() && entries && spec.is_static())
-            .then(|| Lookup(Division::elements(spec.output_shape(0)))))
+        let division = Division::elements(spec.output_shape(0));
+        Ok((spec.op::<ByteTable>().is_some() && entries && spec.is_static()).then_some(Lookup { isa, division }))
     }
 }
 
@@ -104,12 +107,12 @@ impl Kernel for Lookup {
     }
 
     fn division(&self) -> Division {
-        self.0
+        self.division
     }
 
     fn run(&self, io: &Io<'_>, _context: &mut Context<'_>) -> Result<()> {
         let table = io.input(1)?.try_into().map_err(|_| err!(Internal, "a table without 256 entries"))?;
-        map_table(table, &io.input(0)?[io.share()], io.output(0)?);
+        map_table(self.isa, table, &io.input(0)?[io.share()], io.output(0)?);
         Ok(())
     }
 }

@@ -114,7 +114,7 @@ pub(super) fn weight_scales(spec: &Spec<'_>, linear: Linear) -> Option<(Vec<f32>
 }
 
 /// Tells packed weights apart that have the same bytes but not the same form or zero points.
-pub(super) fn variant(form: usize, zeros: &[i32]) -> u64 {
+pub(super) fn variant(form: &[usize], zeros: &[i32]) -> u64 {
     let mut hasher = std::hash::DefaultHasher::new();
     (form, zeros).hash(&mut hasher);
     hasher.finish()

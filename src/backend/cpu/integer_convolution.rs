@@ -39,8 +39,11 @@ impl IntegerConvolution {
         let Some((_, zeros)) = parts.quantized.input(1).and_then(|linear| weight_scales(spec, linear)) else {
             return Ok(None);
         };
+        // What their form depends on beside their sizes.
+        let form =
+            [[conv.group, geometry.strides[1]], geometry.pad_begin, geometry.pad_end, geometry.dilations].concat();
         let pack = |w: &Tensor| ByteConvWeights::pack(isa, byte_weights(w)?, &geometry, &zeros);
-        let weights = spec.weights.get_or_pack(weight, variant(conv.group, &zeros), pack)?;
+        let weights = spec.weights.get_or_pack(weight, variant(&form, &zeros), pack)?;
         let [height, width] = geometry.output();
         let expected = input[0] * height * width * weight.shape()[0];
         ensure!(output.len() == expected, Internal, "the output is {output}, not of {height} x {width} pixels");

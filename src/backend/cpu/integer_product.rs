@@ -5,11 +5,12 @@ use super::integer::{Parts, Tail, variant, weight_scales};
 use super::integer_convolution::byte_weights;
 use super::kernel::{Context, Division, Kernel, Spec};
 use crate::error::Result;
-use crate::kernels::Matrix;
 use crate::kernels::arch::Isa;
-use crate::kernels::gemm::{PackedBytes, gemm_bytes_region};
+use crate::kernels::gemm::{ByteEpilogue, ByteOutput, PackedBytes, gemm_bytes, gemm_bytes_region};
+use crate::kernels::{Matrix, MatrixMut};
 use crate::ops::matrix::{Gemm, MatMul};
-use crate::tensor::Tensor;
+use crate::ops::quant::MatMulInteger;
+use crate::tensor::{DType, Tensor};
 use std::sync::Arc;
 
 #[derive(Debug)]
@@ -48,7 +49,7 @@ impl IntegerProduct {
                 false => PackedBytes::pack(isa, bytes, k, n, &zeros),
             })
         };
-        let weights = spec.weights.get_or_pack(weight, variant(transposed as usize, &zeros), pack)?;
+        let weights = spec.weights.get_or_pack(weight, variant(&[usize::from(transposed)], &zeros), pack)?;
         Ok(Some(IntegerProduct { isa, m, weights, tail }))
     }
 }
@@ -76,5 +77,72 @@ impl Kernel for IntegerProduct {
             let a = Matrix::dense(x, self.m, self.weights.k());
             gemm_bytes_region(self.isa, a, &self.weights, rows, columns, output, epilogue);
         })
+    }
+}
+
+/// `MatMulInteger` with constant weights: the sums themselves.
+#[derive(Debug)]
+pub(super) struct IntegerSums {
+    isa: Isa,
+    m: usize,
+    signed: bool,
+    zero: bool,
+    weights: Arc<PackedBytes>,
+}
+
+impl IntegerSums {
+    pub(super) fn new(spec: &Spec<'_>, isa: Isa) -> Result<Option<Self>> {
+        let (Some(_), Some(a), Some(weight)) = (spec.op::<MatMulInteger>(), spec.shape(0), spec.constant(1)) else {
+            return Ok(None);
+        };
+        let (Some(&depth), &[k, n]) = (a.last(), &weight.shape()[..]) else { return Ok(None) };
+        let zeros: Vec<i32> = match (spec.input(3), spec.constant(3)) {
+            (None, _) => Vec::new(),
+            (_, Some(zeros)) => zeros.to_i64_vec()?.into_iter().map(|zero| zero as i32).collect(),
+            _ => return Ok(None),
+        };
+        let single = spec.input(2).is_none() || spec.shape(2).is_some_and(|shape| shape.len() == 1);
+        let fits = depth == k && single && [0, 1, n].contains(&zeros.len()) && spec.output_shape(0).is_some();
+        if !fits {
+            return Ok(None);
+        }
+        let pack = |w: &Tensor| Ok(PackedBytes::pack(isa, byte_weights(w)?, k, n, &zeros));
+        let weights = spec.weights.get_or_pack(weight, variant(&[0], &zeros), pack)?;
+        let signed = spec.input(0).is_some_and(|slot| slot.dtype == DType::I8);
+        let m = a[..a.rank() - 1].iter().product();
+        Ok(Some(IntegerSums { isa, m, signed, zero: spec.input(2).is_some(), weights }))
+    }
+}
+
+impl Kernel for IntegerSums {
+    fn name(&self) -> String {
+        format!("integer sums {}x{}x{}", self.m, self.weights.k(), self.weights.n())
+    }
+
+    fn workspace(&self) -> usize {
+        if self.signed { self.m * self.weights.k() } else { 0 }
+    }
+
+    fn run(&self, io: &Io<'_>, context: &mut Context<'_>) -> Result<()> {
+        let zero: &[u8] = if self.zero { io.input(2)? } else { &[0] };
+        let zero = zero.first().copied().unwrap_or(0);
+        let mut a: &[u8] = io.input(0)?;
+        let mut zero_point = i32::from(zero);
+        if self.signed {
+            zero_point = i32::from(zero as i8) + 128;
+            let flipped = &mut context.workspace[..a.len()];
+            for (to, &from) in flipped.iter_mut().zip(a) {
+                *to = from ^ 0x80;
+            }
+            a = flipped;
+        }
+        let (m, n) = (self.m, self.weights.n());
+        let out: &mut [i32] = io.output(0)?;
+        if !out.is_empty() {
+            let epilogue = ByteEpilogue { zero_point, ..ByteEpilogue::default() };
+            let out = ByteOutput::I32(MatrixMut::dense(out, m, n));
+            gemm_bytes(self.isa, Matrix::dense(a, m, self.weights.k()), &self.weights, out, &epilogue);
+        }
+        Ok(())
     }
 }

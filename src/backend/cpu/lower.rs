@@ -8,7 +8,7 @@ use super::byte_rows::ByteRows;
 use super::convolution::Convolution;
 use super::elementwise::{Copy, Map, Select, Zip};
 use super::integer_convolution::IntegerConvolution;
-use super::integer_product::IntegerProduct;
+use super::integer_product::{IntegerProduct, IntegerSums};
 use super::kernel::{Kernel, Spec};
 use super::movement::{Padded, Pick, Runs, Strided};
 use super::pooling::{Global, Window};
@@ -52,6 +52,7 @@ const FAMILIES: &[Family] = &[
     |spec, isa| boxed(Branch::new(spec, isa)?),
     |spec, isa| boxed(IntegerConvolution::new(spec, isa)?),
     |spec, isa| boxed(IntegerProduct::new(spec, isa)?),
+    |spec, isa| boxed(IntegerSums::new(spec, isa)?),
     |spec, isa| boxed(ByteZip::new(spec, isa)?),
     |spec, isa| boxed(Lookup::new(spec, isa)?),
     |spec, isa| boxed(ByteWindow::new(spec, isa)?),

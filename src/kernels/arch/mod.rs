@@ -130,6 +130,12 @@ impl Isa {
         }
     }
 
+    /// Whether its multiply-adds are rounded once.
+    #[must_use]
+    pub fn is_fused(self) -> bool {
+        !matches!(self, Isa::Portable(_))
+    }
+
     /// Runs `body` compiled for this instruction set.
     #[inline]
     pub fn dispatch<B: Body>(self, body: B) -> B::Output {

@@ -37,6 +37,9 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// Registers that a [`Simd::Dot`] takes, and a [`Simd::DotB`].
     const DOT_REGISTERS: usize;
 
+    /// Whether [`Simd::look_up`] is faster than a loop.
+    const LOOKS_UP: bool = false;
+
     /// Runs `body` as a function of its own, compiled for this instruction set: where a body is large, or called from
     /// several places, or would take registers from what surrounds it.
     fn call<B: Body>(self, body: B) -> B::Output;
@@ -297,6 +300,57 @@ pub trait Simd: Copy + Send + Sync + 'static {
                 acc = self.add_i32(acc, self.mul_i32(x, weight));
             }
             acc
+        }
+    }
+
+    /// The place among `4 * LANES` neighbors that lane `lane` of vector `v` has in [`Simd::dot_quads`] and
+    /// [`Simd::store_quads`].
+    #[inline(always)]
+    fn quad_channel(v: usize, lane: usize) -> usize {
+        v * Self::LANES + lane
+    }
+    /// [`Simd::dot_taps`] of `4 * LANES` neighbors at once, whose lanes are in the order of [`Simd::quad_channel`]; so
+    /// are the `16 * LANES` weights.
+    #[inline(always)]
+    unsafe fn dot_quads(self, acc: [Self::I32; 4], taps: [*const u8; 4], w: *const i8) -> [Self::I32; 4] {
+        let [mut a, mut b, mut c, mut d] = acc;
+        let n = Self::LANES;
+        let [x, y, z, t] = taps;
+        // SAFETY: as the caller promises.
+        unsafe {
+            a = self.dot_taps(a, [x, y, z, t], n, w);
+            b = self.dot_taps(b, [x.add(n), y.add(n), z.add(n), t.add(n)], n, w.add(4 * n));
+            c = self.dot_taps(c, [x.add(2 * n), y.add(2 * n), z.add(2 * n), t.add(2 * n)], n, w.add(8 * n));
+            d = self.dot_taps(d, [x.add(3 * n), y.add(3 * n), z.add(3 * n), t.add(3 * n)], n, w.add(12 * n));
+        }
+        [a, b, c, d]
+    }
+    /// Stores `4 * LANES` integers, which are in the range of bytes, in the order of memory.
+    #[inline(always)]
+    unsafe fn store_quads(self, p: *mut u8, v: [Self::I32; 4], signed: bool) {
+        let n = Self::LANES;
+        // SAFETY: as the caller promises.
+        unsafe {
+            if signed {
+                self.store_i8(p.cast(), v[0]);
+                self.store_i8(p.add(n).cast(), v[1]);
+                self.store_i8(p.add(2 * n).cast(), v[2]);
+                self.store_i8(p.add(3 * n).cast(), v[3]);
+            } else {
+                self.store_u8_inside(p, v[0]);
+                self.store_u8_inside(p.add(n), v[1]);
+                self.store_u8_inside(p.add(2 * n), v[2]);
+                self.store_u8_inside(p.add(3 * n), v[3]);
+            }
+        }
+    }
+
+    /// `y[i] = table[x[i]]` of 64 bytes, in a table of 256.
+    #[inline(always)]
+    unsafe fn look_up(self, table: *const u8, x: *const u8, y: *mut u8) {
+        for i in 0..64 {
+            // SAFETY: as the caller promises.
+            unsafe { *y.add(i) = *table.add(usize::from(*x.add(i))) };
         }
     }
 

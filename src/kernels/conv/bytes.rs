@@ -7,8 +7,10 @@ use super::super::gemm::{
 use super::super::view::Matrix;
 use super::depthwise::{ByteLanes, Depthwise};
 use super::depthwise_bytes::{DepthwiseBytes, TapWords, copy_bytes};
+use super::depthwise_rows::{BlockWords, DepthwiseRows, ring_bytes};
 use super::geometry::Geometry;
-use super::taps::{TapTable, merges};
+use super::padded_rows::{PaddedRows, segment, takes};
+use super::taps::TapTable;
 use crate::error::{Result, ensure};
 use std::cell::RefCell;
 use std::ops::Range;
@@ -34,6 +36,8 @@ enum Form {
     Depthwise(Vec<i32>),
     /// Four taps to a word.
     Taps(TapWords),
+    /// The same, in blocks of channels.
+    Blocks(BlockWords),
 }
 
 impl ByteConvWeights {
@@ -58,7 +62,7 @@ impl ByteConvWeights {
         let known = [0, 1, filters].contains(&zero_points.len());
         ensure!(known, Shape, "{} zero points for {filters} filters", zero_points.len());
         let taps = height * width;
-        let merged = merges(groups, channels, g.kernel, g.dilations);
+        let merged = takes(g);
         let form = if channels == 1 && filters == groups && groups > 1 {
             let padded = filters.next_multiple_of(isa.lanes());
             let mut packed = vec![0; taps * padded];
@@ -66,9 +70,10 @@ impl ByteConvWeights {
                 let zero_point = zero_points.get(if zero_points.len() == 1 { 0 } else { filter });
                 packed[tap * padded + filter] = weights.get(filter * taps + tap) - zero_point.copied().unwrap_or(0);
             }
-            match TapWords::pack(&packed, taps, padded) {
-                Some(words) => Form::Taps(words),
-                None => Form::Depthwise(packed),
+            match (BlockWords::pack(isa, &packed, g, padded), TapWords::pack(&packed, taps, padded)) {
+                (Some(words), _) => Form::Blocks(words),
+                (None, Some(words)) => Form::Taps(words),
+                (None, None) => Form::Depthwise(packed),
             }
         } else {
             let per_group = filters / groups;
@@ -77,11 +82,12 @@ impl ByteConvWeights {
                     0 | 1 => zero_points,
                     _ => &zero_points[group * per_group..][..per_group],
                 };
-                let sizes = if merged { [height, width * channels] } else { [taps, channels] };
+                let sizes = if merged { [height, segment(g)] } else { [taps, channels] };
                 weights.packed(isa, sizes, per_group, own, |segment, row, column| {
                     let (tap, channel) =
                         if merged { (segment * width + row / channels, row % channels) } else { (segment, row) };
-                    ((group * per_group + column) * channels + channel) * taps + tap
+                    let there = !merged || row < width * channels;
+                    there.then_some(((group * per_group + column) * channels + channel) * taps + tap)
                 })
             };
             Form::Groups((0..groups).map(group).collect())
@@ -102,6 +108,7 @@ impl ByteConvWeights {
             Form::Groups(groups) => groups.iter().map(PackedBytes::len_bytes).sum(),
             Form::Depthwise(packed) => packed.len() * 4,
             Form::Taps(words) => words.len_bytes(),
+            Form::Blocks(words) => words.len_bytes(),
         }
     }
 }
@@ -129,17 +136,18 @@ impl ByteConv2d {
     /// sizes overflow.
     pub fn new(geometry: Geometry, weights: Arc<ByteConvWeights>, zero_point: u8) -> Result<Self> {
         geometry.validate()?;
-        let merged = merges(geometry.groups, geometry.channels_per_group(), geometry.kernel, geometry.dilations);
+        let merged = takes(&geometry);
         let fits = weights.filters == geometry.filters
             && weights.channels_per_group == geometry.channels_per_group()
             && weights.groups == geometry.groups
             && weights.kernel == geometry.kernel
-            && weights.merged == merged;
+            && weights.merged == merged
+            && !matches!(&weights.form, Form::Blocks(words) if !words.fits(weights.isa, &geometry));
         ensure!(fits, Shape, "the weights are of another convolution than {geometry:?}");
         let taps = match weights.form {
-            Form::Groups(_) if geometry.is_pointwise() => None,
+            Form::Groups(_) if geometry.is_pointwise() || merged => None,
             Form::Groups(_) | Form::Taps(_) => Some(TapTable::new(&geometry, 1, zero_point)),
-            Form::Depthwise(_) => None,
+            Form::Depthwise(_) | Form::Blocks(_) => None,
         };
         Ok(ByteConv2d { geometry, weights, taps })
     }
@@ -213,6 +221,43 @@ impl ByteConv2d {
                         finish: &finish,
                         copies,
                     });
+                });
+            }
+            Form::Blocks(weights) => {
+                let part = Part { whole, rows, columns: 0..g.filters, first_column: 0 };
+                let finish = finish_bytes(epilogue, &part, &mut output);
+                COPIES.with_borrow_mut(|copies| {
+                    copies.resize(copies.len().max(ring_bytes(g)), 0);
+                    isa.dispatch(DepthwiseRows {
+                        geometry: g,
+                        weights,
+                        input: input.as_ptr(),
+                        pixel: input.stride(),
+                        zero_point: zero_point as u8,
+                        range: part.rows,
+                        finish: &finish,
+                        copies,
+                    });
+                });
+            }
+            Form::Groups(groups) if self.weights.merged => {
+                let (pixels, width) = (g.output_pixels(), g.output()[1]);
+                let Some(b) = groups.first() else { return };
+                COPIES.with_borrow_mut(|copies| {
+                    for image in rows.start / pixels..rows.end.div_ceil(pixels) {
+                        let before = image * pixels;
+                        let own = rows.start.max(before)..rows.end.min(before + pixels);
+                        let lines = (own.start - before) / width..(own.end - before).div_ceil(width);
+                        let data = input.as_ptr().wrapping_add(image * g.input_pixels() * input.stride());
+                        let mut output = output.part(own.start - rows.start..own.end - rows.start);
+                        let part = Part { whole, rows: own, columns: 0..g.filters, first_column: 0 };
+                        // SAFETY: the image is one of those that the input was checked to have; the copy holds what
+                        // the rows of the part see.
+                        unsafe {
+                            let a = PaddedRows::new(g, data, input.stride(), zero_point as u8, &lines, before, copies);
+                            product_bytes(isa, a, b, &part, &mut output, epilogue);
+                        }
+                    }
                 });
             }
             Form::Groups(groups) => {

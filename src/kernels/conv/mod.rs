@@ -16,7 +16,9 @@
 mod bytes;
 mod depthwise;
 mod depthwise_bytes;
+mod depthwise_rows;
 mod geometry;
+mod padded_rows;
 mod taps;
 #[cfg(test)]
 mod tests;

@@ -82,9 +82,10 @@ impl TapTable {
         TapRows { table: self, input, pixel_bytes, element_bytes: 4, merged, padding_byte: self.padding_byte }
     }
 
-    /// The rows over an input of bytes whose pixels lie `pixel_bytes` apart; padding reads `padding_byte`.
+    /// The rows over an input of bytes whose pixels lie `pixel_bytes` apart, a segment for each tap; padding reads
+    /// `padding_byte`.
     pub(super) fn bytes(&self, input: *const u8, pixel_bytes: usize, padding_byte: u8) -> TapRows<'_> {
-        TapRows { table: self, input, pixel_bytes, element_bytes: 1, merged: self.merged, padding_byte }
+        TapRows { table: self, input, pixel_bytes, element_bytes: 1, merged: false, padding_byte }
     }
 }
 

@@ -57,7 +57,7 @@ pub(super) fn geometries() -> Vec<Geometry> {
         base([1, 30], 4, 6, [1, 5]),
         Geometry { pad_begin: [0, 8], pad_end: [0, 8], ..base([1, 3], 2, 6, [1, 5]) },
     ];
-    for channels in [2, 16, 37] {
+    for channels in [2, 16, 32, 37, 100] {
         let depthwise = |input, kernel| grouped(base(input, channels, channels, kernel), channels);
         all.extend([
             padded(depthwise([7, 7], [3, 3]), 1),

@@ -48,6 +48,13 @@ pub(in crate::kernels) struct Finish<'a> {
     pub(in crate::kernels) lifetime: PhantomData<&'a [f32]>,
 }
 
+impl Finish<'_> {
+    /// Whether nothing is done to an integer but what [`Rescale`] says.
+    pub(in crate::kernels) fn only_rescales(&self) -> bool {
+        self.rescale.is_some() && self.shift.is_none() && self.byte_residual.is_none() && self.through.is_none()
+    }
+}
+
 /// An epilogue that consists of an f32 residual and bounds at most.
 #[derive(Clone, Copy)]
 pub(in crate::kernels) struct Direct {
@@ -273,7 +280,7 @@ impl FinishTile<'_> {
     #[inline(always)]
     unsafe fn requantize<S: Simd>(&self, s: S, r: &Rescale, store: impl Fn(usize, usize, S::I32)) {
         let f = self.finish;
-        let plain = f.shift.is_none() && f.byte_residual.is_none() && f.through.is_none();
+        let plain = f.only_rescales();
         let (lo, hi, most) = (s.splat(r.lo), s.splat(r.hi), s.splat(r.most));
         let (least, zero_point) = (s.splat_i32(r.least), s.splat_i32(r.zero_point));
         // An integer far below the least stays below it when it is converted; one far above would not stay above.

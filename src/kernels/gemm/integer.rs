@@ -121,6 +121,16 @@ impl ByteOutput<'_> {
         }
     }
 
+    /// The same output for a shorter time, its rows of `range` alone.
+    pub(in crate::kernels) fn part(&mut self, range: Range<usize>) -> ByteOutput<'_> {
+        match self {
+            ByteOutput::I32(out) => ByteOutput::I32(rows(out, range)),
+            ByteOutput::F32(out) => ByteOutput::F32(rows(out, range)),
+            ByteOutput::U8(out, to) => ByteOutput::U8(rows(out, range), *to),
+            ByteOutput::I8(out, to) => ByteOutput::I8(rows(out, range), *to),
+        }
+    }
+
     /// Pointer, stride and what is stored.
     fn parts(&mut self) -> (*mut u8, usize, Store) {
         match self {
@@ -134,6 +144,11 @@ impl ByteOutput<'_> {
             }
         }
     }
+}
+
+/// Only the rows of `range`.
+fn rows<'a, T>(out: &'a mut MatrixMut<'_, T>, range: Range<usize>) -> MatrixMut<'a, T> {
+    out.reborrow().split_rows(range.end).0.split_rows(range.start).1
 }
 
 /// `out = epilogue(a x b)`; `a` is `[m, k]`, `b` `[k, n]`, `out` `[m, n]`.

@@ -29,7 +29,7 @@ impl ByteWeights<'_> {
         self.len() == 0
     }
 
-    /// Packs the elements whose places `at(segment, row, column)` yields.
+    /// Packs the elements whose places `at(segment, row, column)` yields, and zeros where it yields none.
     #[track_caller]
     pub(in crate::kernels) fn packed(
         &self,
@@ -37,15 +37,15 @@ impl ByteWeights<'_> {
         sizes: [usize; 2],
         n: usize,
         zero_points: &[i32],
-        at: impl Fn(usize, usize, usize) -> usize,
+        at: impl Fn(usize, usize, usize) -> Option<usize>,
     ) -> PackedBytes {
         // Chosen here, not for each element.
         match self {
             ByteWeights::I8(bytes) => PackedBytes::from_elements(isa, sizes, n, zero_points, |s, row, column| {
-                bytes[at(s, row, column)].into()
+                at(s, row, column).map(|at| bytes[at].into())
             }),
             ByteWeights::U8(bytes) => PackedBytes::from_elements(isa, sizes, n, zero_points, |s, row, column| {
-                bytes[at(s, row, column)].into()
+                at(s, row, column).map(|at| bytes[at].into())
             }),
         }
     }
@@ -84,7 +84,7 @@ impl PackedBytes {
     #[track_caller]
     pub fn pack(isa: Isa, b: ByteWeights<'_>, k: usize, n: usize, zero_points: &[i32]) -> Self {
         assert!(k.checked_mul(n) == Some(b.len()), "B of {k} x {n} in {} elements", b.len());
-        b.packed(isa, [1, k], n, zero_points, |_, row, column| row * n + column)
+        b.packed(isa, [1, k], n, zero_points, |_, row, column| Some(row * n + column))
     }
 
     /// Packs the transposed `b` of `[n, k]`, less `zero_points` (one, one a column of the product, or none).
@@ -95,17 +95,18 @@ impl PackedBytes {
     #[track_caller]
     pub fn pack_transposed(isa: Isa, b: ByteWeights<'_>, k: usize, n: usize, zero_points: &[i32]) -> Self {
         assert!(k.checked_mul(n) == Some(b.len()), "B of {n} x {k} in {} elements", b.len());
-        b.packed(isa, [1, k], n, zero_points, |_, row, column| column * k + row)
+        b.packed(isa, [1, k], n, zero_points, |_, row, column| Some(column * k + row))
     }
 
-    /// Packs a B whose K consists of `segments` of `segment` elements; `element(segment, row, column)` yields it.
+    /// Packs a B whose K consists of `segments` of `segment` elements; `element(segment, row, column)` yields it,
+    /// or none for a zero.
     #[track_caller]
     fn from_elements(
         isa: Isa,
         [segments, segment]: [usize; 2],
         n: usize,
         zero_points: &[i32],
-        element: impl Fn(usize, usize, usize) -> i32,
+        element: impl Fn(usize, usize, usize) -> Option<i32>,
     ) -> Self {
         assert!([0, 1, n].contains(&zero_points.len()), "{} zero points for {n} columns", zero_points.len());
         let zero_point = |column: usize| match zero_points {
@@ -113,7 +114,7 @@ impl PackedBytes {
             [one] => *one,
             many => many[column],
         };
-        let value = |s: usize, row: usize, column: usize| element(s, row, column) - zero_point(column);
+        let value = |s: usize, row: usize, column: usize| element(s, row, column).map_or(0, |v| v - zero_point(column));
         let panel = panel_width(isa);
         let words = segment.div_ceil(4);
         let mut sums = vec![0i32; n];

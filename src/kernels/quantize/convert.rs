@@ -12,13 +12,13 @@ pub(super) fn to_steps<S: Simd>(s: S, x: S::F32, zero: i32) -> S::I32 {
 }
 
 macro_rules! convert {
-    ($(#[$doc:meta])* $name:ident<$t:ident: $bound:path>($($p:ident: $pt:ty),*), $from:ty => $to:ty,
+    ($(#[$doc:meta])* $visibility:vis fn $name:ident<$t:ident: $bound:path>($($p:ident: $pt:ty),*), $from:ty => $to:ty,
      |$s:ident, $x:ident, $y:ident, $n:ident| $body:expr) => {
         $(#[$doc])*
         ///
         /// # Panics
         /// Where the lengths differ.
-        pub fn $name<$t: $bound>(isa: Isa, x: &[$from], $($p: $pt,)* y: &mut [$to]) {
+        $visibility fn $name<$t: $bound>(isa: Isa, x: &[$from], $($p: $pt,)* y: &mut [$to]) {
             struct Convert<'a, $t: $bound> {
                 x: &'a [$from],
                 y: &'a mut [$to],
@@ -48,14 +48,39 @@ macro_rules! convert {
 }
 
 convert! {
-    /// `y = saturate(round(x / scale) + zero)`, ties to even.
-    quantize<T: Byte>(scale: f32, zero: i32), f32 => T,
+    /// By division.
+    fn quantize_divided<T: Byte>(scale: f32, zero: i32), f32 => T,
     |s, x, y, n| T::store_part(s, y, n, to_steps(s, s.div(s.load_part(x, n), s.splat(scale)), zero))
 }
 
 convert! {
+    /// By two multiply-adds, which take the reciprocal's quotient to the correctly rounded one where neither the scale
+    /// nor the quotient is extreme (Markstein's theorem); a quotient that would be is out of range anyway.
+    fn quantize_multiplied<T: Byte>(scale: f32, reciprocal: f32, zero: i32), f32 => T,
+    |s, x, y, n| {
+        let (x, scale, reciprocal) = (s.load_part(x, n), s.splat(scale), s.splat(reciprocal));
+        let near = s.min(s.max(s.mul(x, reciprocal), s.splat(-65_536.0)), s.splat(65_536.0));
+        let inside = s.lt(s.abs(near), s.splat(65_536.0));
+        let exact = s.fma(s.fnma(near, scale, x), reciprocal, near);
+        T::store_part(s, y, n, s.add_i32(s.to_i32(s.select(inside, exact, near)), s.splat_i32(zero)))
+    }
+}
+
+/// `y = saturate(round(x / scale) + zero)`, ties to even.
+///
+/// # Panics
+/// Where the lengths differ.
+pub fn quantize<T: Byte>(isa: Isa, x: &[f32], scale: f32, zero: i32, y: &mut [T]) {
+    if isa.is_fused() && (1e-20..1e20).contains(&scale) {
+        quantize_multiplied(isa, x, scale, 1.0 / scale, zero, y);
+    } else {
+        quantize_divided(isa, x, scale, zero, y);
+    }
+}
+
+convert! {
     /// `y = (x - zero) * scale`.
-    dequantize<T: Byte>(scale: f32, zero: i32), T => f32,
+    pub fn dequantize<T: Byte>(scale: f32, zero: i32), T => f32,
     |s, x, y, n| {
         let steps = s.from_i32(s.sub_i32(T::load_part(s, x, n), s.splat_i32(zero)));
         s.store_part(y, n, s.mul(steps, s.splat(scale)))
@@ -64,7 +89,7 @@ convert! {
 
 convert! {
     /// From one scale and zero point to others: `y = saturate(round((x - zero) * scale / to_scale) + to_zero)`.
-    requantize<T: Byte>(scale: f32, zero: i32, to_scale: f32, to_zero: i32), T => T,
+    pub fn requantize<T: Byte>(scale: f32, zero: i32, to_scale: f32, to_zero: i32), T => T,
     |s, x, y, n| {
         let steps = s.from_i32(s.sub_i32(T::load_part(s, x, n), s.splat_i32(zero)));
         let real = s.mul(steps, s.splat(scale));

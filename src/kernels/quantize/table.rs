@@ -1,5 +1,6 @@
 //! A function of one byte as 256 entries: any activation between two quantizations.
 
+use super::super::arch::{Body, Isa, Simd};
 use super::byte::Byte;
 
 /// The output byte of every input byte (an `i8` by its bits).
@@ -26,9 +27,30 @@ pub fn table_of<T: Byte + bytemuck::Pod, U: Byte + bytemuck::Pod>(
 ///
 /// # Panics
 /// Where the lengths differ.
-pub fn map_table(table: &Table, x: &[u8], y: &mut [u8]) {
+pub fn map_table(isa: Isa, table: &Table, x: &[u8], y: &mut [u8]) {
     assert_eq!(x.len(), y.len(), "a map keeps the length");
-    for (y, &x) in y.iter_mut().zip(x) {
-        *y = table[usize::from(x)];
+    isa.dispatch(Map { table, x, y });
+}
+
+struct Map<'a> {
+    table: &'a Table,
+    x: &'a [u8],
+    y: &'a mut [u8],
+}
+
+impl Body for Map<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Map { table, x, y } = self;
+        let whole = if S::LOOKS_UP { x.len() / 64 * 64 } else { 0 };
+        for at in (0..whole).step_by(64) {
+            // SAFETY: both slices have 64 elements from there on, and the table 256.
+            unsafe { s.look_up(table.as_ptr(), x.as_ptr().add(at), y.as_mut_ptr().add(at)) };
+        }
+        for (y, &x) in y[whole..].iter_mut().zip(&x[whole..]) {
+            *y = table[usize::from(x)];
+        }
     }
 }

@@ -85,11 +85,33 @@ fn sums_and_products_are_those_of_the_real_values() {
 #[test]
 fn tables_hold_a_function() {
     let table = table_of::<i8, u8>(0.1, 4, 0.2, 10, |x| x.max(0.0));
-    let x: Vec<u8> = (0..=255).collect();
-    let mut y = vec![0; 256];
-    map_table(&table, &x, &mut y);
-    for (x, y) in x.iter().zip(y) {
-        let real = ((i32::from(*x as i8) - 4) as f32 * 0.1).max(0.0);
-        assert_eq!(y, ((real / 0.2).round_ties_even() + 10.0) as u8);
+    // Whole vectors, and what is left behind them.
+    let x: Vec<u8> = (0..=255).chain(7..40).collect();
+    for isa in Isa::available() {
+        let mut y = vec![0; x.len()];
+        map_table(isa, &table, &x, &mut y);
+        for (x, y) in x.iter().zip(y) {
+            let real = ((i32::from(*x as i8) - 4) as f32 * 0.1).max(0.0);
+            assert_eq!(y, ((real / 0.2).round_ties_even() + 10.0) as u8);
+        }
+    }
+}
+
+/// A quotient by multiplication is the quotient, ties and all.
+#[test]
+fn quotients_are_correctly_rounded() {
+    let mut random = fastrand::Rng::with_seed(3);
+    for isa in Isa::available() {
+        for scale in [0.1f32, 0.003_921_569, 0.3, 1.0, 7.77, 1e-6, 3e19] {
+            let mut x: Vec<f32> = (-600..600).map(|i| i as f32 * 0.5 * scale).collect();
+            x.extend((0..2000).map(|_| (random.f32() - 0.5) * 400.0 * scale));
+            x.extend([f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, f32::MIN_POSITIVE, -f32::MAX]);
+            let mut y = vec![0i8; x.len()];
+            quantize(isa, &x, scale, 3, &mut y);
+            for (x, y) in x.iter().zip(y) {
+                let expected = (x / scale).round_ties_even().max(-1e6) + 3.0;
+                assert_eq!(y, expected as i8, "{} {x} / {scale}", isa.name());
+            }
+        }
     }
 }

@@ -10,6 +10,7 @@ mod chain;
 mod operators;
 mod product;
 mod source;
+mod sums;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,7 @@ use crate::graph::Graph;
 
 pub(super) fn compute_on_integers(graph: &mut Graph) -> Result<usize> {
     let mut changed = each(graph, |graph, _, node| operators::rewritten(graph, node))?;
+    changed += each(graph, |graph, _, node| sums::scaled(graph, node))?;
     changed += each(graph, |graph, _, node| product::product(graph, node))?;
     changed += each(graph, |graph, _, node| table::of_quantization(graph, node))?;
     changed += each(graph, |graph, _, node| table::of_table(graph, node))?;

@@ -2,9 +2,9 @@
 
 use super::builder::Builder;
 use super::source::Source;
-use crate::graph::{Graph, Node, Patch, ValueId};
+use crate::graph::{Graph, Node, Operand, Patch, ValueId};
 use crate::ops::matrix::MatMul;
-use crate::ops::quant::{QLinearConv, QLinearMatMul};
+use crate::ops::quant::{DequantizeLinear, QLinearConv, QLinearMatMul, QuantizeLinear};
 use crate::passes::pattern::constant;
 use crate::tensor::Tensor;
 use std::sync::Arc;
@@ -24,13 +24,36 @@ pub(super) fn rewritten(graph: &Graph, node: &Node) -> Option<Patch> {
     if node.op().is::<QLinearMatMul>() {
         let [a, b] = [operand(node, 0, 0)?, operand(node, 3, 1)?];
         let flat = |value: ValueId| graph.fact(value).rank().is_some_and(|rank| rank <= 1);
-        let fits = constant(graph, b.value)?.rank() == 2
+        let fits = constant(graph, b.value).is_some_and(|b| b.rank() == 2)
             && b.is_known(graph)
             && (b.is_uniform(graph) || flat(b.scale) && b.zero.is_none_or(flat))
             && a.is_uniform(graph);
-        return fits.then(|| written(graph, node, [a, b], Arc::new(MatMul), None)).flatten();
+        let whole = fits.then(|| written(graph, node, [a, b], Arc::new(MatMul), None)).flatten();
+        return whole.or_else(|| spelled(graph, node, [a, b]));
     }
     None
+}
+
+/// A product of two computed matrices with a scale each, by way of real numbers.
+fn spelled(graph: &Graph, node: &Node, operands: [Source; 2]) -> Option<Patch> {
+    let y = Source { value: node.output(0)?, scale: node.input(6)?, zero: node.input(7), axis: 0 };
+    if !operands.iter().chain([&y]).all(|source| source.is_uniform(graph)) {
+        return None;
+    }
+    let mut patch = Patch::new();
+    let convert = |source: &Source, value: Operand| -> Option<[Option<Operand>; 3]> {
+        Some([Some(value), Some(source.scale.into()), Some(source.zero?.into())])
+    };
+    let mut reals = [None; 2];
+    for (real, source) in reals.iter_mut().zip(&operands) {
+        let inputs = convert(source, source.value.into())?;
+        *real = Some(patch.node(node.name(), Arc::new(DequantizeLinear::default()), &inputs, 1)[0]);
+    }
+    let product = patch.node(node.name(), Arc::new(MatMul), &reals, 1)[0];
+    let inputs = convert(&y, product)?;
+    let made = patch.node(node.name(), Arc::new(QuantizeLinear::default()), &inputs, 1)[0];
+    patch.replace(y.value, made);
+    Some(patch)
 }
 
 /// The operand whose bytes, scale and zero point are the inputs from `index` on.

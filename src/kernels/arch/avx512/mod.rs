@@ -71,6 +71,7 @@ impl Simd for Avx512 {
 
     const LANES: usize = 16;
     const REGISTERS: usize = 32;
+    const LOOKS_UP: bool = true;
     const DOT_REGISTERS: usize = 1;
 
     #[inline(always)]
@@ -139,6 +140,12 @@ impl Simd for Avx512 {
         acc
     }
 
+    // Interleaving within quarters of registers takes words of four to vectors in this order; packing takes it back.
+    #[inline(always)]
+    fn quad_channel(v: usize, lane: usize) -> usize {
+        lane / 4 * 16 + v * 4 + lane % 4
+    }
+
     memory_ops! {
         load(p: *const f32) -> __m512 = _mm512_loadu_ps(p);
         load_part(p: *const f32, n: usize) -> __m512 = _mm512_maskz_loadu_ps(first(n), p);
@@ -164,6 +171,31 @@ impl Simd for Avx512 {
         store_u16(p: *mut u16, v: __m512i) = _mm256_storeu_si256(p.cast(), _mm512_cvtepi32_epi16(v));
         dot_a(p: *const u8) -> __m512i = _mm512_set1_epi32(p.cast::<i32>().read_unaligned());
         dot_b(p: *const i8) -> __m512i = _mm512_loadu_epi8(p);
+        dot_quads(acc: [__m512i; 4], taps: [*const u8; 4], w: *const i8) -> [__m512i; 4] = {
+            let (x, y) = (_mm512_loadu_epi8(taps[0].cast()), _mm512_loadu_epi8(taps[1].cast()));
+            let (z, t) = (_mm512_loadu_epi8(taps[2].cast()), _mm512_loadu_epi8(taps[3].cast()));
+            let (low, high) = (_mm512_unpacklo_epi8(x, y), _mm512_unpackhi_epi8(x, y));
+            let (more_low, more_high) = (_mm512_unpacklo_epi8(z, t), _mm512_unpackhi_epi8(z, t));
+            [
+                _mm512_dpbusd_epi32(acc[0], _mm512_unpacklo_epi16(low, more_low), _mm512_loadu_epi8(w)),
+                _mm512_dpbusd_epi32(acc[1], _mm512_unpackhi_epi16(low, more_low), _mm512_loadu_epi8(w.add(64))),
+                _mm512_dpbusd_epi32(acc[2], _mm512_unpacklo_epi16(high, more_high), _mm512_loadu_epi8(w.add(128))),
+                _mm512_dpbusd_epi32(acc[3], _mm512_unpackhi_epi16(high, more_high), _mm512_loadu_epi8(w.add(192))),
+            ]
+        };
+        store_quads(p: *mut u8, v: [__m512i; 4], signed: bool) = {
+            let (low, high) = (_mm512_packs_epi32(v[0], v[1]), _mm512_packs_epi32(v[2], v[3]));
+            let bytes = if signed { _mm512_packs_epi16(low, high) } else { _mm512_packus_epi16(low, high) };
+            _mm512_storeu_si512(p.cast(), bytes)
+        };
+        look_up(table: *const u8, x: *const u8, y: *mut u8) = {
+            let part = |i: usize| _mm512_loadu_epi8(table.add(64 * i).cast());
+            let at = _mm512_loadu_epi8(x.cast());
+            // Seven bits choose among two registers, the eighth between the halves.
+            let low = _mm512_permutex2var_epi8(part(0), at, part(1));
+            let high = _mm512_permutex2var_epi8(part(2), at, part(3));
+            _mm512_storeu_epi8(y.cast(), _mm512_mask_blend_epi8(_mm512_movepi8_mask(at), low, high))
+        };
         dot_taps(acc: __m512i, taps: [*const u8; 4], n: usize, w: *const i8) -> __m512i = {
             let load = |p: *const u8| {
                 if n == 16 { _mm_loadu_si128(p.cast()) } else { _mm_maskz_loadu_epi8(first(n), p.cast()) }
