@@ -152,9 +152,13 @@ fn a_profile_of_a_split_plan_is_of_whole_runs() {
 
 #[test]
 fn a_lone_request_is_divided_inside_its_operators() {
-    for (mut graph, rest) in
-        [(layers(), vec![37]), (images(), vec![3, 8, 9]), (scores(), vec![9, 16]), (wide(), vec![3])]
-    {
+    for (mut graph, rest) in [
+        (layers(), vec![37]),
+        (images(), vec![3, 8, 9]),
+        (scores(), vec![9, 16]),
+        (wide(), vec![3]),
+        (filters(), vec![1, 4, 4]),
+    ] {
         for optimized in [true, false] {
             if optimized {
                 passes::optimize(&mut graph).unwrap();
@@ -177,6 +181,19 @@ fn a_lone_request_is_divided_inside_its_operators() {
             }
         }
     }
+}
+
+/// One channel and many filters.
+fn filters() -> Graph {
+    let mut g = Graph::new("filters");
+    let x = input(&mut g, &[1, 4, 4]);
+    let conv = Conv { group: 1, kernel: None, strides: vec![], dilations: vec![], padding: Padding::Valid };
+    let (w, v) =
+        (g.constant("w", numbers(&[200, 1, 3, 3], 0.3)).unwrap(), g.constant("v", numbers(&[150, 200, 1, 1], 0.7)));
+    let y = g.op("a", conv.clone(), &[x, w]).unwrap();
+    let y = g.op("b", conv, &[y, v.unwrap()]).unwrap();
+    g.output(y).unwrap();
+    g
 }
 
 /// Few rows and many columns, then many reshaped rows: products by columns, sums, softmax, a pool of none.

@@ -93,7 +93,7 @@ impl Kernel for Convolution {
     fn name(&self) -> String {
         let g = self.conv.geometry();
         let [h, w] = g.kernel;
-        let groups = if !self.conv.divides_filters() { format!(" in {} groups", g.groups) } else { String::new() };
+        let groups = if g.groups > 1 { format!(" in {} groups", g.groups) } else { String::new() };
         let winograd = if self.conv.is_winograd() { " winograd" } else { "" };
         format!("conv {h}x{w} {}->{}{groups}{winograd}", g.channels, g.filters)
     }
@@ -101,7 +101,7 @@ impl Kernel for Convolution {
     fn division(&self) -> Division {
         let g = self.conv.geometry();
         let rows = self.batch * g.output_pixels();
-        if g.groups > 1 {
+        if !self.conv.divides_filters() {
             return Division::units(rows, 1);
         }
         // Taps of one pixel overlap: an image is read once.
