@@ -11,6 +11,7 @@ use crate::ops::control::If;
 use crate::passes::{self, PassReport};
 use crate::plan::{Division, Plan, RunLimits, Scratch};
 use crate::summary::Summary;
+use crate::tensor::mapping::Mapping;
 use crate::tensor::{DType, Dim, Fact, Shape, Tensor};
 use crate::threads::Threads;
 use bytes::Bytes;
@@ -197,6 +198,7 @@ impl Model {
             serial_plans: RwLock::default(),
             options: options.clone(),
             max_folded_bytes: self.max_folded_bytes,
+            mapping: self.imported.mapping.clone(),
         })))
     }
 
@@ -338,6 +340,8 @@ struct Inner {
     serial_plans: Plans,
     options: CompileOptions,
     max_folded_bytes: usize,
+    /// The model's file, where it is mapped.
+    mapping: Mapping,
 }
 
 impl Inner {
@@ -419,7 +423,12 @@ impl CompiledModel {
         let division = Division { threads: threads.clone(), micro_batch: inner.options.micro_batch };
         let settled = inner.settled(shapes)?;
         let graph = settled.as_ref().unwrap_or(&inner.graph);
+        let packed = inner.weights.count();
         let plan = Plan::new(graph, shapes, inner.backend.as_ref(), &inner.weights, limits, &division)?;
+        if inner.weights.count() > packed {
+            // What is packed is read no more where it lies in the file.
+            inner.mapping.release_pages();
+        }
         let pooled = Arc::new(Pooled { plan: Arc::new(plan), idle: Mutex::new(Vec::new()) });
         let mut plans = plans.write();
         if plans.len() >= inner.options.max_plans

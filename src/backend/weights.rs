@@ -51,6 +51,12 @@ impl Weights {
         self.winograd
     }
 
+    /// How many constants are packed.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.packed.lock().len()
+    }
+
     /// The constant `source` in the form `T`, packed now unless another plan has done so. `variant` tells apart what
     /// the type alone does not, such as a layout or a number of groups.
     ///

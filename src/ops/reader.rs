@@ -153,7 +153,7 @@ impl NodeReader {
     }
 
     /// The integer `name`, or `default`.
-    #[allow(missing_docs, clippy::missing_errors_doc)]
+    #[allow(clippy::missing_errors_doc)]
     pub fn int_or(&mut self, name: &str, default: i64) -> Result<i64> {
         Ok(self.int(name)?.unwrap_or(default))
     }

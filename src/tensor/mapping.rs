@@ -5,7 +5,8 @@ use bytes::Bytes;
 use std::fs::File;
 use std::sync::Arc;
 
-/// A mapped file, shared with the bytes that were made of it.
+/// A mapped file, shared with the bytes that were made of it; by default none.
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Mapping(Option<Arc<memmap2::Mmap>>);
 
 struct Owner(Arc<memmap2::Mmap>);

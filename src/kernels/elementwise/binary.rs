@@ -7,11 +7,14 @@ use super::broadcast::Operand;
 /// What to do with each pair of elements.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
-#[allow(missing_docs)]
 pub enum Binary {
+    /// `a + b`.
     Add,
+    /// `a - b`.
     Sub,
+    /// `a b`.
     Mul,
+    /// `a / b`.
     Div,
     /// NaN where either is.
     Min,

@@ -81,22 +81,29 @@ integers!(i8, u8, i16, u16, i32, u32, i64, u64);
 
 /// A comparison; anything but `NotEqual` is false of NaN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
 pub enum Compare {
+    /// `a == b`.
     Equal,
+    /// `a != b`.
     NotEqual,
+    /// `a < b`.
     Less,
+    /// `a <= b`.
     LessOrEqual,
+    /// `a > b`.
     Greater,
+    /// `a >= b`.
     GreaterOrEqual,
 }
 
 /// A connective of truth values (bytes 0 and 1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
 pub enum Logic {
+    /// Both.
     And,
+    /// One of them or both.
     Or,
+    /// One of them only.
     Xor,
 }
 

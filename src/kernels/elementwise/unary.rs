@@ -6,65 +6,106 @@ use super::super::vector as v;
 /// What to do with each element. The meaning is ONNX's of the same name.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
-#[allow(missing_docs)]
 pub enum Unary {
+    /// `|x|`.
     Abs,
+    /// `-x`.
     Neg,
+    /// -1, 0 or 1.
     Sign,
+    /// The next integer not below.
     Ceil,
+    /// The next integer not above.
     Floor,
     /// Ties to even.
     Round,
+    /// `1 / x`.
     Reciprocal,
+    /// `x x`.
     Square,
+    /// The square root.
     Sqrt,
     /// `1 / sqrt(x)`.
     Rsqrt,
+    /// `exp(x)`.
     Exp,
+    /// The natural logarithm.
     Ln,
+    /// The error function.
     Erf,
+    /// The sine of radians.
     Sin,
+    /// The cosine of radians.
     Cos,
+    /// `max(x, 0)`.
     Relu,
+    /// `1 / (1 + exp(-x))`.
     Sigmoid,
+    /// The hyperbolic tangent.
     Tanh,
+    /// `ln(1 + exp(x))`.
     Softplus,
+    /// `x / (1 + |x|)`.
     Softsign,
+    /// `x tanh(softplus(x))`.
     Mish,
+    /// `x` times its hard sigmoid with alpha 1/6 and beta 1/2.
     HardSwish,
+    /// `x` times the normal distribution function.
     Gelu,
+    /// The same, by its approximation with tanh.
     GeluTanh,
     /// `x * sigmoid(alpha x)`; SiLU with `alpha` 1.
     Swish {
+        /// `alpha` of the formula.
         alpha: f32,
     },
+    /// `x` above zero, `alpha x` below.
     LeakyRelu {
+        /// `alpha` of the formula.
         alpha: f32,
     },
+    /// `x` above zero, `alpha (exp(x) - 1)` below.
     Elu {
+        /// `alpha` of the formula.
         alpha: f32,
     },
+    /// `gamma` times what [`Elu`](Unary::Elu) is.
     Selu {
+        /// `alpha` of the formula.
         alpha: f32,
+        /// `gamma` of the formula.
         gamma: f32,
     },
+    /// `x` above zero, `alpha (exp(x / alpha) - 1)` below; `alpha` above zero.
     Celu {
+        /// `alpha` of the formula.
         alpha: f32,
     },
+    /// `alpha x + beta`, clipped to `0..=1`.
     HardSigmoid {
+        /// `alpha` of the formula.
         alpha: f32,
+        /// `beta` of the formula.
         beta: f32,
     },
+    /// `x` above `alpha`, else zero.
     ThresholdedRelu {
+        /// `alpha` of the formula.
         alpha: f32,
     },
+    /// `x`, but not below `low` and not above `high`.
     Clip {
+        /// The lower bound.
         low: f32,
+        /// The upper bound.
         high: f32,
     },
     /// `scale x + shift`.
     Affine {
+        /// The factor.
         scale: f32,
+        /// What is added.
         shift: f32,
     },
     /// Any other function, element by element.

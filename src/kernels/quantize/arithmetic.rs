@@ -7,9 +7,10 @@ use super::convert::to_steps;
 
 /// What to do with each pair of real values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
 pub enum ByteOp {
+    /// `a + b`.
     Add,
+    /// `a b`.
     Mul,
 }
 

@@ -16,19 +16,26 @@ use super::arch::Isa;
 /// What an axis is folded to. The meaning is ONNX's of the same name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-#[allow(missing_docs)]
 pub enum Reduction {
+    /// The sum.
     Sum,
+    /// The sum over the number of elements.
     Mean,
     /// NaN where an element is; minus infinity of nothing.
     Max,
     /// NaN where an element is; infinity of nothing.
     Min,
+    /// The product.
     Prod,
+    /// The sum of absolute values.
     L1,
+    /// The root of the sum of squares.
     L2,
+    /// The sum of squares.
     SumSquare,
+    /// The logarithm of the sum.
     LogSum,
+    /// The logarithm of the sum of exponentials, which does not overflow.
     LogSumExp,
 }
 

@@ -56,6 +56,8 @@ pub struct Imported {
     /// Inputs that have a default: constants of the graph, but for those that the
     /// [options](LoadOptions::overridable_inputs) keep as inputs.
     pub overridable: Vec<Overridable>,
+    /// The file, where it is mapped.
+    pub(crate) mapping: Mapping,
 }
 
 /// A graph that was read from no file, of which there is nothing else to say.
@@ -72,6 +74,7 @@ impl From<Graph> for Imported {
             doc_string: String::new(),
             opsets: Vec::new(),
             overridable: Vec::new(),
+            mapping: Mapping::default(),
         }
     }
 }
@@ -116,7 +119,7 @@ pub fn import_path(path: impl AsRef<Path>, options: &LoadOptions) -> Result<Impo
         let imported = import_from(mapping.bytes(), Some(&folder), options)?;
         // What had to be copied for alignment is not needed twice.
         mapping.release_pages();
-        Ok(imported)
+        Ok(Imported { mapping, ..imported })
     };
     read().at(|| path.display().to_string())
 }
@@ -164,6 +167,7 @@ fn import_from(bytes: Bytes, folder: Option<&Folder>, options: &LoadOptions) -> 
         opsets: opsets.to_list(),
         metadata,
         overridable,
+        mapping: Mapping::default(),
         producer_name: model.producer_name,
         producer_version: model.producer_version,
         model_version: model.model_version,

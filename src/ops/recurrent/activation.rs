@@ -5,38 +5,51 @@ use crate::ops::{Attrs, NodeReader};
 
 /// An activation inside a recurrent cell.
 #[derive(Debug, Clone, Copy, PartialEq)]
-#[allow(missing_docs)]
 pub enum Activation {
+    /// `max(x, 0)`.
     Relu,
+    /// `tanh(x)`.
     Tanh,
+    /// `1 / (1 + exp(-x))`.
     Sigmoid,
+    /// `x / (1 + |x|)`.
     Softsign,
+    /// `ln(1 + exp(x))`.
     Softplus,
     /// `alpha * x + beta`.
     Affine {
+        /// `alpha` of the formula.
         alpha: f32,
+        /// `beta` of the formula.
         beta: f32,
     },
     /// `x` above zero, `alpha * x` below.
     LeakyRelu {
+        /// `alpha` of the formula.
         alpha: f32,
     },
     /// `x` where it is at least `alpha`, else zero.
     ThresholdedRelu {
+        /// `alpha` of the formula.
         alpha: f32,
     },
     /// `alpha * tanh(beta * x)`.
     ScaledTanh {
+        /// `alpha` of the formula.
         alpha: f32,
+        /// `beta` of the formula.
         beta: f32,
     },
     /// `alpha * x + beta`, clipped to `0..=1`.
     HardSigmoid {
+        /// `alpha` of the formula.
         alpha: f32,
+        /// `beta` of the formula.
         beta: f32,
     },
     /// `x` above zero, `alpha * (exp(x) - 1)` below.
     Elu {
+        /// `alpha` of the formula.
         alpha: f32,
     },
 }
