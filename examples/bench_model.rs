@@ -3,7 +3,7 @@
 mod support;
 
 use clap::Parser;
-use onrush::{CompileOptions, Model, Result, Shape};
+use onrush::{CompileOptions, ErrorKind, Model, Result, Shape, Tensor};
 use serde::Serialize;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -35,6 +35,9 @@ struct Arguments {
     /// NAME=D,D,...: the shape of this input, empty for a scalar; may repeat
     #[arg(long)]
     shape: Vec<String>,
+    /// Map this compiled model in place of loading and compiling; it is written first where it is missing or stale
+    #[arg(long)]
+    compiled: Option<PathBuf>,
     /// Print one line of JSON
     #[arg(long)]
     json: bool,
@@ -47,6 +50,7 @@ struct Record {
     runs: usize,
     load_ms: f64,
     compile_ms: f64,
+    first_ms: f64,
     peak_rss_mb: f64,
     fallbacks: usize,
     threads: usize,
@@ -62,22 +66,41 @@ fn main() {
 }
 
 fn bench(arguments: &Arguments) -> Result<()> {
-    let start = Instant::now();
-    let model = Model::load(&arguments.model)?;
-    let load = start.elapsed();
-    let Arguments { batch, seq, fill, shape, .. } = arguments;
-    let inputs = Made { batch: *batch, seq: *seq, fill, shape }.inputs(model.inputs())?;
-    let shapes: Vec<Shape> = inputs.iter().map(|t| t.shape().clone()).collect();
-    let start = Instant::now();
     let mut options = CompileOptions::new().threads(arguments.threads);
     if let Some(rows) = arguments.micro_batch {
         options = options.micro_batch(rows);
     }
-    let compiled = model.compile(&options)?;
-    let plan = compiled.plan(&shapes)?;
+    let Arguments { batch, seq, fill, shape, .. } = arguments;
+    let made = Made { batch: *batch, seq: *seq, fill, shape };
+    let shapes = |inputs: &[Tensor]| -> Vec<Shape> { inputs.iter().map(|t| t.shape().clone()).collect() };
+    let start = Instant::now();
+    let (compiled, load, inputs, start) = if let Some(path) = &arguments.compiled {
+        let compiled = match Model::load_compiled(path, &options) {
+            Err(error) if matches!(error.kind(), ErrorKind::Io | ErrorKind::Malformed | ErrorKind::Stale) => {
+                eprintln!("{error}: compiling");
+                let compiled = Model::load(&arguments.model)?.compile(&options)?;
+                compiled.plan(&shapes(&made.inputs(compiled.inputs())?))?;
+                compiled.save_compiled(path)?;
+                compiled
+            }
+            loaded => loaded?,
+        };
+        let load = start.elapsed();
+        let inputs = made.inputs(compiled.inputs())?;
+        (compiled, load, inputs, Instant::now())
+    } else {
+        let model = Model::load(&arguments.model)?;
+        let load = start.elapsed();
+        let inputs = made.inputs(model.inputs())?;
+        let start = Instant::now();
+        (model.compile(&options)?, load, inputs, start)
+    };
+    let plan = compiled.plan(&shapes(&inputs))?;
     let compile = start.elapsed();
     let mut scratch = plan.scratch();
+    let start = Instant::now();
     plan.run(&mut scratch, &inputs)?;
+    let first = start.elapsed();
     let mut times = Vec::new();
     let end = Instant::now() + arguments.seconds;
     while times.len() < 3 || Instant::now() < end {
@@ -92,6 +115,7 @@ fn bench(arguments: &Arguments) -> Result<()> {
         runs: times.len(),
         load_ms: milliseconds(load),
         compile_ms: milliseconds(compile),
+        first_ms: milliseconds(first),
         peak_rss_mb: peak_rss_mb(),
         fallbacks: plan.fallbacks().len(),
         threads: arguments.threads.max(1),

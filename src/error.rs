@@ -19,6 +19,8 @@ pub enum ErrorKind {
     InvalidModel,
     /// The model uses an operator, type or opset that this version does not know.
     Unsupported,
+    /// A compiled model that was made for another version, instruction set or options: compile it again.
+    Stale,
     /// Shapes or dtypes do not fit together.
     Shape,
     /// An input handed in by the caller has the wrong name, rank, dimension, dtype or value.
@@ -46,6 +48,7 @@ impl ErrorKind {
             ErrorKind::Malformed => "malformed model",
             ErrorKind::InvalidModel => "invalid model",
             ErrorKind::Unsupported => "unsupported",
+            ErrorKind::Stale => "stale compiled model",
             ErrorKind::Shape => "shape mismatch",
             ErrorKind::InvalidInput => "invalid input",
             ErrorKind::Limit => "limit exceeded",

@@ -15,6 +15,7 @@
 pub mod backend;
 pub mod balance;
 pub mod clock;
+mod compiled;
 mod divided;
 mod engine;
 pub mod error;
@@ -35,6 +36,7 @@ pub mod sched;
 mod served;
 mod stacking;
 mod stages;
+mod store;
 mod summary;
 mod sync;
 pub mod tensor;

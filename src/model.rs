@@ -185,21 +185,17 @@ impl Model {
             true => passes::optimize_within(&mut graph, self.max_folded_bytes)?,
             false => PassReport::default(),
         };
-        Ok(CompiledModel(Arc::new(Inner {
-            names: self.outputs.iter().map(|o| o.name.clone()).collect(),
-            inputs: self.inputs.clone(),
-            outputs: self.outputs.clone(),
+        Ok(CompiledModel::assemble(Settled {
             graph,
             report,
+            inputs: self.inputs.clone(),
+            outputs: self.outputs.clone(),
             backend: Box::new(Cpu::new()?),
-            weights: Weights::new().with_winograd(options.winograd),
-            threads: options.team(),
-            plans: RwLock::default(),
-            serial_plans: RwLock::default(),
+            weights: Weights::new(),
             options: options.clone(),
             max_folded_bytes: self.max_folded_bytes,
             mapping: self.imported.mapping.clone(),
-        })))
+        }))
     }
 
     /// Layers with their shapes, parameters and multiply-accumulates.
@@ -221,6 +217,7 @@ pub struct CompileOptions {
     pool: Option<Arc<rayon::ThreadPool>>,
     micro_batch: Option<usize>,
     winograd: bool,
+    verify: bool,
 }
 
 impl Default for CompileOptions {
@@ -234,6 +231,7 @@ impl Default for CompileOptions {
             pool: None,
             micro_batch: None,
             winograd: true,
+            verify: false,
         }
     }
 }
@@ -307,6 +305,26 @@ impl CompileOptions {
         CompileOptions { winograd, ..self }
     }
 
+    /// Whether [`Model::load_compiled`] reads all weights and compares them with their digests. Without it only the
+    /// index is compared, and a weight that was damaged on disk gives wrong answers.
+    #[must_use]
+    pub fn verify(self, verify: bool) -> Self {
+        CompileOptions { verify, ..self }
+    }
+
+    pub(crate) fn verifies(&self) -> bool {
+        self.verify
+    }
+
+    pub(crate) fn most_plans(&self) -> usize {
+        self.max_plans
+    }
+
+    /// The options that a compiled graph and its weights depend on; the others may differ between saving and loading.
+    pub(crate) fn of_the_graph(&self) -> String {
+        format!("optimize {}, winograd {}", self.optimize, self.winograd)
+    }
+
     fn team(&self) -> Threads {
         match (&self.pool, self.threads) {
             (_, Some(1)) => Threads::serial(),
@@ -325,6 +343,20 @@ struct Pooled {
 }
 
 type Plans = RwLock<HashMap<Vec<Shape>, Arc<Pooled>>>;
+
+/// What a compiled model is made of.
+pub(crate) struct Settled {
+    pub(crate) graph: Graph,
+    pub(crate) report: PassReport,
+    pub(crate) inputs: Vec<ValueInfo>,
+    pub(crate) outputs: Vec<ValueInfo>,
+    pub(crate) backend: Box<dyn Backend>,
+    pub(crate) weights: Weights,
+    pub(crate) options: CompileOptions,
+    pub(crate) max_folded_bytes: usize,
+    /// The file that weights are packed from, where one is mapped for that.
+    pub(crate) mapping: Mapping,
+}
 
 struct Inner {
     graph: Graph,
@@ -374,6 +406,47 @@ impl std::fmt::Debug for CompiledModel {
 }
 
 impl CompiledModel {
+    pub(crate) fn assemble(settled: Settled) -> Self {
+        let Settled { graph, report, inputs, outputs, backend, weights, options, max_folded_bytes, mapping } = settled;
+        CompiledModel(Arc::new(Inner {
+            names: outputs.iter().map(|o| o.name.clone()).collect(),
+            inputs,
+            outputs,
+            graph,
+            report,
+            backend,
+            weights: weights.with_winograd(options.winograd),
+            threads: options.team(),
+            plans: RwLock::default(),
+            serial_plans: RwLock::default(),
+            options,
+            max_folded_bytes,
+            mapping,
+        }))
+    }
+
+    pub(crate) fn weights(&self) -> &Weights {
+        &self.0.weights
+    }
+
+    pub(crate) fn options(&self) -> &CompileOptions {
+        &self.0.options
+    }
+
+    pub(crate) fn max_folded_bytes(&self) -> usize {
+        self.0.max_folded_bytes
+    }
+
+    /// The shapes that there are plans for, in some order that is always the same; second those for one thread.
+    pub(crate) fn planned_shapes(&self) -> (Vec<Vec<Shape>>, Vec<Vec<Shape>>) {
+        let shapes = |plans: &Plans| {
+            let mut shapes: Vec<Vec<Shape>> = plans.read().keys().cloned().collect();
+            shapes.sort_by_cached_key(|shapes| shapes.iter().map(Shape::to_vec).collect::<Vec<_>>());
+            shapes
+        };
+        (shapes(&self.0.plans), shapes(&self.0.serial_plans))
+    }
+
     /// The inputs in order.
     #[must_use]
     pub fn inputs(&self) -> &[ValueInfo] {

@@ -14,6 +14,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("kernels", &["tensor"]),
     ("plan", &["graph", "ops", "tensor", "backend", "threads"]),
     ("backend", &["ops", "tensor", "kernels", "threads"]),
+    ("store", &["graph", "ops", "tensor", "kernels", "backend"]),
     ("threads", &[]),
     ("sched", &[]),
     ("balance", &[]),

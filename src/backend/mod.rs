@@ -11,7 +11,7 @@ mod work;
 
 pub use profile::{Profile, StepProfile};
 pub use program::{Instruction, Place, Program, Slot, SlotId};
-pub use weights::Weights;
+pub use weights::{StoredWeight, Weights};
 pub(crate) use work::Work;
 
 use crate::error::Result;

@@ -1,30 +1,61 @@
 //! Constants in the form that kernels want, packed once for a model and shared by its plans.
 
-use crate::error::Result;
-use crate::tensor::Tensor;
+use crate::error::{At, Result};
+use crate::kernels::arch::Isa;
+use crate::kernels::stored::{Parts, Stored};
+use crate::tensor::{Shape, Tensor};
 use parking_lot::Mutex;
 use std::any::{Any, TypeId};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+/// A constant by where its elements lie, and what is made of it.
 #[derive(PartialEq, Eq, Hash)]
-struct Key {
+struct Key<Form> {
     address: usize,
-    bytes: usize,
-    form: TypeId,
+    shape: Shape,
+    form: Form,
     variant: u64,
+}
+
+impl<Form> Key<Form> {
+    fn new(source: &Tensor, form: Form, variant: u64) -> Self {
+        Key { address: source.as_bytes().as_ptr() as usize, shape: source.shape().clone(), form, variant }
+    }
 }
 
 struct Packed {
     value: Arc<dyn Any + Send + Sync>,
+    kind: &'static str,
+    store: fn(&dyn Any, &mut Parts),
     /// Keeps the address of the key taken.
-    _source: Tensor,
+    source: Tensor,
+}
+
+/// A packed constant taken apart: what a file keeps of it.
+#[derive(Debug, Clone)]
+pub struct StoredWeight {
+    /// The constant that it was made of.
+    pub source: Tensor,
+    /// The form, as [`Stored::KIND`] names it.
+    pub kind: String,
+    /// As [`Weights::get_or_pack`] takes it.
+    pub variant: u64,
+    /// What the form consists of.
+    pub parts: Parts,
+}
+
+/// What waits to be put together again.
+struct Kept {
+    isa: Isa,
+    forms: HashMap<Key<String>, StoredWeight>,
 }
 
 /// The packed constants of one model.
 #[derive(Default)]
 pub struct Weights {
-    packed: Mutex<HashMap<Key, Packed>>,
+    packed: Mutex<HashMap<Key<TypeId>, Packed>>,
+    kept: Option<Kept>,
     winograd: bool,
 }
 
@@ -57,26 +88,68 @@ impl Weights {
         self.packed.lock().len()
     }
 
+    /// Those of a file, packed for `isa`; each is put together and checked when it is first asked for.
+    #[must_use]
+    pub fn kept(isa: Isa, weights: Vec<StoredWeight>) -> Self {
+        let key = |weight: &StoredWeight| Key::new(&weight.source, weight.kind.clone(), weight.variant);
+        let forms = weights.into_iter().map(|weight| (key(&weight), weight)).collect();
+        Weights { kept: Some(Kept { isa, forms }), ..Weights::default() }
+    }
+
+    /// Everything that is packed, and what a file brought that was not asked for.
+    #[must_use]
+    pub fn to_stored(&self) -> Vec<StoredWeight> {
+        let packed = self.packed.lock();
+        let taken_apart = packed.iter().map(|(key, packed)| {
+            let mut parts = Parts::default();
+            (packed.store)(packed.value.as_ref(), &mut parts);
+            let source = packed.source.clone();
+            StoredWeight { source, kind: packed.kind.to_owned(), variant: key.variant, parts }
+        });
+        let asked_for: HashSet<Key<String>> =
+            packed.iter().map(|(key, p)| Key::new(&p.source, p.kind.to_owned(), key.variant)).collect();
+        let kept = self.kept.iter().flat_map(|kept| &kept.forms).filter(|(key, _)| !asked_for.contains(key));
+        taken_apart.chain(kept.map(|(_, weight)| weight.clone())).collect()
+    }
+
     /// The constant `source` in the form `T`, packed now unless another plan has done so. `variant` tells apart what
     /// the type alone does not, such as a layout or a number of groups.
     ///
+    /// A form that a file brought is checked in itself only; whether it has the sizes of the step is for the caller.
+    ///
     /// # Errors
-    /// What `pack` says.
-    pub fn get_or_pack<T: Any + Send + Sync>(
+    /// What `pack` says, or [`Malformed`](crate::ErrorKind::Malformed) where a file brought what contradicts itself.
+    pub fn get_or_pack<T: Stored>(
         &self,
         source: &Tensor,
         variant: u64,
         pack: impl FnOnce(&Tensor) -> Result<T>,
     ) -> Result<Arc<T>> {
-        let bytes = source.as_bytes();
-        let key = Key { address: bytes.as_ptr() as usize, bytes: bytes.len(), form: TypeId::of::<T>(), variant };
+        let key = Key::new(source, TypeId::of::<T>(), variant);
         let held = self.packed.lock().get(&key).map(|packed| packed.value.clone());
         if let Some(Ok(value)) = held.map(Arc::downcast::<T>) {
             return Ok(value);
         }
-        let value = Arc::new(pack(source)?);
-        self.packed.lock().insert(key, Packed { value: value.clone(), _source: source.clone() });
+        let value = Arc::new(match self.restore(source, variant)? {
+            Some(value) => value,
+            None => pack(source)?,
+        });
+        let store = |form: &dyn Any, parts: &mut Parts| {
+            if let Some(form) = form.downcast_ref::<T>() {
+                form.store(parts);
+            }
+        };
+        let packed = Packed { value: value.clone(), kind: T::KIND, store, source: source.clone() };
+        self.packed.lock().insert(key, packed);
         Ok(value)
+    }
+
+    fn restore<T: Stored>(&self, source: &Tensor, variant: u64) -> Result<Option<T>> {
+        let Some(kept) = &self.kept else { return Ok(None) };
+        let Some(weight) = kept.forms.get(&Key::new(source, T::KIND.to_owned(), variant)) else { return Ok(None) };
+        let mut parts = weight.parts.clone();
+        let restored = T::restore(kept.isa, &mut parts).and_then(|form| parts.finish().map(|()| form));
+        restored.map(Some).at(|| "a packed weight of a compiled model; compile it again".to_owned())
     }
 }
 
@@ -84,14 +157,52 @@ impl Weights {
 mod tests {
     use super::*;
 
+    /// The sum of the elements: as small as a form can be.
+    struct Sum(usize);
+
+    impl Stored for Sum {
+        const KIND: &'static str = "sum";
+
+        fn store(&self, parts: &mut Parts) {
+            parts.put(self.0);
+        }
+
+        fn restore(_isa: Isa, parts: &mut Parts) -> Result<Self> {
+            parts.take().map(Sum)
+        }
+    }
+
+    fn sum(tensor: &Tensor) -> Result<Sum> {
+        Ok(Sum(tensor.to_i64_vec()?.iter().sum::<i64>() as usize))
+    }
+
     #[test]
     fn a_constant_is_packed_once_for_each_form() {
         let weights = Weights::new();
         let source = Tensor::vector(vec![1.0f32, 2.0]);
-        let sum = |t: &Tensor| Ok(t.to_f32_vec()?.iter().sum::<f32>());
         let first = weights.get_or_pack(&source, 0, sum).unwrap();
-        let second = weights.get_or_pack::<f32>(&source, 0, |_| panic!("packed twice")).unwrap();
+        let second = weights.get_or_pack::<Sum>(&source, 0, |_| panic!("packed twice")).unwrap();
         assert!(Arc::ptr_eq(&first, &second));
-        assert_eq!(*weights.get_or_pack(&source, 1, |_| Ok(7.0f32)).unwrap(), 7.0);
+        assert_eq!(weights.get_or_pack(&source, 1, |_| Ok(Sum(7))).unwrap().0, 7);
+        // The same elements in another shape are another constant.
+        let column = source.reshaped([2, 1]).unwrap();
+        assert_eq!(weights.get_or_pack(&column, 0, |_| Ok(Sum(8))).unwrap().0, 8);
+    }
+
+    #[test]
+    fn what_was_kept_is_not_packed_again() {
+        let weights = Weights::new();
+        let source = Tensor::vector(vec![1.0f32, 2.0]);
+        weights.get_or_pack(&source, 4, sum).unwrap();
+        let isa = Isa::chosen().unwrap();
+        let kept = Weights::kept(isa, weights.to_stored());
+        assert_eq!(kept.to_stored().len(), 1);
+        assert_eq!(kept.get_or_pack::<Sum>(&source, 4, |_| panic!("packed again")).unwrap().0, 3);
+        assert_eq!(kept.to_stored().len(), 1);
+        assert_eq!(kept.get_or_pack(&source, 5, |_| Ok(Sum(9))).unwrap().0, 9);
+        let mut broken = weights.to_stored();
+        broken[0].parts.put(1);
+        let broken = Weights::kept(isa, broken);
+        assert!(broken.get_or_pack::<Sum>(&source, 4, |_| panic!("packed again")).is_err());
     }
 }

@@ -12,6 +12,7 @@
 //! - [`recurrent`] steps LSTM and GRU gates.
 //! - [`reduce`] sums and compares along an axis.
 //! - [`softmax`] is softmax over rows.
+//! - [`stored`] takes packed forms apart for files.
 //! - [`vector`] holds the functions of one vector of elements.
 //!
 //! ```
@@ -40,6 +41,7 @@ pub mod quantize;
 pub mod recurrent;
 pub mod reduce;
 pub mod softmax;
+pub mod stored;
 pub mod vector;
 mod view;
 

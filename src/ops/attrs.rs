@@ -1,6 +1,6 @@
 //! Attribute values, and the list of them that an operator writes.
 
-use super::Body;
+use super::{Body, Op};
 use crate::tensor::Tensor;
 use std::sync::Arc;
 
@@ -18,6 +18,8 @@ pub enum Attr {
     Tensor(Tensor),
     /// A subgraph.
     Body(Arc<dyn Body>),
+    /// An operator that this one wraps; no model file has it.
+    Op(Arc<dyn Op>),
     /// A list of integers.
     Ints(Vec<i64>),
     /// A list of floats.
@@ -26,7 +28,7 @@ pub enum Attr {
     Strs(Vec<String>),
 }
 
-/// Bit for bit; bodies are equal where they are the same one.
+/// Bit for bit; bodies are equal where they are the same one, operators where name and attributes are.
 impl PartialEq for Attr {
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
@@ -35,6 +37,7 @@ impl PartialEq for Attr {
             (Attr::Str(a), Attr::Str(b)) => a == b,
             (Attr::Tensor(a), Attr::Tensor(b)) => a == b,
             (Attr::Body(a), Attr::Body(b)) => Arc::ptr_eq(a, b),
+            (Attr::Op(a), Attr::Op(b)) => (a.domain(), a.name(), a.attrs()) == (b.domain(), b.name(), b.attrs()),
             (Attr::Ints(a), Attr::Ints(b)) => a == b,
             (Attr::Floats(a), Attr::Floats(b)) => a.iter().map(|v| v.to_bits()).eq(b.iter().map(|v| v.to_bits())),
             (Attr::Strs(a), Attr::Strs(b)) => a == b,
@@ -141,6 +144,12 @@ impl Attrs {
     #[must_use]
     pub fn body(self, name: &'static str, body: Arc<dyn Body>) -> Self {
         self.with(name, Attr::Body(body))
+    }
+
+    /// Adds a wrapped operator.
+    #[must_use]
+    pub fn op(self, name: &'static str, op: &Arc<dyn Op>) -> Self {
+        self.with(name, Attr::Op(op.clone()))
     }
 
     /// The attribute of this name.

@@ -239,6 +239,21 @@ impl NodeReader {
         }
     }
 
+    /// The operator `name` that this one wraps, which must be there.
+    #[allow(clippy::missing_errors_doc)]
+    pub fn op(&mut self, name: &str) -> Result<Arc<dyn Op>> {
+        match self.op_opt(name)? {
+            Some(op) => Ok(op),
+            None => bail!(InvalidModel, "attribute {name} is missing"),
+        }
+    }
+
+    /// The operator `name` that this one wraps.
+    #[allow(clippy::missing_errors_doc)]
+    pub fn op_opt(&mut self, name: &str) -> Result<Option<Arc<dyn Op>>> {
+        self.take(name, "an operator", |a| if let Attr::Op(v) = a { Some(v) } else { None })
+    }
+
     /// The dtype that the integer `name` stands for, as `TensorProto.DataType` numbers them.
     #[allow(clippy::missing_errors_doc)]
     pub fn dtype(&mut self, name: &str) -> Result<Option<DType>> {

@@ -70,7 +70,6 @@ const FAMILIES: &[&[OpDef]] = &[
     super::control::OPS,
     super::image::OPS,
     super::signal::OPS,
-    super::fused::OPS,
 ];
 
 static INDEX: LazyLock<HashMap<(&'static str, &'static str), &'static OpDef>> =
@@ -83,7 +82,13 @@ pub fn find(domain: &str, name: &str) -> Option<&'static OpDef> {
     INDEX.get(&(domain, name)).copied()
 }
 
-/// Every operator, in the order of the families.
+/// The operator of [`OWN_DOMAIN`] that only passes make; no model file may name it, compiled models do.
+#[must_use]
+pub fn find_own(name: &str) -> Option<&'static OpDef> {
+    super::fused::OWN.iter().find(|def| def.name == name)
+}
+
+/// Every operator that a model file may name, in the order of the families.
 pub fn all() -> impl Iterator<Item = &'static OpDef> {
     FAMILIES.iter().copied().flatten()
 }

@@ -4,7 +4,7 @@ use super::arena::Io;
 use super::integer::{Parts, Tail, variant, weight_scales};
 use super::integer_convolution::byte_weights;
 use super::kernel::{Context, Division, Kernel, Spec};
-use crate::error::Result;
+use crate::error::{Result, ensure};
 use crate::kernels::arch::Isa;
 use crate::kernels::gemm::{ByteEpilogue, ByteOutput, PackedBytes, gemm_bytes, gemm_bytes_region};
 use crate::kernels::{Matrix, MatrixMut};
@@ -19,6 +19,13 @@ pub(super) struct IntegerProduct {
     m: usize,
     weights: Arc<PackedBytes>,
     tail: Tail,
+}
+
+/// Checks that packed weights, which may come from a file, are of `[k, n]`.
+fn check(weights: &PackedBytes, k: usize, n: usize) -> Result<()> {
+    let fits = (weights.k(), weights.n(), weights.is_plain()) == (k, n, true);
+    ensure!(fits, Malformed, "the packed weights are those of another product; compile the model again");
+    Ok(())
 }
 
 impl IntegerProduct {
@@ -50,6 +57,7 @@ impl IntegerProduct {
             })
         };
         let weights = spec.weights.get_or_pack(weight, variant(&[usize::from(transposed)], &zeros), pack)?;
+        check(&weights, k, n)?;
         Ok(Some(IntegerProduct { isa, m, weights, tail }))
     }
 }
@@ -108,6 +116,7 @@ impl IntegerSums {
         }
         let pack = |w: &Tensor| Ok(PackedBytes::pack(isa, byte_weights(w)?, k, n, &zeros));
         let weights = spec.weights.get_or_pack(weight, variant(&[0], &zeros), pack)?;
+        check(&weights, k, n)?;
         let signed = spec.input(0).is_some_and(|slot| slot.dtype == DType::I8);
         let m = a[..a.rank() - 1].iter().product();
         Ok(Some(IntegerSums { isa, m, signed, zero: spec.input(2).is_some(), weights }))

@@ -2,7 +2,7 @@
 
 use super::arena::Io;
 use super::kernel::{Context, Division, Kernel, Spec};
-use crate::error::Result;
+use crate::error::{Result, ensure};
 use crate::kernels::arch::Isa;
 use crate::kernels::gemm::{self, Layout, PackedB, PackedView, gemm, gemm_region};
 use crate::kernels::{Matrix, MatrixMut};
@@ -53,7 +53,10 @@ impl Product {
         let right = match spec.constant(1) {
             Some(weight) if shared => {
                 let pack = |w: &Tensor| Ok(PackedB::pack(isa, w.as_slice()?, k, n, Layout::RowMajor { stride: n }));
-                Right::Packed(spec.weights.get_or_pack(weight, 0, pack)?)
+                let packed = spec.weights.get_or_pack(weight, 0, pack)?;
+                let fits = (packed.k(), packed.n()) == (k, n);
+                ensure!(fits, Malformed, "the packed weights are those of another product; compile the model again");
+                Right::Packed(packed)
             }
             _ => Right::Computed(right),
         };

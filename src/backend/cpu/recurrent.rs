@@ -4,7 +4,7 @@
 
 use super::arena::Io;
 use super::kernel::{Context, Kernel, Spec};
-use crate::error::Result;
+use crate::error::{Result, ensure};
 use crate::kernels::arch::Isa;
 use crate::kernels::gemm::{Epilogue, Layout, PackedB, Residual, gemm};
 use crate::kernels::recurrent::{Lstm, gru_reset, gru_step, lstm_step};
@@ -49,10 +49,6 @@ impl Cell {
     }
 }
 
-/// The matrices of W or R, one direction after the other.
-#[derive(Debug)]
-struct Packed(Vec<PackedB>);
-
 /// A recurrence over a whole sequence.
 #[derive(Debug)]
 pub(super) struct Recurrent {
@@ -67,8 +63,9 @@ pub(super) struct Recurrent {
     hidden: usize,
     /// Steps whose products with W are made together.
     block: usize,
-    w: Arc<Packed>,
-    r: Arc<Packed>,
+    /// The matrices of W and R, one direction after the other.
+    w: Arc<Vec<PackedB>>,
+    r: Arc<Vec<PackedB>>,
     /// What is added to the products with W and R, `[directions, gates * hidden]`; that with R is empty for an LSTM.
     w_bias: Vec<f32>,
     r_bias: Vec<f32>,
@@ -121,11 +118,19 @@ impl Recurrent {
                     packed.push(PackedB::pack(isa, part, depth, gates * hidden, layout));
                     left = rest;
                 }
-                Ok(Packed(packed))
+                Ok(packed)
             }
         };
         let whole: &'static [usize] = if cell.gates() == 4 { &[4] } else { &[3] };
         let steps = if recurrence.batch_first { 1 } else { BLOCK / 4 / rows.saturating_mul(batch).max(1) };
+        let weights =
+            |tensor: &Tensor, variant: u64, parts: &'static [usize], depth: usize| -> Result<Arc<Vec<PackedB>>> {
+                let packed = spec.weights.get_or_pack(tensor, variant, pack(parts, depth))?;
+                let columns = parts.iter().cycle().take(parts.len() * directions).map(|gates| gates * hidden);
+                let fits = packed.iter().map(|b| (b.k(), b.n())).eq(columns.map(|columns| (depth, columns)));
+                ensure!(fits, Malformed, "the packed weights are those of another recurrence; compile the model again");
+                Ok(packed)
+            };
         Ok(Some(Recurrent {
             isa,
             cell,
@@ -137,9 +142,9 @@ impl Recurrent {
             width,
             hidden,
             block: steps.clamp(1, length),
-            w: spec.weights.get_or_pack(w, 0, pack(whole, width))?,
+            w: weights(w, 0, whole, width)?,
             // A tensor might serve as W here and as R there.
-            r: spec.weights.get_or_pack(r, cell.parts().len() as u64, pack(cell.parts(), hidden))?,
+            r: weights(r, cell.parts().len() as u64, cell.parts(), hidden)?,
             w_bias,
             r_bias,
             inputs: std::array::from_fn(|index| spec.input(index).is_some()),
@@ -170,7 +175,7 @@ impl Recurrent {
         };
         let bias = Some(&self.w_bias[direction * rows..(direction + 1) * rows]);
         let out = MatrixMut::dense(gates, x.rows(), rows);
-        gemm(self.isa, x, &self.w.0[direction], out, &Epilogue { bias, ..Epilogue::default() });
+        gemm(self.isa, x, &self.w[direction], out, &Epilogue { bias, ..Epilogue::default() });
     }
 
     /// One step from the products with x in `gates`; `more` is scratch of a step's gates.
@@ -181,7 +186,7 @@ impl Recurrent {
         match self.cell {
             Cell::Lstm { input_forget } => {
                 let epilogue = Epilogue { residual: Some(Residual::OutputBefore), ..Epilogue::default() };
-                gemm(isa, old, &self.r.0[direction], MatrixMut::dense(gates, batch, rows), &epilogue);
+                gemm(isa, old, &self.r[direction], MatrixMut::dense(gates, batch, rows), &epilogue);
                 let lstm = Lstm { hidden, peepholes, clip: self.clip, input_forget };
                 lstm_step(isa, &lstm, gates, c, h);
             }
@@ -189,14 +194,14 @@ impl Recurrent {
                 let bias = &self.r_bias[direction * rows..(direction + 1) * rows];
                 let with = |bias| Epilogue { bias: Some(bias), ..Epilogue::default() };
                 if linear_before_reset {
-                    gemm(isa, old, &self.r.0[direction], MatrixMut::dense(more, batch, rows), &with(bias));
+                    gemm(isa, old, &self.r[direction], MatrixMut::dense(more, batch, rows), &with(bias));
                 } else {
                     let (gated, candidate) = bias.split_at(2 * hidden);
                     let out = MatrixMut::new(&mut more[..], batch, 2 * hidden, rows);
-                    gemm(isa, old, &self.r.0[2 * direction], out, &with(gated));
+                    gemm(isa, old, &self.r[2 * direction], out, &with(gated));
                     gru_reset(isa, hidden, self.clip, gates, more, h, c);
                     let out = MatrixMut::new(&mut more[2 * hidden..], batch, hidden, rows);
-                    gemm(isa, Matrix::dense(c, batch, hidden), &self.r.0[2 * direction + 1], out, &with(candidate));
+                    gemm(isa, Matrix::dense(c, batch, hidden), &self.r[2 * direction + 1], out, &with(candidate));
                 }
                 gru_step(isa, hidden, self.clip, !linear_before_reset, gates, more, h);
             }

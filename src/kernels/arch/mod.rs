@@ -118,6 +118,18 @@ impl Isa {
         }
     }
 
+    /// What a processor needs for it, as its makers name them.
+    #[must_use]
+    pub fn features(self) -> &'static str {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512(_) => "avx512f avx512bw avx512vl avx512dq avx512vnni avx512vbmi avx512bf16 avx2 fma f16c",
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2(_) => "avx2 fma f16c",
+            Isa::Portable(_) => "",
+        }
+    }
+
     /// 32-bit lanes of one vector.
     #[must_use]
     pub fn lanes(self) -> usize {

@@ -19,17 +19,17 @@ use std::sync::Arc;
 /// Packed bytes of `[filters, channels / groups, kernel height, kernel width]`, less their zero points.
 #[derive(Debug, Clone)]
 pub struct ByteConvWeights {
-    isa: Isa,
-    filters: usize,
-    channels_per_group: usize,
-    groups: usize,
-    kernel: [usize; 2],
-    merged: bool,
-    form: Form,
+    pub(super) isa: Isa,
+    pub(super) filters: usize,
+    pub(super) channels_per_group: usize,
+    pub(super) groups: usize,
+    pub(super) kernel: [usize; 2],
+    pub(super) merged: bool,
+    pub(super) form: Form,
 }
 
 #[derive(Debug, Clone)]
-enum Form {
+pub(super) enum Form {
     /// One B a group.
     Groups(Vec<PackedBytes>),
     /// `[taps][channels, filled up to whole vectors]`: what does not fit the other form.
@@ -142,7 +142,11 @@ impl ByteConv2d {
             && weights.groups == geometry.groups
             && weights.kernel == geometry.kernel
             && weights.merged == merged
-            && !matches!(&weights.form, Form::Blocks(words) if !words.fits(weights.isa, &geometry));
+            && match &weights.form {
+                Form::Blocks(words) => words.fits(weights.isa, &geometry),
+                Form::Groups(groups) if merged => groups.iter().all(|b| b.segment == segment(&geometry)),
+                _ => true,
+            };
         ensure!(fits, Shape, "the weights are of another convolution than {geometry:?}");
         let taps = match weights.form {
             Form::Groups(_) if geometry.is_pointwise() || merged => None,

@@ -24,10 +24,10 @@ pub(super) const MOST_TAPS: usize = 64;
 #[derive(Debug, Clone)]
 pub(super) struct TapWords {
     /// `[taps / 4][channels, filled up to whole vectors][4]`.
-    words: Vec<i8>,
+    pub(super) words: Vec<i8>,
     /// The sum of each channel's weights, filled up to whole vectors.
-    sums: Vec<i32>,
-    taps: usize,
+    pub(super) sums: Vec<i32>,
+    pub(super) taps: usize,
 }
 
 impl TapWords {

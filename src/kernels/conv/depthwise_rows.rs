@@ -14,7 +14,9 @@
 
 use super::super::arch::{Body, Isa, Simd};
 use super::super::gemm::{Finish, FinishTile, Rescale, Store};
+use super::super::stored::Parts;
 use super::geometry::Geometry;
+use crate::error::{Result, ensure};
 use crate::tensor::Buffer;
 use std::ops::Range;
 
@@ -48,6 +50,14 @@ fn block(isa: Isa) -> usize {
     4 * isa.lanes()
 }
 
+/// The first channel of each block.
+fn starts(channels: usize, block: usize) -> Vec<usize> {
+    match channels.checked_sub(block) {
+        Some(last) => (0..channels.div_ceil(block)).map(|b| (b * block).min(last)).collect(),
+        None => vec![0],
+    }
+}
+
 /// Whether there are channels enough for blocks, and the ring is not much larger than what is read.
 fn allowed(isa: Isa, g: &Geometry) -> bool {
     let (block, taps) = (block(isa), g.kernel[0].saturating_mul(g.kernel[1]));
@@ -76,10 +86,7 @@ impl BlockWords {
         if !allowed(isa, g) || weights.iter().any(|weight| i8::try_from(*weight).is_err()) {
             return None;
         }
-        let starts: Vec<usize> = match channels.checked_sub(block) {
-            Some(last) => (0..channels.div_ceil(block)).map(|b| (b * block).min(last)).collect(),
-            None => vec![0],
-        };
+        let starts = starts(channels, block);
         let order = isa.dispatch(Order);
         let groups = taps.div_ceil(4);
         let mut buffer = Buffer::zeroed(starts.len() * groups * block * 4);
@@ -96,6 +103,21 @@ impl BlockWords {
             }
         }
         Some(BlockWords { starts, words: buffer, sums, taps, channels })
+    }
+
+    /// Appends what they consist of, for a file.
+    pub(super) fn store(&self, parts: &mut Parts) {
+        parts.put_buffer(&self.words);
+        parts.put_elements(&self.sums);
+    }
+
+    /// The same back, for so many taps and channels.
+    pub(super) fn restore(isa: Isa, parts: &mut Parts, taps: usize, channels: usize) -> Result<Self> {
+        ensure!((1..=MOST_TAPS).contains(&taps) && channels > 0, Malformed, "{taps} taps in blocks");
+        let block = block(isa);
+        let words = parts.take_buffer(&[channels.div_ceil(block), taps.div_ceil(4), block, 4])?;
+        let sums = parts.take_elements(&[channels.div_ceil(block), block])?;
+        Ok(BlockWords { starts: starts(channels, block), words, sums, taps, channels })
     }
 
     /// Bytes that they hold.

@@ -19,6 +19,7 @@ mod depthwise_bytes;
 mod depthwise_rows;
 mod geometry;
 mod padded_rows;
+mod stored;
 mod taps;
 #[cfg(test)]
 mod tests;

@@ -16,6 +16,7 @@ mod pack;
 mod pack_bytes;
 mod part;
 mod product;
+mod stored;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

@@ -27,10 +27,10 @@ pub enum Layout {
 /// A packed f32 matrix B of `[k, n]`, owned or borrowed from a mapping.
 #[derive(Debug, Clone)]
 pub struct PackedB {
-    data: Buffer,
-    k: usize,
-    n: usize,
-    panel: usize,
+    pub(super) data: Buffer,
+    pub(super) k: usize,
+    pub(super) n: usize,
+    pub(super) panel: usize,
 }
 
 impl PackedB {

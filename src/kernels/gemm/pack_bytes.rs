@@ -70,8 +70,8 @@ pub struct PackedBytes {
     pub(super) n: usize,
     pub(super) panel: usize,
     /// Segments of K, and elements of each; all segments follow each other `summands` times.
-    pub(super) segments: usize,
-    pub(super) segment: usize,
+    pub(in crate::kernels) segments: usize,
+    pub(in crate::kernels) segment: usize,
     pub(super) summands: usize,
 }
 
@@ -165,6 +165,12 @@ impl PackedBytes {
     #[must_use]
     pub fn n(&self) -> usize {
         self.n
+    }
+
+    /// Whether its rows are one segment: a matrix, and not the filters of a convolution.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        self.segments == 1
     }
 
     /// Columns of a panel; ranges of columns start at multiples of it.

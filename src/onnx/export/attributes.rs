@@ -19,6 +19,7 @@ impl Exporter {
                     let graph = self.body(body.as_ref(), captured).at(|| format!("attribute {name:?}"))?;
                     AttributeProto { r#type: kind::GRAPH, g: Some(Box::new(graph)), ..AttributeProto::default() }
                 }
+                Attr::Op(op) => bail!(Unsupported, "it wraps the operator {}", op.name()),
                 value => plain(value),
             };
             proto.name = name.to_owned();
@@ -46,6 +47,6 @@ fn plain(value: &Attr) -> AttributeProto {
         Attr::Ints(v) => AttributeProto { r#type: kind::INTS, ints: v.clone(), ..empty },
         Attr::Floats(v) => AttributeProto { r#type: kind::FLOATS, floats: v.clone(), ..empty },
         Attr::Strs(v) => AttributeProto { r#type: kind::STRINGS, strings: v.iter().map(text).collect(), ..empty },
-        Attr::Body(_) => empty,
+        Attr::Body(_) | Attr::Op(_) => empty,
     }
 }

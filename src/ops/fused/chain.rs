@@ -1,8 +1,9 @@
 //! Two operators in one step: what the second makes of the first's output.
 
+use super::arity;
 use crate::error::Result;
 use crate::ops::registry::OWN_DOMAIN;
-use crate::ops::{Attrs, Budget, Inputs, Op};
+use crate::ops::{Attrs, Budget, Inputs, NodeReader, Op, Reading};
 use crate::tensor::{Fact, Tensor};
 use std::sync::Arc;
 
@@ -34,6 +35,10 @@ impl Chain {
     }
 }
 
+pub(super) fn read(node: &mut NodeReader) -> Result<Reading> {
+    Ok(Chain { first: node.op("first")?, arity: arity(node)?, second: node.op("second")? }.into())
+}
+
 impl Op for Chain {
     fn name(&self) -> &'static str {
         "Chain"
@@ -52,11 +57,7 @@ impl Op for Chain {
     }
 
     fn attrs(&self) -> Attrs {
-        let describe = |op: &Arc<dyn Op>| format!("{} {:?}", op.name(), op.attrs());
-        Attrs::new()
-            .str("first", &describe(&self.first))
-            .int("arity", self.arity as i64)
-            .str("second", &describe(&self.second))
+        Attrs::new().op("first", &self.first).int("arity", self.arity as i64).op("second", &self.second)
     }
 
     fn is_pure(&self) -> bool {

@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::ops::layout::Transpose;
 use crate::ops::registry::OWN_DOMAIN;
-use crate::ops::{Attrs, Budget, Inputs, Op};
+use crate::ops::{Attrs, Budget, Inputs, NodeReader, Op, Reading};
 use crate::tensor::{Fact, Tensor};
 use std::sync::Arc;
 
@@ -47,6 +47,10 @@ fn permuted(fact: &Fact, perm: impl Fn(usize) -> Vec<usize>) -> Fact {
     Fact { dtype: fact.dtype, shape, value: None, content: None }
 }
 
+pub(super) fn read(node: &mut NodeReader) -> Result<Reading> {
+    Ok(ChannelsLast { op: node.op("op")?, images: node.lengths("images")?.unwrap_or_default() }.into())
+}
+
 impl Op for ChannelsLast {
     fn name(&self) -> &'static str {
         "ChannelsLast"
@@ -81,7 +85,7 @@ impl Op for ChannelsLast {
     }
 
     fn attrs(&self) -> Attrs {
-        self.op.attrs().str("op", self.op.name()).lengths("images", &self.images)
+        Attrs::new().op("op", &self.op).lengths("images", &self.images)
     }
 
     fn is_pure(&self) -> bool {

@@ -1,9 +1,10 @@
 //! A product with what follows it: bias, residual and activation, applied before the result is stored.
 
+use super::arity;
 use crate::error::{Result, bail, ensure};
 use crate::ops::elementwise::{Binary, BinaryKind, Clip, Unary, UnaryKind};
 use crate::ops::registry::OWN_DOMAIN;
-use crate::ops::{Attrs, Budget, Inputs, Op};
+use crate::ops::{Attr, Attrs, Budget, Inputs, NodeReader, Op, Reading};
 use crate::tensor::{Fact, Tensor};
 use std::sync::Arc;
 
@@ -64,6 +65,24 @@ impl Epilogue {
     }
 }
 
+pub(super) fn read(node: &mut NodeReader) -> Result<Reading> {
+    let unary = match node.op_opt("activation")? {
+        None => None,
+        Some(op) => match op.downcast_ref::<Unary>() {
+            Some(Unary(kind)) => Some(Activation::Unary(*kind)),
+            None => bail!(InvalidModel, "{} is no activation", op.name()),
+        },
+    };
+    let clip = match node.floats("clip")?.as_deref() {
+        None => None,
+        Some(&[lo, hi]) => Some(Activation::Clip { lo, hi }),
+        Some(bounds) => bail!(InvalidModel, "a clip to {bounds:?}"),
+    };
+    ensure!(unary.is_none() || clip.is_none(), InvalidModel, "two activations");
+    let (bias, residual) = (node.flag_or("bias", false)?, node.flag_or("residual", false)?);
+    Ok(Epilogue { op: node.op("op")?, arity: arity(node)?, bias, residual, activation: unary.or(clip) }.into())
+}
+
 impl Op for Epilogue {
     fn name(&self) -> &'static str {
         "Epilogue"
@@ -114,13 +133,16 @@ impl Op for Epilogue {
     }
 
     fn attrs(&self) -> Attrs {
-        self.op
-            .attrs()
-            .str("op", self.op.name())
+        let attrs = Attrs::new()
+            .op("op", &self.op)
             .int("arity", self.arity as i64)
             .flag("bias", self.bias)
-            .flag("residual", self.residual)
-            .str("activation", &format!("{:?}", self.activation))
+            .flag("residual", self.residual);
+        match self.activation {
+            None => attrs,
+            Some(Activation::Unary(kind)) => attrs.with("activation", Attr::Op(Arc::new(Unary(kind)))),
+            Some(Activation::Clip { lo, hi }) => attrs.with("clip", Attr::Floats(vec![lo, hi])),
+        }
     }
 
     fn is_pure(&self) -> bool {

@@ -4,10 +4,11 @@
 //! the integers. Its meaning is that of the parts; a backend that keeps exact sums and rounds once may differ from them
 //! by one step of the output, where the parts' own rounding falls on a tie.
 
+use super::arity;
 use crate::error::{Result, bail, ensure};
 use crate::ops::quant::{DequantizeLinear, QuantizeLinear};
 use crate::ops::registry::OWN_DOMAIN;
-use crate::ops::{Attrs, Budget, Inputs, Op};
+use crate::ops::{Attrs, Budget, Inputs, NodeReader, Op, Reading};
 use crate::tensor::{Fact, Tensor};
 use std::sync::Arc;
 
@@ -43,6 +44,28 @@ impl Quantized {
     pub fn input(&self, index: usize) -> Option<Linear> {
         self.inputs.get(index).copied().flatten()
     }
+}
+
+/// Scale, zero point and axis; -1 for the indices of what is not quantized.
+fn to_ints(linear: Option<Linear>) -> [i64; 3] {
+    linear.map_or([-1, -1, 0], |linear| [linear.scale as i64, linear.zero_point as i64, linear.axis])
+}
+
+fn from_ints(ints: &[i64]) -> Result<Option<Linear>> {
+    match *ints {
+        [-1, -1, 0] => Ok(None),
+        [scale, zero_point, axis] if scale >= 0 && zero_point >= 0 => {
+            Ok(Some(Linear { scale: scale as usize, zero_point: zero_point as usize, axis }))
+        }
+        _ => bail!(InvalidModel, "{ints:?} are no scale, zero point and axis"),
+    }
+}
+
+pub(super) fn read(node: &mut NodeReader) -> Result<Reading> {
+    let inputs = node.ints("inputs")?.unwrap_or_default();
+    let inputs = inputs.chunks(3).map(from_ints).collect::<Result<_>>()?;
+    let output = from_ints(&node.ints("output")?.unwrap_or_default())?;
+    Ok(Quantized { op: node.op("op")?, arity: arity(node)?, inputs, output }.into())
 }
 
 impl Op for Quantized {
@@ -101,12 +124,9 @@ impl Op for Quantized {
     }
 
     fn attrs(&self) -> Attrs {
-        self.op
-            .attrs()
-            .str("op", self.op.name())
-            .int("arity", self.arity as i64)
-            .str("inputs", &format!("{:?}", self.inputs))
-            .str("output", &format!("{:?}", self.output))
+        let inputs = self.inputs.iter().flat_map(|linear| to_ints(*linear));
+        let attrs = Attrs::new().op("op", &self.op).int("arity", self.arity as i64);
+        attrs.ints("inputs", inputs).ints("output", to_ints(self.output))
     }
 
     fn is_pure(&self) -> bool {

@@ -2,7 +2,9 @@
 
 use super::super::super::arch::{Body, Isa, Simd};
 use super::super::super::gemm::{PackedView, panel_width};
+use super::super::super::stored::Parts;
 use super::points::{INPUT, POINTS, filter};
+use crate::error::{Result, ensure};
 use crate::tensor::Buffer;
 
 /// A packed B of `[channels, filters]` for each point.
@@ -32,6 +34,21 @@ impl WinogradWeights {
         let panels = &words[point * self.plane..][..self.plane];
         assert!(first.is_multiple_of(self.panel), "filter {first} starts no panel of {}", self.panel);
         PackedView::of_panels(&panels[first * self.channels..], self.channels, n, self.panel)
+    }
+
+    /// Appends what it consists of, for a file.
+    pub(in super::super) fn store(&self, parts: &mut Parts) {
+        parts.put(self.panel);
+        parts.put_buffer(&self.data);
+    }
+
+    /// The same back, for so many filters and channels.
+    pub(in super::super) fn restore(isa: Isa, parts: &mut Parts, filters: usize, channels: usize) -> Result<Self> {
+        let panel = parts.take()?;
+        ensure!(panel == panel_width(isa), Malformed, "panels of {panel} columns, not for {}", isa.name());
+        let data = parts.take_buffer(&[POINTS, filters.div_ceil(panel), panel, channels, 4])?;
+        // The product with the number of points did not overflow.
+        Ok(WinogradWeights { data, channels, panel, plane: filters.div_ceil(panel) * panel * channels })
     }
 
     pub(in super::super) fn len_bytes(&self) -> usize {

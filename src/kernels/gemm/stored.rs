@@ -1,0 +1,55 @@
+//! Packed matrices in files.
+
+use super::super::arch::Isa;
+use super::super::stored::{Parts, Stored, restore_all, store_all};
+use super::pack::{self, PackedB};
+use super::pack_bytes::{self, PackedBytes};
+use crate::error::{Result, ensure};
+
+impl Stored for PackedB {
+    const KIND: &'static str = "f32 panels";
+
+    fn store(&self, parts: &mut Parts) {
+        parts.put_all(&[self.k, self.n, self.panel]);
+        parts.put_buffer(&self.data);
+    }
+
+    fn restore(isa: Isa, parts: &mut Parts) -> Result<Self> {
+        let [k, n, panel] = parts.take_sizes()?;
+        ensure!(panel == pack::panel_width(isa), Malformed, "panels of {panel} columns, not for {}", isa.name());
+        let data = parts.take_buffer(&[n.div_ceil(panel), panel, k, 4])?;
+        Ok(PackedB { data, k, n, panel })
+    }
+}
+
+impl Stored for Vec<PackedB> {
+    const KIND: &'static str = "several f32 panels";
+
+    fn store(&self, parts: &mut Parts) {
+        store_all(self, parts);
+    }
+
+    fn restore(isa: Isa, parts: &mut Parts) -> Result<Self> {
+        restore_all(isa, parts)
+    }
+}
+
+impl Stored for PackedBytes {
+    const KIND: &'static str = "byte panels";
+
+    fn store(&self, parts: &mut Parts) {
+        parts.put_all(&[self.n, self.panel, self.segments, self.segment, self.summands]);
+        parts.put_buffer(&self.data);
+        parts.put_elements(&self.sums);
+    }
+
+    fn restore(isa: Isa, parts: &mut Parts) -> Result<Self> {
+        let [n, panel, segments, segment, summands] = parts.take_sizes()?;
+        ensure!(panel == pack_bytes::panel_width(isa), Malformed, "panels of {panel} columns, not for {}", isa.name());
+        ensure!((1..=3).contains(&summands), Malformed, "bytes as a sum of {summands}");
+        let k = segments.checked_mul(segment);
+        ensure!(k.is_some(), Malformed, "{segments} segments of {segment} bytes");
+        let data = parts.take_buffer(&[n.div_ceil(panel), panel, 4, summands, segments, segment.div_ceil(4)])?;
+        Ok(PackedBytes { data, sums: parts.take_elements(&[n])?, n, panel, segments, segment, summands })
+    }
+}
