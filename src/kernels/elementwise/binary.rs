@@ -89,13 +89,40 @@ macro_rules! zip_loop {
     }};
 }
 
+/// `n` elements of `op(a, b)` to `y`, by a function that all callers share.
+///
+/// # Safety
+/// As of [`loops`].
+#[inline(always)]
+pub(super) unsafe fn zip<S: Simd>(s: S, op: Binary, a: Lane<f32>, b: Lane<f32>, y: *mut f32, n: usize) {
+    s.call(Lanes { op, a, b, y, n });
+}
+
+struct Lanes {
+    op: Binary,
+    a: Lane<f32>,
+    b: Lane<f32>,
+    y: *mut f32,
+    n: usize,
+}
+
+impl Body for Lanes {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        // SAFETY: as whoever made it promised.
+        unsafe { loops(s, self.op, self.a, self.b, self.y, self.n) }
+    }
+}
+
 /// `n` elements of `op(a, b)` to `y`.
 ///
 /// # Safety
 /// `n` elements (sixteen where the step is 0) are readable at each operand, `n` writable at `y`; an operand's memory is
 /// `y`'s or does not overlap it.
 #[inline(always)]
-pub(super) unsafe fn zip<S: Simd>(s: S, op: Binary, a: Lane<f32>, b: Lane<f32>, y: *mut f32, n: usize) {
+unsafe fn loops<S: Simd>(s: S, op: Binary, a: Lane<f32>, b: Lane<f32>, y: *mut f32, n: usize) {
     // SAFETY: every access is below n, or below sixteen where the operand does not move.
     unsafe {
         match op {

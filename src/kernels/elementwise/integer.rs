@@ -152,13 +152,13 @@ impl<R: Copy> To<R> {
 pub fn integer<T: Integer>(op: IntegerOp, a: Operand<'_, T>, b: Operand<'_, T>, start: usize, y: &mut [T]) {
     let to = To::new(y, start);
     let target = to.y;
-    macro_rules! arms {
-        ($($op:ident)*) => {
-            match op { $( IntegerOp::$op => to.zip(a, b, target, |u, w| u.apply(IntegerOp::$op, w)), )* }
-        };
+    // Known inside the loop where it is arithmetic on ids and lengths; the rest is rare.
+    match op {
+        IntegerOp::Add => to.zip(a, b, target, |u, w| u.apply(IntegerOp::Add, w)),
+        IntegerOp::Sub => to.zip(a, b, target, |u, w| u.apply(IntegerOp::Sub, w)),
+        IntegerOp::Mul => to.zip(a, b, target, |u, w| u.apply(IntegerOp::Mul, w)),
+        op => to.zip(a, b, target, |u, w| u.apply(op, w)),
     }
-    // The operation is known inside each loop.
-    arms!(Add Sub Mul Div Mod Remainder Min Max And Or Xor ShiftLeft ShiftRight);
 }
 
 /// `y[i] = op(a, b)` as 0 or 1. [`Operand::Target`] is no operand of a comparison, whose output has another type.
@@ -169,13 +169,16 @@ pub fn compare<T: Copy + PartialOrd>(op: Compare, a: Operand<'_, T>, b: Operand<
     let target = matches!(a, Operand::Target) || matches!(b, Operand::Target);
     assert!(!target, "a comparison writes truth values, not over its operand");
     let (none, to) = (std::ptr::null(), To::new(y, start));
+    let (op, a, b) = match op {
+        Compare::Greater => (Compare::Less, b, a),
+        Compare::GreaterOrEqual => (Compare::LessOrEqual, b, a),
+        op => (op, a, b),
+    };
     match op {
         Compare::Equal => to.zip(a, b, none, |u, w| u8::from(u == w)),
         Compare::NotEqual => to.zip(a, b, none, |u, w| u8::from(u != w)),
-        Compare::Less => to.zip(a, b, none, |u, w| u8::from(u < w)),
-        Compare::LessOrEqual => to.zip(a, b, none, |u, w| u8::from(u <= w)),
-        Compare::Greater => to.zip(a, b, none, |u, w| u8::from(u > w)),
-        Compare::GreaterOrEqual => to.zip(a, b, none, |u, w| u8::from(u >= w)),
+        Compare::Less | Compare::Greater => to.zip(a, b, none, |u, w| u8::from(u < w)),
+        Compare::LessOrEqual | Compare::GreaterOrEqual => to.zip(a, b, none, |u, w| u8::from(u <= w)),
     }
 }
 

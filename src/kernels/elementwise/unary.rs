@@ -118,12 +118,12 @@ pub enum Unary {
 /// Where the lengths differ.
 pub fn unary(isa: Isa, op: Unary, x: &[f32], y: &mut [f32]) {
     assert_eq!(x.len(), y.len(), "a map keeps the length");
-    isa.dispatch(Map { op, x: x.as_ptr(), y: y.as_mut_ptr(), n: y.len() });
+    isa.dispatch(Whole(Map { op, x: x.as_ptr(), y: y.as_mut_ptr(), n: y.len() }));
 }
 
 /// `y[i] = op(y[i])`.
 pub fn unary_in_place(isa: Isa, op: Unary, y: &mut [f32]) {
-    isa.dispatch(Map { op, x: y.as_ptr(), y: y.as_mut_ptr(), n: y.len() });
+    isa.dispatch(Whole(Map { op, x: y.as_ptr(), y: y.as_mut_ptr(), n: y.len() }));
 }
 
 /// `n` elements from `x` to `y`, which may be the same memory but not overlap otherwise.
@@ -139,9 +139,30 @@ impl Body for Map {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        // SAFETY: both functions above hand in n elements on both sides.
-        unsafe { map(s, self.op, self.x, self.y, self.n) }
+        // SAFETY: whoever made it promised n elements on both sides.
+        unsafe { loops(s, self.op, self.x, self.y, self.n) }
     }
+}
+
+/// A map of a whole tensor.
+struct Whole(Map);
+
+impl Body for Whole {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        s.call(self.0);
+    }
+}
+
+/// `n` elements of `op(x)` to `y`, by a function that all callers share: the loops of all functions are long.
+///
+/// # Safety
+/// `n` elements are readable at `x` and writable at `y`, which are the same memory or do not overlap.
+#[inline(always)]
+pub(super) unsafe fn map<S: Simd>(s: S, op: Unary, x: *const f32, y: *mut f32, n: usize) {
+    s.call(Map { op, x, y, n });
 }
 
 /// The loop around a short body, which is written out twice.
@@ -183,7 +204,7 @@ macro_rules! heavy {
 /// # Safety
 /// `n` elements are readable at `x` and writable at `y`; the two are the same or do not overlap.
 #[inline(always)]
-pub(super) unsafe fn map<S: Simd>(s: S, op: Unary, x: *const f32, y: *mut f32, n: usize) {
+unsafe fn loops<S: Simd>(s: S, op: Unary, x: *const f32, y: *mut f32, n: usize) {
     // SAFETY: every access is below n.
     unsafe {
         match op {

@@ -4,7 +4,6 @@ use super::lines::Lines;
 use crate::error::{Result, bail, ensure};
 use crate::ops::{Attrs, Budget, Inputs, NodeReader, Op, Reading};
 use crate::tensor::{DType, Dim, Fact, Tensor, normalize_axis, with_dtype};
-use std::cmp::Ordering;
 
 /// The `k` (input 1, `i64`, one element) greatest or least elements of input 0 along an axis, and their indices
 /// (output 1, `i64`). Of equal elements the one with the smaller index comes first; NaN counts as greater than any.
@@ -69,19 +68,20 @@ impl Op for TopK {
         let shape = x.shape().replaced(axis..axis + 1, &[k]);
         let target = Lines::new(&shape, axis);
         let mut indices = vec![0i64; shape.checked_len()?];
+        let mut sources = vec![0usize; indices.len()];
+        let keys = keys(x)?;
+        for (from, to) in lines.starts().zip(target.starts()) {
+            let at = |position: usize| from + position * lines.stride;
+            let mut order: Vec<usize> = (0..lines.len).collect();
+            order.sort_by_key(|&position| if self.largest { !keys[at(position)] } else { keys[at(position)] });
+            for (slot, &position) in target.indices(to).zip(&order) {
+                sources[slot] = at(position);
+                indices[slot] = position as i64;
+            }
+        }
         let values = with_dtype!(x.dtype(), T => {
             let elements = x.as_slice::<T>()?;
-            let mut values = vec![T::default(); indices.len()];
-            for (from, to) in lines.starts().zip(target.starts()) {
-                let at = |position: usize| elements[from + position * lines.stride];
-                let mut order: Vec<usize> = (0..lines.len).collect();
-                order.sort_by(|&a, &b| if self.largest { ascending(at(b), at(a)) } else { ascending(at(a), at(b)) });
-                for (slot, &position) in target.indices(to).zip(&order) {
-                    values[slot] = at(position);
-                    indices[slot] = position as i64;
-                }
-            }
-            Tensor::new(shape.clone(), values)?
+            Tensor::new(shape.clone(), sources.iter().map(|&source| elements[source]).collect())?
         });
         Ok(vec![values, Tensor::new(shape, indices)?])
     }
@@ -91,8 +91,20 @@ impl Op for TopK {
     }
 }
 
-/// The order with NaN last; zeros of either sign are equal.
-fn ascending<T: PartialOrd>(a: T, b: T) -> Ordering {
-    let is_nan = |v: &T| v.partial_cmp(v).is_none();
-    a.partial_cmp(&b).unwrap_or_else(|| is_nan(&a).cmp(&is_nan(&b)))
+/// A number for each element that grows with it, with NaN last and zeros of either sign alike.
+fn keys(x: &Tensor) -> Result<Vec<u64>> {
+    const SIGN: u64 = 1 << 63;
+    Ok(match x.dtype() {
+        DType::U64 => x.as_slice::<u64>()?.to_vec(),
+        dtype if dtype.is_float() => {
+            let key = |v: f64| match v.to_bits() {
+                _ if v.is_nan() => u64::MAX,
+                _ if v == 0.0 => SIGN,
+                bits if bits & SIGN == 0 => bits | SIGN,
+                bits => !bits,
+            };
+            x.to_f64_vec()?.into_iter().map(key).collect()
+        }
+        _ => x.to_i64_vec()?.into_iter().map(|v| v as u64 ^ SIGN).collect(),
+    })
 }
