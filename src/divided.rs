@@ -6,7 +6,7 @@ use crate::exec::GroupTicket;
 use crate::feeds::Outputs;
 use crate::model::CompiledModel;
 use crate::runner::ModelRunner;
-use crate::stacking::{BatchAxes, stack, unstack};
+use crate::stacking::{BatchAxes, stack, unstack, with_length};
 use crate::tensor::Tensor;
 use std::future::Future;
 use std::pin::Pin;
@@ -54,7 +54,7 @@ pub(crate) fn split(tensors: &[Tensor], axes: &BatchAxes, rows: usize, count: us
         let slices = tensors.iter().zip(&axes.inputs).map(|(tensor, axis)| {
             let axis = axis.ok_or_else(|| err!(Internal, "an input without rows was to be divided"))?;
             let shape = tensor.shape();
-            let mut slice = Tensor::zeros(tensor.dtype(), shape.replaced(axis..axis + 1, &[own]))?;
+            let mut slice = Tensor::zeros(tensor.dtype(), with_length(shape, axis, own))?;
             let bytes = slice.as_bytes_mut().unwrap_or_default();
             unstack(bytes, tensor.as_bytes(), shape, tensor.dtype().size(), axis, first, own);
             Ok(slice)
@@ -70,7 +70,7 @@ pub(crate) fn join(parts: &[Vec<Tensor>], axes: &[usize], rows: usize) -> Result
     let whole = axes.iter().enumerate().map(|(output, &axis)| {
         let pieces: Option<Vec<&Tensor>> = parts.iter().map(|part| part.get(output)).collect();
         let Some([first, ..]) = pieces.as_deref() else { bail!(Internal, "a part without output {output}") };
-        let mut whole = Tensor::zeros(first.dtype(), first.shape().replaced(axis..axis + 1, &[rows]))?;
+        let mut whole = Tensor::zeros(first.dtype(), with_length(first.shape(), axis, rows))?;
         let bytes = whole.as_bytes_mut().unwrap_or_default();
         let mut row = 0;
         for piece in pieces.iter().flatten() {

@@ -33,6 +33,9 @@ impl Feeds {
 
     /// The tensors in the order of `names`; `defaults` fills what the caller left out.
     pub(crate) fn ordered(&self, names: &[&str], defaults: &[Option<&Tensor>]) -> Result<Vec<Tensor>> {
+        if self.0.len() == names.len() && self.0.iter().all(|(name, _)| name.is_none()) {
+            return Ok(self.0.iter().map(|(_, tensor)| tensor.clone()).collect());
+        }
         let mut found: Vec<Option<Tensor>> = vec![None; names.len()];
         let mut position = 0;
         for (name, tensor) in &self.0 {

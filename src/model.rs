@@ -569,8 +569,8 @@ impl CompiledModel {
     /// Orders, completes and checks the inputs of one call.
     pub(crate) fn bind(&self, feeds: &Feeds) -> Result<Vec<Tensor>> {
         let inputs = &self.0.inputs;
-        let names: Vec<&str> = inputs.iter().map(|i| i.name.as_str()).collect();
-        let defaults: Vec<Option<&Tensor>> = inputs.iter().map(|i| i.default.as_ref()).collect();
+        let names: smallvec::SmallVec<[&str; 8]> = inputs.iter().map(|i| i.name.as_str()).collect();
+        let defaults: smallvec::SmallVec<[Option<&Tensor>; 8]> = inputs.iter().map(|i| i.default.as_ref()).collect();
         let tensors = feeds.ordered(&names, &defaults)?;
         for (info, tensor) in inputs.iter().zip(&tensors) {
             ensure!(

@@ -8,15 +8,19 @@ use crate::feeds::Outputs;
 use crate::model::CompiledModel;
 use crate::pipeline::Pipeline;
 use crate::plan::{Plan, Scratch};
-use crate::stacking::{BatchAxes, output_axes, stack, unstack};
+use crate::stacking::{BatchAxes, output_axes, stack, unstack, with_length};
 use crate::tensor::{Buffer, Shape, Tensor};
 use parking_lot::RwLock;
 use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-/// Plans that one worker keeps warm, each with its scratch.
-const WARM: usize = 32;
+/// Plans that one worker keeps warm, each with its scratch: more than there are batch sizes, in most engines.
+const WARM: usize = 160;
+/// Beyond this many it keeps no more than this many bytes.
+const ALWAYS_WARM: usize = 8;
+const WARM_BYTES: usize = 256 << 20;
+/// Shapes for which the axes of the outputs are remembered.
+const KNOWN_AXES: usize = 1024;
 
 /// A model as the executor sees it.
 #[derive(Debug)]
@@ -35,33 +39,57 @@ pub struct ModelRunner {
 #[derive(Debug, Default)]
 pub struct RunnerScratch {
     warm: Vec<Warm>,
+    runs: u64,
     inputs: Vec<Buffer>,
     outputs: Vec<Buffer>,
 }
 
 #[derive(Debug)]
 struct Warm {
+    /// What the shapes are mixed into, so that most others are passed over at a glance.
+    key: u64,
     shapes: Vec<Shape>,
     plan: Arc<Plan>,
     scratch: Scratch,
+    /// When it was last used, in runs of this worker.
+    used: u64,
+}
+
+fn mix(hash: u64, value: u64) -> u64 {
+    (hash ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23)
+}
+
+fn key_of(shapes: &[Shape]) -> u64 {
+    shapes.iter().fold(0, |key, shape| shape.iter().fold(mix(key, shape.rank() as u64), |key, &d| mix(key, d as u64)))
 }
 
 impl RunnerScratch {
-    /// The plan for these shapes with its scratch; the one that waited longest makes room for a new one.
+    /// The plan for these shapes with its scratch; those that waited longest make room for a new one.
     fn warm(&mut self, runner: &ModelRunner, shapes: &[Shape]) -> Result<&mut Warm> {
-        let found = self.warm.iter().position(|warm| warm.shapes == shapes);
-        let entry = match found {
-            Some(index) => self.warm.remove(index),
+        self.runs += 1;
+        let (key, used) = (key_of(shapes), self.runs);
+        let found = self.warm.iter().position(|warm| warm.key == key && warm.shapes == shapes);
+        let index = match found {
+            Some(index) => index,
             None => {
                 let plan = if runner.alone { runner.model.plan(shapes)? } else { runner.model.serial_plan(shapes)? };
-                if self.warm.len() >= WARM {
-                    self.warm.remove(0);
-                }
-                Warm { shapes: shapes.to_vec(), scratch: plan.scratch(), plan }
+                self.make_room(plan.scratch_bytes());
+                self.warm.push(Warm { key, shapes: shapes.to_vec(), scratch: plan.scratch(), plan, used });
+                self.warm.len() - 1
             }
         };
-        self.warm.push(entry);
-        self.warm.last_mut().ok_or_else(|| err!(Internal, "no plan is kept"))
+        let warm = self.warm.get_mut(index).ok_or_else(|| err!(Internal, "no plan is kept"))?;
+        warm.used = used;
+        Ok(warm)
+    }
+
+    fn make_room(&mut self, bytes: usize) {
+        let held = |warm: &[Warm]| warm.iter().fold(bytes, |sum, warm| sum.saturating_add(warm.plan.scratch_bytes()));
+        while self.warm.len() >= WARM || (self.warm.len() >= ALWAYS_WARM && held(&self.warm) > WARM_BYTES) {
+            let oldest = self.warm.iter().enumerate().min_by_key(|(_, warm)| warm.used);
+            let Some((oldest, _)) = oldest else { return };
+            self.warm.swap_remove(oldest);
+        }
     }
 }
 
@@ -108,7 +136,12 @@ impl ModelRunner {
             return Ok(found.clone());
         }
         let found: Arc<[usize]> = output_axes(&self.model, axes, shapes)?.into();
-        self.output_axes.write().insert(key, found.clone());
+        let mut known = self.output_axes.write();
+        if known.len() >= KNOWN_AXES {
+            known.clear();
+        }
+        known.insert(key, found.clone());
+        drop(known);
         Ok(found)
     }
 
@@ -162,7 +195,7 @@ impl ModelRunner {
         for (request, &rows) in rows.iter().enumerate() {
             let part = |(output, &axis): (&Tensor, &usize)| -> Result<Tensor> {
                 let (shape, size) = (output.shape(), output.dtype().size());
-                let mut part = Tensor::zeros(output.dtype(), shape.replaced(axis..axis + 1, &[rows]))?;
+                let mut part = Tensor::zeros(output.dtype(), with_length(shape, axis, rows))?;
                 let bytes = part.as_bytes_mut().unwrap_or_default();
                 unstack(bytes, output.as_bytes(), shape, size, axis, first, rows);
                 Ok(part)
@@ -224,7 +257,7 @@ impl ModelRunner {
             let part = |(index, port): (usize, &crate::plan::Port)| -> Result<Tensor> {
                 let whole = port.shape.clone().ok_or_else(|| err!(Internal, "an output without a shape"))?;
                 let axis = axes[index];
-                let mut part = Tensor::zeros(port.dtype, whole.replaced(axis..axis + 1, &[rows]))?;
+                let mut part = Tensor::zeros(port.dtype, with_length(&whole, axis, rows))?;
                 let bytes = part.as_bytes_mut().unwrap_or_default();
                 let size = port.dtype.size();
                 let stacked = &outputs[index].as_slice()[..whole.len() * size];
@@ -290,32 +323,23 @@ impl BatchRunner for ModelRunner {
             Some(axes) => axes.rows(self.model.inputs(), request)?,
             None => 1,
         };
-        let mut hasher = DefaultHasher::new();
+        let mut group = 0;
         for (index, tensor) in request.iter().enumerate() {
             let axis = self.axes.as_ref().and_then(|axes| axes.inputs[index]);
-            for (position, length) in tensor.shape().iter().enumerate() {
-                if Some(position) != axis {
-                    length.hash(&mut hasher);
-                }
+            group = mix(group, tensor.rank() as u64);
+            for (position, &length) in tensor.shape().iter().enumerate() {
+                // The rows make no difference; where they lie does.
+                group = mix(group, if Some(position) == axis { u64::MAX } else { length as u64 });
             }
-            tensor.rank().hash(&mut hasher);
         }
         let bytes = request.iter().map(|t| t.as_bytes().len()).sum();
-        Ok(Load { rows: u32::try_from(rows).unwrap_or(u32::MAX), bytes, group: hasher.finish(), ..Load::default() })
+        Ok(Load { rows: u32::try_from(rows).unwrap_or(u32::MAX), bytes, group, ..Load::default() })
     }
 
     fn run(&self, scratch: &mut RunnerScratch, batch: &mut Batch<'_, Vec<Tensor>, Outputs>) -> Result<()> {
-        let alike = match &self.axes {
-            Some(axes) => {
-                let shapes =
-                    |request: &Vec<Tensor>| -> Vec<Shape> { request.iter().map(|t| t.shape().clone()).collect() };
-                let first = axes.with_rows(&shapes(batch.request(0)), 1);
-                batch.requests().all(|request| axes.with_rows(&shapes(request), 1) == first)
-            }
-            None => false,
-        };
+        let alike = |axes: &BatchAxes| batch.requests().all(|request| axes.alike(batch.request(0), request));
         match &self.axes {
-            Some(axes) if batch.len() > 1 && alike => match &self.pipeline {
+            Some(axes) if batch.len() > 1 && alike(axes) => match &self.pipeline {
                 Some(pipeline) => self.run_stacked_staged(pipeline, axes, batch),
                 None => self.run_stacked(scratch, axes, batch),
             },

@@ -46,14 +46,29 @@ impl BatchAxes {
         Ok(rows)
     }
 
+    /// Whether two requests differ in nothing but their rows, so that they can be stacked.
+    pub(crate) fn alike(&self, one: &[Tensor], other: &[Tensor]) -> bool {
+        one.len() == other.len()
+            && one.iter().zip(other).zip(&self.inputs).all(|((one, other), axis)| {
+                let (one, other) = (one.shape(), other.shape());
+                let same = |(at, (one, other)): (usize, (&usize, &usize))| one == other || Some(at) == *axis;
+                one.rank() == other.rank() && one.iter().zip(other.iter()).enumerate().all(same)
+            })
+    }
+
     /// The shapes of the inputs when they carry `rows` rows.
     pub(crate) fn with_rows(&self, shapes: &[Shape], rows: usize) -> Vec<Shape> {
         let widened = shapes.iter().zip(&self.inputs).map(|(shape, axis)| match axis {
-            Some(axis) => shape.replaced(*axis..*axis + 1, &[rows]),
+            Some(axis) => with_length(shape, *axis, rows),
             None => shape.clone(),
         });
         widened.collect()
     }
+}
+
+/// The shape with another length of one axis.
+pub(crate) fn with_length(shape: &Shape, axis: usize, length: usize) -> Shape {
+    shape.iter().enumerate().map(|(at, own)| if at == axis { length } else { *own }).collect()
 }
 
 /// Which axis of each output runs over the rows: found by asking for the shapes at two and at three rows.

@@ -329,6 +329,7 @@ impl<R: BatchRunner> Builder<R> {
             stats: (0..MAX_WORKERS).map(|_| OnceLock::new()).collect(),
             dead: AtomicUsize::new(0),
             aborting: AtomicBool::new(false),
+            blocked: Padded(AtomicUsize::new(0)),
             admission,
             timekeeper: Timekeeper::new(),
             interruption: Interruption::new(self.preemption, MAX_WORKERS),

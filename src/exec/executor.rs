@@ -227,7 +227,11 @@ impl<R: BatchRunner> Executor<R> {
         options: &SubmitOptions,
     ) -> std::result::Result<(Result<R::Response>, Timing), R::Request> {
         let shared = &self.shared;
-        if !shared.inline || shared.delays.load(Ordering::Relaxed) || shared.credit.held().items > 0 {
+        if !shared.inline
+            || shared.delays.load(Ordering::Relaxed)
+            || shared.credit.held().items > 0
+            || shared.is_crowded()
+        {
             return Err(request);
         }
         let Some(mut slot) = shared.slots.take(usize::MAX) else { return Err(request) };

@@ -92,6 +92,8 @@ pub(super) struct Shared<R: BatchRunner> {
     pub(super) dead: AtomicUsize,
     /// What waits is to be failed, not run.
     pub(super) aborting: AtomicBool,
+    /// Callers that block for an answer.
+    pub(super) blocked: Padded<AtomicUsize>,
     pub(super) admission: Admission,
     pub(super) timekeeper: Timekeeper,
     pub(super) interruption: Interruption<R::Scratch>,

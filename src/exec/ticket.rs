@@ -4,6 +4,7 @@ use super::entry::{Cancel, Entry, Outcome, Timing};
 use super::runner::BatchRunner;
 use super::shared::{EntryOf, Shared};
 use super::wake::{Group, Wake};
+use super::worker::Blocked;
 use crate::clock::Time;
 use crate::error::{Result, err};
 use crate::monitor::Ended;
@@ -90,11 +91,16 @@ impl<R: BatchRunner> Ticket<R> {
 
     /// Blocks until the request has ended, or until `until`; whether it has ended.
     fn block(&mut self, until: Time) -> bool {
+        if self.entry.is_done() {
+            return true;
+        }
+        let _blocked = Blocked::on(&self.shared);
         let deadline = self.entry.meta.deadline;
         let wake_up = until.min(deadline);
         let mut listening = false;
         while !self.entry.is_done() {
-            if self.entry.is_waiting() && wake_up == Time::NEVER && self.shared.help() {
+            let may_help = wake_up == Time::NEVER && !self.shared.is_crowded();
+            if may_help && self.entry.is_waiting() && self.shared.help() {
                 continue;
             }
             if !listening {

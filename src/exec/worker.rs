@@ -9,7 +9,7 @@ use crate::clock::Time;
 use crate::sync::{Arc, park, park_timeout};
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// What a worker counts as, so that one that died can be replaced in the same state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,7 +112,30 @@ fn sleep<R: BatchRunner>(shared: &Shared<R>, index: usize, until: Time) {
     }
 }
 
+/// While it lives, its thread is counted among those that block for an answer.
+pub(super) struct Blocked<'a>(&'a AtomicUsize);
+
+impl<'a> Blocked<'a> {
+    pub(super) fn on<R: BatchRunner>(shared: &'a Shared<R>) -> Self {
+        shared.blocked.fetch_add(1, Ordering::Relaxed);
+        Blocked(&shared.blocked)
+    }
+}
+
+impl Drop for Blocked<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl<R: BatchRunner> Shared<R> {
+    /// Whether far more callers block than can run. Each of them would run its own request at once and alone, on a core
+    /// that the others' batch needs, so they leave it to the workers then.
+    #[inline]
+    pub(super) fn is_crowded(&self) -> bool {
+        self.blocked.load(Ordering::Relaxed) > 2 * self.slots.opened().count_ones() as usize
+    }
+
     /// Lends the calling thread, which waits anyway: runs one batch if a slot is free and there is one to run.
     pub(super) fn help(&self) -> bool {
         if !self.work_is_visible() {
