@@ -1,5 +1,6 @@
 //! The protocol of a team under the model checker: one leader, one helper, regions of two parts.
 
+use super::Threads;
 use super::team::with_team;
 use crate::sync::Arc;
 use crate::sync::atomic::{AtomicUsize, Ordering};
@@ -14,7 +15,7 @@ fn loom_every_part_of_a_region_runs_once_and_its_leader_sees_it() {
             assert_eq!(ran[part].load(Ordering::Relaxed), tag, "part {part} of region {tag}");
             ran[part].fetch_add(1, Ordering::Relaxed);
         };
-        let helper = with_team(1, &work, |team| {
+        let helper = with_team(&Threads::new(2), 1, &work, |team| {
             let helper = team.helper(0);
             let helper = loom::thread::spawn(move || helper.help());
             for tag in 0..2 {

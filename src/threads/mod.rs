@@ -41,15 +41,6 @@ enum Source {
     Host(Arc<ThreadPool>),
 }
 
-/// What a helper counts as while it serves a run.
-struct Claim(Threads);
-
-impl Drop for Claim {
-    fn drop(&mut self) {
-        self.0.0.free.fetch_add(1, Ordering::Release);
-    }
-}
-
 impl Threads {
     /// At most `count` threads a run, the caller's included; a pool of the rest is made when it is first needed.
     pub(crate) fn new(count: usize) -> Self {
@@ -129,6 +120,11 @@ impl Threads {
         }
     }
 
+    /// Gives back so many helpers.
+    fn release(&self, count: usize) {
+        self.0.free.fetch_add(count, Ordering::Release);
+    }
+
     /// Calls `lead` on this thread as the leader of a team of at most `most` members, itself included. `work` is what
     /// the parts of the team's regions run: told the region's tag and the part.
     pub(crate) fn team<R>(
@@ -140,14 +136,10 @@ impl Threads {
         let most = most.min(self.count()).saturating_sub(1);
         let pool = if most > 0 { self.pool() } else { None };
         let helpers = if pool.is_some() { self.claim(most) } else { 0 };
-        team::with_team(helpers, work, |team| {
+        team::with_team(self, helpers, work, |team| {
             for (index, pool) in (0..helpers).zip(std::iter::repeat(pool).flatten()) {
-                let claim = Claim(self.clone());
                 let helper = team.helper(index);
-                pool.spawn(move || {
-                    let _claim = claim;
-                    helper.help();
-                });
+                pool.spawn(move || helper.help());
             }
             lead(team)
         })

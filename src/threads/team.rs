@@ -14,9 +14,11 @@
 //!    [`Team::region`], and what the leader borrows outlives it.
 //! 4. A member has a part of its own that it claims first, so that from region to region it meets what it left in its
 //!    cache.
-//! 5. A panic in a part counts as done and is told at the end of the region.
+//! 5. A helper is free for the next run when the leader has left, though it may have yet to wake and to see that; one
+//!    that has not come by then is free when it comes, so that what waits in the pool's queue does not pile up.
+//! 6. A panic in a part counts as done and is told at the end of the region.
 
-use super::MOST_PARTS;
+use super::{MOST_PARTS, Threads};
 use crate::error::{Result, ensure};
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use crate::sync::{Arc, Padded, Thread, current, in_one_order, park};
@@ -31,6 +33,9 @@ type Work = dyn Fn(usize, usize) + Sync;
 /// How long a member spins before it sleeps.
 #[cfg(not(loom))]
 const SPIN: Duration = Duration::from_micros(20);
+
+/// Among the bits of the helpers that have come: the leader has left.
+const LEFT: u32 = 1 << 31;
 
 /// No region will come any more.
 const CLOSED: u64 = 1 << 63;
@@ -50,6 +55,10 @@ struct Shared {
     lead_sleeps: AtomicBool,
     lead: Thread,
     handles: Vec<Mutex<Option<Thread>>>,
+    /// A bit for each helper that has come, and [`LEFT`].
+    arrived: AtomicU32,
+    /// Where the helpers were claimed.
+    threads: Threads,
     work: *const Work,
 }
 
@@ -71,8 +80,10 @@ pub(crate) struct Helper {
     index: usize,
 }
 
-/// Calls `lead` with a team of itself and `helpers`, who run `work`; no helper runs any of it after the return.
+/// Calls `lead` with a team of itself and `helpers` claimed of `threads`, who run `work`; no helper runs any of it after
+/// the return.
 pub(super) fn with_team<R>(
+    threads: &Threads,
     helpers: usize,
     work: &(dyn Fn(usize, usize) + Sync),
     lead: impl FnOnce(&mut Team) -> R,
@@ -91,6 +102,8 @@ pub(super) fn with_team<R>(
         lead_sleeps: AtomicBool::new(false),
         lead: current(),
         handles: (0..helpers.min(MOST_PARTS - 1)).map(|_| Mutex::new(None)).collect(),
+        arrived: AtomicU32::new(0),
+        threads: threads.clone(),
         work,
     };
     lead(&mut Team { shared: Arc::new(shared), epoch: 0 })
@@ -138,8 +151,11 @@ impl Team {
 
 impl Drop for Team {
     fn drop(&mut self) {
-        self.shared.word.store(CLOSED, Ordering::SeqCst);
-        self.shared.wake();
+        let shared = &*self.shared;
+        shared.word.store(CLOSED, Ordering::SeqCst);
+        shared.wake();
+        let arrived = shared.arrived.fetch_or(LEFT, Ordering::AcqRel);
+        shared.threads.release(arrived.count_ones() as usize);
     }
 }
 
@@ -204,6 +220,10 @@ impl Helper {
     /// Serves the team until it is closed.
     pub(super) fn help(self) {
         let Helper { shared, index } = self;
+        if shared.arrived.fetch_or(1 << index, Ordering::AcqRel) & LEFT != 0 {
+            shared.threads.release(1);
+            return;
+        }
         if let Some(handle) = shared.handles.get(index) {
             *handle.lock() = Some(current());
         }

@@ -140,3 +140,33 @@ fn a_busy_pool_delays_nobody() {
     pool.install(|| threads.team(2, &work, |team| team.region(0, 2).unwrap()));
     assert_eq!(ran.into_inner(), 4);
 }
+
+#[test]
+fn a_helper_that_sleeps_is_free_for_the_next_run() {
+    let threads = Threads::new(2);
+    let work = |_: usize, _: usize| std::thread::sleep(Duration::from_micros(50));
+    for _ in 0..20 {
+        threads.team(2, &work, |team| {
+            team.region(0, 2).unwrap();
+            // Meanwhile the helper has come and lies down.
+            std::thread::sleep(Duration::from_millis(1));
+        });
+        if threads.0.free.load(Ordering::Acquire) == 1 {
+            return;
+        }
+    }
+    panic!("the helper is never free at once");
+}
+
+#[test]
+fn every_claim_is_given_back() {
+    let threads = Threads::new(4);
+    for _ in 0..200 {
+        threads.team(4, &|_, _| {}, |team| team.region(0, 4).unwrap());
+    }
+    let start = std::time::Instant::now();
+    while threads.0.free.load(Ordering::Acquire) != 3 {
+        assert!(start.elapsed() < Duration::from_secs(20), "{:?} helpers are free", threads.0.free);
+        std::thread::yield_now();
+    }
+}
