@@ -431,7 +431,7 @@ fn storm(seed: u64, time: Duration, policy: Box<dyn Policy>, balancer: Box<dyn B
                         _ => Ask::Tag(value),
                     };
                     let is_tag = matches!(ask, Ask::Tag(_));
-                    let answered = match random.u8(0..6) {
+                    match random.u8(0..6) {
                         0 => drop(executor.submit(ask, options)),
                         1 => drop(executor.try_submit(ask, options).map(Ticket::cancel)),
                         2 => drop(executor.submit_many(vec![ask, Ask::Tag(1)], options).map(|group| group.wait())),
@@ -448,8 +448,7 @@ fn storm(seed: u64, time: Duration, policy: Box<dyn Policy>, balancer: Box<dyn B
                                 wrong.fetch_add(1, Ordering::Relaxed);
                             }
                         }
-                    };
-                    let () = answered;
+                    }
                 }
             });
         }

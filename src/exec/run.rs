@@ -245,10 +245,9 @@ impl<R: BatchRunner> Shared<R> {
 
     /// Counts the panic of a request that ran alone, if it was one.
     fn count_panic(&self, generation: &Generation<R>, error: Option<&Error>) {
-        if error.is_some_and(|error| error.kind() == ErrorKind::Panicked) {
-            if generation.health.panicked(self.quarantine, self.clock.now()) {
-                trace::quarantined(self.model_name(generation));
-            }
+        let panicked = error.is_some_and(|error| error.kind() == ErrorKind::Panicked);
+        if panicked && generation.health.panicked(self.quarantine, self.clock.now()) {
+            trace::quarantined(self.model_name(generation));
         }
     }
 
