@@ -274,6 +274,10 @@ impl<R: BatchRunner> Builder<R> {
         if let Some(idle) = self.served.iter().find(|served| served.share == 0) {
             bail!(InvalidInput, "the share of model {:?} is 0; it must be at least 1", idle.name);
         }
+        let twice = |(at, served): &(usize, &Served)| self.served[..*at].iter().any(|other| other.name == served.name);
+        if let Some((_, served)) = self.served.iter().enumerate().find(twice) {
+            bail!(InvalidInput, "two models are named {:?}; reports could not tell them apart", served.name);
+        }
         let never = self.class_items.iter().position(|&items| items == 0);
         ensure!(never.is_none(), InvalidInput, "class_items of priority {} is 0", never.unwrap_or_default());
         ensure!(self.tenant_items != Some(0), InvalidInput, "tenant_items is 0");
