@@ -32,17 +32,36 @@ pub(super) struct Pace {
     request: AtomicU64,
     /// Rows of a request in 256ths, averaged.
     rows: AtomicU64,
+    /// Nanoseconds between two batches while work waited and every slot was taken, averaged; zero until there was such a
+    /// time. It holds whatever else uses the processor.
+    gap: AtomicU64,
+    /// Rows of the batches at the end of such gaps in 256ths, averaged.
+    gap_rows: AtomicU64,
+}
+
+fn average(cell: &AtomicU64, value: u64) {
+    let old = cell.load(Ordering::Relaxed);
+    cell.store(if old == 0 { value } else { old - old / 8 + value / 8 }, Ordering::Relaxed);
 }
 
 impl Pace {
     pub(super) fn observe(&self, time: u64, requests: u64, rows: u64) {
-        let average = |cell: &AtomicU64, value: u64| {
-            let old = cell.load(Ordering::Relaxed);
-            cell.store(if old == 0 { value } else { old - old / 8 + value / 8 }, Ordering::Relaxed);
-        };
         average(&self.batch, time);
         average(&self.request, time / requests.max(1));
         average(&self.rows, rows.saturating_mul(256) / requests.max(1));
+    }
+
+    /// A batch of `rows` rows left the queue `gap` nanoseconds after the one before, and work waited all the time.
+    pub(super) fn observe_gap(&self, gap: u64, rows: u64) {
+        average(&self.gap, gap.max(1));
+        average(&self.gap_rows, rows.saturating_mul(256));
+    }
+
+    /// How long `rows` rows need to leave the queue, by the gaps of late.
+    fn drain(&self, rows: u64) -> Option<u64> {
+        let (gap, gap_rows) = (self.gap.load(Ordering::Relaxed), self.gap_rows.load(Ordering::Relaxed));
+        let nanos = u128::from(gap) * u128::from(rows) * 256 / u128::from(gap_rows.max(1));
+        (gap > 0).then(|| u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 
     /// After about this long a place should be free.
@@ -182,6 +201,8 @@ impl Admission {
         };
         let running = if busy { self.pace.batch.load(Ordering::Relaxed) / 2 } else { 0 };
         let wait = self.time_for(meta.group, before).saturating_add(running);
+        // An estimate that is right on average would be too short half of the time.
+        let wait = wait.saturating_add(wait / 16);
         meta.arrived.after(Duration::from_nanos(wait.saturating_add(own))) > meta.deadline
     }
 
@@ -189,12 +210,16 @@ impl Admission {
         u64::from(requests).saturating_mul(self.pace.rows.load(Ordering::Relaxed)) / 256
     }
 
-    /// How long the workers need for the batches that `requests` requests fill, in nanoseconds: by the pace of late, or in
-    /// full batches, whichever is less. What does not fill a batch rides with the request that asks.
+    /// How long the workers need for the batches that `requests` requests fill, in nanoseconds. Best known from the gaps
+    /// between batches while work waited; before there were any, from the running times of late or of full batches,
+    /// whichever is less. What does not fill a batch rides with the request that asks.
     fn time_for(&self, group: u64, requests: u32) -> u64 {
         let singly = u64::from(requests).saturating_mul(self.pace.request.load(Ordering::Relaxed));
         let most = self.max_batch_size.load(Ordering::Relaxed);
         let batches = self.rows_of(requests) / u64::from(most.max(1));
+        if let Some(drained) = self.pace.drain(batches.saturating_mul(most.into())) {
+            return drained;
+        }
         let full = self.costs.predict(group, most).map_or(u64::MAX, nanos);
         singly.min(batches.saturating_mul(full)) / self.workers.load(Ordering::Relaxed).max(1)
     }
@@ -221,8 +246,8 @@ mod tests {
         let admission = admission(Precedence::Arrival);
         assert!(admission.would_miss(&request(1, 99), 0, false), "its own run");
         assert!(!admission.would_miss(&request(1, 100), 0, false));
-        assert!(admission.would_miss(&request(1, 299), 9, false), "two batches before it, and its own");
-        assert!(!admission.would_miss(&request(1, 300), 9, false));
+        assert!(admission.would_miss(&request(1, 312), 9, false), "two batches before it and a margin, and its own");
+        assert!(!admission.would_miss(&request(1, 313), 9, false));
         assert!(admission.would_miss(&request(1, 120), 0, true), "the batch that runs");
         assert!(!admission.would_miss(&Waiting::at(Time::ZERO), 1000, true), "no deadline");
     }
@@ -252,6 +277,15 @@ mod tests {
         assert!(!admission.would_miss(&request(1, 20), 0, false), "alone");
         assert!(admission.would_miss(&request(1, 99), 3, false), "in a full batch");
         assert!(!admission.would_miss(&request(1, 100), 3, false));
+    }
+
+    #[test]
+    fn gaps_between_batches_are_believed_before_running_times() {
+        let admission = admission(Precedence::Arrival);
+        // Batches run for 100 us, and leave the queue only every 160: something else has the processor.
+        (0..50).for_each(|_| admission.pace.observe_gap(160_000, 4));
+        assert!(admission.would_miss(&request(1, 439), 9, false));
+        assert!(!admission.would_miss(&request(1, 441), 9, false));
     }
 
     #[test]

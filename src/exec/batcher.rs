@@ -71,12 +71,32 @@ pub(super) struct Batcher<Q, S> {
     /// Some worker sleeps no longer than until then.
     pub(super) timer: Time,
     pub(super) forecasts: Forecasts,
+    /// When the last batch was formed, if more waited then and no slot was free.
+    backlogged: Option<Time>,
 }
 
 impl<Q, S> Batcher<Q, S> {
     pub(super) fn new(policy: Box<dyn Policy>, limits: Limits, cap: Option<AdaptiveCap>, forecasts: Forecasts) -> Self {
         let (queue, decision) = (Queue::new(), Decision::default());
-        Batcher { queue, policy, decision, drained: Vec::new(), limits, cap, timer: Time::NEVER, forecasts }
+        Batcher {
+            queue,
+            policy,
+            decision,
+            drained: Vec::new(),
+            limits,
+            cap,
+            timer: Time::NEVER,
+            forecasts,
+            backlogged: None,
+        }
+    }
+
+    /// Told what a look found; how long after the one before a batch was formed, if work waited all the time because every
+    /// slot was taken.
+    pub(super) fn gap(&mut self, now: Time, look: Look, any_free: bool) -> Option<Duration> {
+        let backlogged = (look == Look::Formed && self.queue.len() > 0 && !any_free).then_some(now);
+        let before = std::mem::replace(&mut self.backlogged, backlogged)?;
+        (look == Look::Formed).then(|| now.since(before))
     }
 
     /// Told after each batch: how many rows rode, and how long the slowest request was in the executor.

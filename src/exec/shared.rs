@@ -259,6 +259,10 @@ impl<R: BatchRunner> Shared<R> {
             batcher.stop_delaying();
         }
         let look = batcher.look(now, &self.admission.costs, slot, taken);
+        if let Some(gap) = batcher.gap(now, look, self.slots.any_free()) {
+            let rows = taken.jobs.iter().map(|job| u64::from(job.claimed.meta().rows)).sum();
+            self.admission.pace.observe_gap(nanos(gap), rows);
+        }
         let mut needs_timer = false;
         if let Look::Again(time) = look {
             if is_worker {

@@ -123,15 +123,14 @@ impl Distribution {
     }
 
     /// For each of `bounds`, in ascending order: the largest value of its class, and how many values do not exceed that.
-    pub fn up_to(&self, bounds: &[u64]) -> impl Iterator<Item = (u64, u64)> + '_ {
+    pub fn up_to(&self, bounds: &[u64]) -> impl Iterator<Item = (u64, u64)> {
         let (mut class, mut seen) = (0, 0);
-        let mut add = move |bound: &u64| {
-            let end = class_of(*bound) + 1;
+        bounds.iter().map(move |&bound| {
+            let end = class_of(bound) + 1;
             seen += self.classes.get(class..end.min(self.classes.len())).unwrap_or_default().iter().sum::<u64>();
             class = class.max(end);
             (top_of(end - 1), seen)
-        };
-        bounds.to_vec().into_iter().map(move |bound| add(&bound))
+        })
     }
 
     /// What was recorded after `earlier`, an earlier state of the same histograms.
