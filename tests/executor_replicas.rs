@@ -343,21 +343,22 @@ impl Balancer for Last {
 #[test]
 fn the_balancer_says_which_replica_runs() {
     let (executor, _) = executor(|b| b.workers(4).run_inline(false).balancer(Last));
-    for n in 0..50 {
-        submit(&executor, Ask::Tag(n)).wait().unwrap();
-    }
     let batches = |executor: &Executor<Version>| -> Vec<u64> {
         executor.snapshot().replicas.iter().map(|replica| replica.batches).collect()
     };
     // A worker that was woken and looks for work holds its slot meanwhile, so that it is not always the last one.
-    let ran = batches(&executor);
-    assert!(ran[3] >= 10 && ran.iter().sum::<u64>() == 50, "{ran:?}");
-    let added = executor.add_replica().unwrap();
-    for n in 0..50 {
+    for n in 0..100 {
         submit(&executor, Ask::Tag(n)).wait().unwrap();
     }
     let ran = batches(&executor);
-    assert!(ran[4] >= 10 && added.number() == 4, "{ran:?}");
+    assert!(ran.iter().sum::<u64>() == 100 && ran[3] > ran[..3].iter().sum(), "{ran:?}");
+    let added = executor.add_replica().unwrap();
+    let patience = Instant::now() + LONG;
+    while batches(&executor)[4] == 0 {
+        assert!(Instant::now() < patience, "the new one is never named");
+        submit(&executor, Ask::Tag(1)).wait().unwrap();
+    }
+    assert_eq!(added.number(), 4);
     assert_conserved(&executor);
 }
 
