@@ -231,7 +231,7 @@ impl ByteConv2d {
                 let part = Part { whole, rows, columns: 0..g.filters, first_column: 0 };
                 let finish = finish_bytes(epilogue, &part, &mut output);
                 COPIES.with_borrow_mut(|copies| {
-                    copies.resize(copies.len().max(ring_bytes(g)), 0);
+                    copies.resize(copies.len().max(ring_bytes(g, weights)), 0);
                     isa.dispatch(DepthwiseRows {
                         geometry: g,
                         weights,

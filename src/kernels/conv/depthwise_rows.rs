@@ -13,7 +13,7 @@
 //! 4. Blocks that do not divide the channels overlap: some channels are computed twice, and alike.
 
 use super::super::arch::{Body, Isa, Simd};
-use super::super::gemm::{Finish, FinishTile, Rescale, Store};
+use super::super::gemm::{Finish, FinishTile, Rescale};
 use super::super::stored::Parts;
 use super::geometry::Geometry;
 use crate::error::{Result, ensure};
@@ -125,6 +125,26 @@ impl BlockWords {
         self.words.as_slice().len() + self.sums.len() * 4
     }
 
+    /// What the sums of each block start from, and their factors, in the order of its lanes.
+    ///
+    /// # Safety
+    /// The epilogue's operands have an element for each channel.
+    #[inline(always)]
+    unsafe fn prepare<S: Simd>(&self, finish: &Finish<'_>, zero_point: i32, begin: &mut [i32], factors: &mut [f32]) {
+        let block = 4 * S::LANES;
+        for (at, ((begin, factor), sum)) in begin.iter_mut().zip(factors).zip(&self.sums).enumerate() {
+            let offset = S::quad_channel(at % block / S::LANES, at % S::LANES);
+            let channel = self.starts[at / block] + offset;
+            let channel = if channel < self.channels { channel } else { channel % self.channels };
+            // SAFETY: as the caller promises.
+            unsafe {
+                let bias = finish.start.map_or(0, |bias| *bias.add(channel));
+                *begin = bias.wrapping_sub(zero_point.wrapping_mul(*sum));
+                *factor = finish.rescale.map_or(0.0, |rescale| *rescale.scale.add(channel));
+            }
+        }
+    }
+
     /// Whether images of this geometry can be convolved with them.
     pub(super) fn fits(&self, isa: Isa, geometry: &Geometry) -> bool {
         self.channels == geometry.channels && allowed(isa, geometry)
@@ -153,10 +173,10 @@ fn ring(g: &Geometry) -> (usize, usize) {
     (span, (pixels * g.channels + 2 * MOST_CHANNELS).next_multiple_of(LINE))
 }
 
-/// Bytes of copies that a run needs: the ring, and a row of padding.
-pub(super) fn ring_bytes(g: &Geometry) -> usize {
+/// Bytes of copies that a run needs: the ring, a row of padding, and two words for each channel of each block.
+pub(super) fn ring_bytes(g: &Geometry, weights: &BlockWords) -> usize {
     let (rows, bytes) = ring(g);
-    (rows + 1) * bytes + LINE
+    (rows + 1) * bytes + weights.sums.len() * 8 + LINE
 }
 
 impl Body for DepthwiseRows<'_> {
@@ -168,10 +188,16 @@ impl Body for DepthwiseRows<'_> {
         let [height, width] = g.output();
         let (rows, row_bytes) = ring(g);
         let aligned = copies.as_ptr().align_offset(LINE).min(LINE);
-        let (copies, padding) = copies[aligned..].split_at_mut(rows * row_bytes);
+        let (copies, rest) = copies[aligned..].split_at_mut(rows * row_bytes);
+        let (padding, rest) = rest.split_at_mut(row_bytes);
+        let (begin, rest) = rest.split_at_mut(weights.sums.len() * 4);
+        let begin: &mut [i32] = bytemuck::cast_slice_mut(begin);
+        let factors: &mut [f32] = bytemuck::cast_slice_mut(&mut rest[..weights.sums.len() * 4]);
+        // SAFETY: the epilogue's operands have an element a channel.
+        unsafe { weights.prepare::<S>(finish, zero_point.into(), begin, factors) };
         // What no row overwrites stays padding.
         copies.fill(zero_point);
-        padding[..row_bytes].fill(zero_point);
+        padding.fill(zero_point);
         let mut held = [usize::MAX; MOST_ROWS];
         let mut done = range.start;
         while done < range.end {
@@ -209,21 +235,17 @@ impl Body for DepthwiseRows<'_> {
                 first: done - range.start,
                 x: x..x + count,
                 step: g.strides[1],
-                zero_point: zero_point.into(),
+                begin,
+                factors,
                 finish,
             };
-            match (finish.rescale, finish.store) {
-                (Some(rescale), Store::U8 { .. }) if finish.only_rescales() => {
-                    // SAFETY: the taps of every pixel of the row lie in the ring, which is longer than a block's last
-                    // load; the pixels lie in the output.
-                    unsafe { row.blocks(s, Narrow { rescale, signed: false }) }
+            // SAFETY: the taps of every pixel of the row lie in the ring, which is longer than a block's last load; the
+            // pixels lie in the output.
+            unsafe {
+                match finish.narrow() {
+                    Some((rescale, signed)) => row.blocks(s, Narrow { rescale: *rescale, signed }),
+                    None => row.blocks(s, General),
                 }
-                (Some(rescale), Store::I8 { .. }) if finish.only_rescales() => {
-                    // SAFETY: as above.
-                    unsafe { row.blocks(s, Narrow { rescale, signed: true }) }
-                }
-                // SAFETY: as above.
-                _ => unsafe { row.blocks(s, General) },
             }
             done += count;
         }
@@ -256,7 +278,9 @@ struct Row<'a> {
     first: usize,
     x: Range<usize>,
     step: usize,
-    zero_point: i32,
+    /// What the sums of each block start from, and their factors.
+    begin: &'a [i32],
+    factors: &'a [f32],
     finish: &'a Finish<'a>,
 }
 
@@ -364,15 +388,8 @@ impl Row<'_> {
             // SAFETY: as the caller promises; the weights have that many blocks.
             unsafe {
                 let words = w.words.as_slice().as_ptr().cast::<i8>().add(b * groups * block * 4);
-                let mut begin = [0i32; MOST_CHANNELS];
-                let mut factors = [0f32; MOST_CHANNELS];
-                for (at, (begin, factor)) in begin.iter_mut().zip(&mut factors).take(block).enumerate() {
-                    let channel = (start + S::quad_channel(at / S::LANES, at % S::LANES)) % channels;
-                    let bias = self.finish.start.map_or(0, |bias| *bias.add(channel));
-                    *begin = bias.wrapping_sub(self.zero_point.wrapping_mul(w.sums[b * block + at]));
-                    *factor = self.finish.rescale.map_or(0.0, |rescale| *rescale.scale.add(channel));
-                }
-                let (first, factor) = (begin.as_ptr(), factors.as_ptr());
+                let first = self.begin.as_ptr().add(b * block);
+                let factor = self.factors.as_ptr().add(b * block);
                 let begin = [
                     s.load_i32(first),
                     s.load_i32(first.add(S::LANES)),

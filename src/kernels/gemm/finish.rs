@@ -1,8 +1,8 @@
 //! The epilogue of a tile, out of its accumulators: the general form, through a small buffer in the first cache.
 //!
-//! Bounds and an f32 residual are applied by the tile itself while the sums are in registers ([`Direct`]), where it is
-//! full; all else comes here, where code size and registers are not the tile's. What is common ([`Direct`] in part,
-//! [`Rescale`]) has short loops of its own.
+//! Bounds and an f32 residual ([`Direct`]), and what takes integers to bytes by a factor alone ([`Rescale`]), are applied
+//! by the tile itself while the sums are in registers, where it is full; all else comes here, where code size and
+//! registers are not the tile's. What is common has short loops of its own.
 
 use super::super::arch::{Body, Simd};
 use super::activation;
@@ -49,9 +49,16 @@ pub(in crate::kernels) struct Finish<'a> {
 }
 
 impl Finish<'_> {
-    /// Whether nothing is done to an integer but what [`Rescale`] says.
-    pub(in crate::kernels) fn only_rescales(&self) -> bool {
-        self.rescale.is_some() && self.shift.is_none() && self.byte_residual.is_none() && self.through.is_none()
+    /// What is done to integers that become bytes by it alone, and whether these are signed.
+    #[inline(always)]
+    pub(in crate::kernels) fn narrow(&self) -> Option<(&Rescale, bool)> {
+        let signed = match self.store {
+            Store::U8 { .. } => false,
+            Store::I8 { .. } => true,
+            Store::F32 | Store::I32 => return None,
+        };
+        let alone = self.shift.is_none() && self.byte_residual.is_none() && self.through.is_none();
+        self.rescale.as_ref().filter(|_| alone).map(|rescale| (rescale, signed))
     }
 }
 
@@ -280,7 +287,7 @@ impl FinishTile<'_> {
     #[inline(always)]
     unsafe fn requantize<S: Simd>(&self, s: S, r: &Rescale, store: impl Fn(usize, usize, S::I32)) {
         let f = self.finish;
-        let plain = f.only_rescales();
+        let plain = f.narrow().is_some();
         let (lo, hi, most) = (s.splat(r.lo), s.splat(r.hi), s.splat(r.most));
         let (least, zero_point) = (s.splat_i32(r.least), s.splat_i32(r.zero_point));
         // An integer far below the least stays below it when it is converted; one far above would not stay above.

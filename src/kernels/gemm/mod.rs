@@ -26,7 +26,7 @@ mod tile;
 pub use bf16::{PackedBf16, gemm_bf16, gemm_bf16_region};
 pub(in crate::kernels) use driver::RowPointers;
 pub use epilogue::{Activation, Epilogue, Residual};
-pub(in crate::kernels) use finish::{Finish, FinishTile, Rescale, Store};
+pub(in crate::kernels) use finish::{Finish, FinishTile, Rescale};
 pub(in crate::kernels) use float::{finish, product};
 pub use float::{gemm, gemm_region};
 pub use integer::{ByteEpilogue, ByteOutput, QuantizedResidual, Requantize, Through, gemm_bytes, gemm_bytes_region};

@@ -241,6 +241,26 @@ unsafe fn tile<S: Simd, P: Product<S>, const MR: usize, const NV: usize>(
             });
             return;
         }
+        if P::INTEGER
+            && let Some((rescale, signed)) = finish.narrow()
+            && column + NV * S::LANES <= end
+        {
+            let mut factors = [s.splat(0.0); NV];
+            for (j, factor) in factors.iter_mut().enumerate() {
+                *factor = s.load(rescale.scale.add(column + j * S::LANES));
+            }
+            let (most, least) = (s.splat(rescale.most), s.splat_i32(rescale.least));
+            let zero_point = s.splat_i32(rescale.zero_point);
+            let out = finish.out.add(row * finish.stride + column);
+            each!(MR * NV, t => {
+                let sums = P::words(s, acc[const { t / NV }][const { t % NV }]);
+                let v = s.min(most, s.mul(s.from_i32(sums), factors[const { t % NV }]));
+                let v = s.add_i32(s.max_i32(s.to_i32(v), least), zero_point);
+                let to = out.add(const { t / NV } * finish.stride + const { t % NV } * S::LANES);
+                if signed { s.store_i8(to.cast(), v) } else { s.store_u8_inside(to, v) }
+            });
+            return;
+        }
         let mut words = MaybeUninit::<[i32; TILE_WORDS]>::uninit();
         let at = words.as_mut_ptr().cast::<i32>();
         each!(MR * NV, t => {
