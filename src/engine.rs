@@ -155,7 +155,7 @@ impl Engine {
     /// Hands in a request without ever waiting.
     ///
     /// # Errors
-    /// As [`submit`](Engine::submit), and [`Reason::Full`] with the time after which to try again.
+    /// As [`submit`](Engine::submit), and [`Reason::Full`](crate::Reason::Full) with the time after which to try again.
     pub fn try_submit(&self, feeds: impl Into<Feeds>) -> Result<Ticket, RefusedFeeds> {
         self.try_submit_with(feeds, SubmitOptions::new())
     }
