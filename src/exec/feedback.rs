@@ -108,21 +108,21 @@ fn drive<R: BatchRunner>(shared: &Arc<Shared<R>>, goal: Feedback) {
             park_timeout(left);
             continue;
         }
-        (earlier, taken) = shared.steer(&mut controller, &earlier, taken);
+        (earlier, taken) = Shared::steer(shared, &mut controller, &earlier, taken);
     }
 }
 
 impl<R: BatchRunner> Shared<R> {
     /// One look: measures since `taken`, and moves what the controller says. What the next look starts from.
-    fn steer(self: &Arc<Self>, controller: &mut Controller, earlier: &Snapshot, taken: Time) -> (Snapshot, Time) {
-        let (snapshot, now) = (self.snapshot(), self.clock.now());
-        let at = self.settings();
+    fn steer(shared: &Arc<Self>, controller: &mut Controller, earlier: &Snapshot, taken: Time) -> (Snapshot, Time) {
+        let (snapshot, now) = (shared.snapshot(), shared.clock.now());
+        let at = shared.settings();
         let measured = Measured::between(earlier, &snapshot, now.since(taken), at.workers);
         if let Some(step) = controller.decide(now.as_nanos(), &measured, at)
-            && self.apply(step.knob, step.applied_to(at)).is_ok()
+            && Self::apply(shared, step.knob, step.applied_to(at)).is_ok()
         {
             trace::moved(&step);
-            self.steering.remember(step);
+            shared.steering.remember(step);
         }
         (snapshot, now)
     }
@@ -133,24 +133,24 @@ impl<R: BatchRunner> Shared<R> {
         Settings { cap, delay, workers: self.slots.opened().count_ones() as usize }
     }
 
-    fn apply(self: &Arc<Self>, knob: Knob, to: Settings) -> Result<()> {
+    fn apply(shared: &Arc<Self>, knob: Knob, to: Settings) -> Result<()> {
         match knob {
             Knob::BatchCap => {
-                self.batcher.lock().set_cap(to.cap);
-                self.admission.set_max_batch_size(to.cap);
+                shared.batcher.lock().set_cap(to.cap);
+                shared.admission.set_max_batch_size(to.cap);
             }
             Knob::QueueDelay => {
-                self.batcher.lock().set_delay(to.delay);
-                self.delays.store(!to.delay.is_zero(), Ordering::Relaxed);
+                shared.batcher.lock().set_delay(to.delay);
+                shared.delays.store(!to.delay.is_zero(), Ordering::Relaxed);
             }
-            Knob::Workers if to.workers > self.settings().workers => match self.last_replica(false) {
-                Some(drained) => self.open_replica(drained)?,
-                None => drop(add_replica(self)?),
+            Knob::Workers if to.workers > shared.settings().workers => match shared.last_replica(false) {
+                Some(drained) => shared.open_replica(drained)?,
+                None => drop(add_replica(shared)?),
             },
             // Drained and not removed: it is back at once when it is wanted.
             Knob::Workers => {
-                if let Some(replica) = self.last_replica(true) {
-                    self.close_replica(replica)?;
+                if let Some(replica) = shared.last_replica(true) {
+                    shared.close_replica(replica)?;
                 }
             }
         }

@@ -257,3 +257,45 @@ mod tests {
         assert!(slots.none_held() && (0..3).all(|slot| slots.is_free(slot)));
     }
 }
+
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use super::*;
+    use crate::sync::Arc;
+
+    #[test]
+    fn loom_a_slot_that_is_closed_while_it_is_held_goes_out() {
+        loom::model(|| {
+            let slots = Arc::new(Slots::<u32>::new(1));
+            let holder = {
+                let slots = slots.clone();
+                loom::thread::spawn(move || {
+                    if let Some(mut slot) = slots.take(0) {
+                        slot.with(|count| *count += 1);
+                    }
+                })
+            };
+            slots.close(0);
+            if let Some(mut slot) = slots.take_closed(0) {
+                slot.with(|count| *count += 1);
+            }
+            holder.join().unwrap();
+            assert!(slots.is_out(0) && !slots.any_free() && slots.none_held());
+        });
+    }
+
+    #[test]
+    fn loom_a_slot_that_is_opened_again_is_free_in_the_end() {
+        loom::model(|| {
+            let slots = Arc::new(Slots::<u32>::new(1));
+            let holder = {
+                let slots = slots.clone();
+                loom::thread::spawn(move || drop(slots.take(0)))
+            };
+            slots.close(0);
+            slots.open(0);
+            holder.join().unwrap();
+            assert!(slots.is_free(0) && !slots.is_out(0) && slots.none_held());
+        });
+    }
+}
