@@ -19,23 +19,26 @@ const STEP: f64 = 100.0;
 /// What the choice depends on beside the program.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Choice {
-    /// Threads that share the batch.
+    /// Threads that share the rows.
     pub(super) threads: usize,
     /// Rows at once, where the caller has said so.
     pub(super) micro_batch: Option<usize>,
 }
 
-/// Threads that share rows badly, less than this well, divide the work inside operators instead.
-const EVEN: f64 = 0.8;
+/// The part of the time that threads must be busy for, where each takes whole rows. Inside operators they are about as
+/// well used, whatever the number of rows.
+const EVEN: f64 = 0.9;
+
+/// Whether so many threads are well used when each of them takes whole rows.
+pub(super) fn shares_evenly(rows: usize, threads: usize) -> bool {
+    let threads = threads.max(1);
+    rows as f64 >= EVEN * (rows.div_ceil(threads) * threads) as f64
+}
 
 /// Into how many micro-batches the `rows` rows of `program` are divided; 1 is no division.
 pub(super) fn count(program: &Program, rows: usize, choice: Choice) -> usize {
     if let Some(wanted) = choice.micro_batch {
         return rows.div_ceil(wanted.clamp(1, rows.max(1)));
-    }
-    let turns = rows.div_ceil(choice.threads.max(1)) * choice.threads.max(1);
-    if (rows as f64) < EVEN * turns as f64 {
-        return 1;
     }
     let steps: Vec<Work> = program.steps.iter().map(|step| Work::of(step, program)).collect();
     let weights: f64 = steps.iter().map(|work| work.weights).sum();

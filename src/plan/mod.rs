@@ -22,7 +22,7 @@ use crate::threads::Threads;
 use micro::Choice;
 use rows::Label;
 use scratch::Working;
-use split::{Part, Split};
+use split::{Part, Sharing, Split};
 use std::sync::Arc;
 
 /// An input or output of a plan.
@@ -264,8 +264,8 @@ impl Making<'_> {
         let Some(labels) = rows::input_labels(self.graph) else { return Ok(None) };
         let Some(rows) = rows::rows_of(&labels, self.shapes).filter(|rows| *rows > 1) else { return Ok(None) };
         let estimate = program.steps.iter().map(|step| Work::of(step, program).nanoseconds()).sum();
-        let together = split::is_worth(&self.division.threads, estimate);
-        let threads = if together { self.division.threads.count() } else { 1 };
+        let sharing = Sharing::of(rows, estimate, &self.division.threads);
+        let threads = if sharing == Sharing::Rows { self.division.threads.count() } else { 1 };
         let count = micro::count(program, rows, Choice { threads, micro_batch: self.division.micro_batch });
         if count <= 1 {
             return Ok(None);
@@ -295,7 +295,7 @@ impl Making<'_> {
             smalls,
             inputs: inputs.collect(),
             outputs: outputs.collect(),
-            together,
+            sharing,
         }))
     }
 

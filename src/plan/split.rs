@@ -3,6 +3,7 @@
 //! The slices are along first axes, so nothing is copied. Whoever is free takes the next micro-batch; nobody waits for
 //! another before the end.
 
+use super::micro;
 use crate::backend::{Buffers, Executable, Ports, Profile, State};
 use crate::error::{Error, Result, ensure};
 use crate::ops::Budget;
@@ -28,8 +29,8 @@ pub(super) struct Split {
     pub(super) inputs: Vec<Option<usize>>,
     /// Bytes of a row of each output.
     pub(super) outputs: Vec<usize>,
-    /// Whether several threads share it, where they may.
-    pub(super) together: bool,
+    /// How threads help, where they may.
+    pub(super) sharing: Sharing,
 }
 
 /// What one thread changes while it runs micro-batches.
@@ -45,9 +46,26 @@ pub(super) type Workers = Vec<Mutex<Option<Worker>>>;
 /// takes a good part of it to wake.
 const WORTH: f64 = 150_000.0;
 
-/// Whether a batch that takes one thread so many nanoseconds is worth dividing over threads.
-pub(super) fn is_worth(threads: &Threads, nanoseconds: f64) -> bool {
-    threads.are_worth(nanoseconds, WORTH)
+/// How threads help with a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sharing {
+    /// Not at all.
+    Alone,
+    /// Each takes micro-batches of its own.
+    Rows,
+    /// Every micro-batch is divided inside its operators, as the rows would leave some thread idle.
+    Inside,
+}
+
+impl Sharing {
+    /// The sharing of `rows` rows that take one thread so many nanoseconds.
+    pub(super) fn of(rows: usize, nanoseconds: f64, threads: &Threads) -> Self {
+        match threads.are_worth(nanoseconds, WORTH) {
+            false => Sharing::Alone,
+            true if micro::shares_evenly(rows, threads.count()) => Sharing::Rows,
+            true => Sharing::Inside,
+        }
+    }
 }
 
 /// What is left of the batch.
@@ -100,6 +118,7 @@ impl Split {
         ensure!(fits, InvalidInput, "the buffers are not those of the plan");
         let rest = Mutex::new(Rest { next: 0, first: 0, inputs, outputs });
         let failed: Mutex<Option<Error>> = Mutex::new(None);
+        let inside = threads.filter(|_| self.sharing == Sharing::Inside);
         let work = |_: usize, part: usize| {
             let Some(worker) = workers.get(part) else { return };
             // What it may do meanwhile is the business of the thread that asked for the run.
@@ -111,14 +130,14 @@ impl Split {
                     (Some(small), Some(state)) if !next.is_large => (&small.executable, state),
                     _ => (&self.large.executable, &mut worker.large),
                 };
-                let buffers = Buffers { inputs: &next.inputs, outputs: &mut next.outputs, checkpoint, threads: None };
+                let buffers = Buffers { inputs: &next.inputs, outputs: &mut next.outputs, checkpoint, threads: inside };
                 if let Err(error) = executable.run(state, buffers, budget) {
                     rest.lock().next = usize::MAX;
                     failed.lock().get_or_insert(error);
                 }
             }
         };
-        match threads.filter(|_| self.together) {
+        match threads.filter(|_| self.sharing == Sharing::Rows) {
             Some(threads) => threads.team(workers.len(), &work, |team| team.region(0, team.members()))?,
             None => work(0, 0),
         }
