@@ -186,3 +186,58 @@ fn stages_answer_as_the_whole_does() {
         assert_eq!(error.unwrap_err().kind(), ErrorKind::InvalidInput);
     }
 }
+
+fn resident_kib() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix("kB")?.trim().parse().ok())
+}
+
+/// `ONRUSH_SOAK=600 cargo test --release --test serving -- --nocapture soak` does it for so many seconds.
+#[test]
+fn soak_of_swaps_replicas_and_divided_requests_keeps_no_model() {
+    let seconds = std::env::var("ONRUSH_SOAK").ok().and_then(|seconds| seconds.parse().ok());
+    let time = seconds.map_or(Duration::from_millis(400), Duration::from_secs);
+    let models = || [perceptron(8, 0.3), perceptron(8, 0.9)];
+    let answers = models().map(|model| bytes(model.run([rows(5, &[8], 0.2)]).unwrap()));
+    let [first, _] = models();
+    let engine = Engine::builder(first).max_batch_size(8).workers(2).build().unwrap();
+    let over = std::sync::atomic::AtomicBool::new(false);
+    let over = &over;
+    let mut samples = Vec::new();
+    let (start, mut swaps) = (std::time::Instant::now(), 0);
+    std::thread::scope(|scope| {
+        for client in 0..3 {
+            let (engine, answers) = (&engine, &answers);
+            scope.spawn(move || {
+                while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                    let x = rows(5, &[8], 0.2);
+                    let answer = match client {
+                        0 => engine.run([x]),
+                        1 => engine.submit([x]).unwrap().wait(),
+                        _ => engine.submit_divided([x]).unwrap().wait(),
+                    };
+                    assert!(answers.contains(&bytes(answer.unwrap())), "every part by one and the same model");
+                }
+            });
+        }
+        while start.elapsed() < time {
+            let model = models().into_iter().nth((swaps + 1) % 2).unwrap();
+            swaps += usize::from(engine.swap(model).is_ok());
+            if swaps % 3 == 0 {
+                let added = engine.add_replica().unwrap();
+                engine.remove_replica(added, Duration::from_secs(60)).unwrap();
+            }
+            samples.extend(resident_kib());
+        }
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    let requests = engine.snapshot().requests;
+    assert_eq!(requests.accepted, requests.answered);
+    let tenth = samples.len() / 10;
+    if let (Some(early), Some(last)) = (samples.get(tenth), samples.last())
+        && seconds.is_some()
+    {
+        println!("{} answered, {swaps} swaps, resident {early} KiB, then {last} KiB", requests.answered);
+        assert!(*last < early + early / 4 + 16 * 1024, "memory grew from {early} to {last} KiB");
+    }
+}
