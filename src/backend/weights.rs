@@ -20,7 +20,7 @@ struct Key<Form> {
 
 impl<Form> Key<Form> {
     fn new(source: &Tensor, form: Form, variant: u64) -> Self {
-        Key { address: source.as_bytes().as_ptr() as usize, shape: source.shape().clone(), form, variant }
+        Key { address: source.address(), shape: source.shape().clone(), form, variant }
     }
 }
 
@@ -132,7 +132,7 @@ impl Weights {
         }
         let value = Arc::new(match self.restore(source, variant)? {
             Some(value) => value,
-            None => pack(source)?,
+            None => pack(&source.for_one_reading())?,
         });
         let store = |form: &dyn Any, parts: &mut Parts| {
             if let Some(form) = form.downcast_ref::<T>() {

@@ -57,7 +57,7 @@ impl<'f> TensorSource<'f> {
                     bail!(Unsupported, "external data is read only for a model that is loaded from a path");
                 };
                 let data = folder.read(&proto.external_data, bytes).at(|| "external_data".into())?;
-                return Tensor::from_bytes(dtype, shape, data).at(|| "external_data".into());
+                return Tensor::from_file(dtype, shape, data).at(|| "external_data".into());
             }
             Field::Raw(data) => {
                 ensure!(
@@ -66,7 +66,7 @@ impl<'f> TensorSource<'f> {
                     "raw_data: {} bytes, not the {bytes} of {dtype}{shape}",
                     data.len()
                 );
-                return Tensor::from_bytes(dtype, shape, data).at(|| "raw_data".into());
+                return Tensor::from_file(dtype, shape, data).at(|| "raw_data".into());
             }
             Field::None if len == 0 => Tensor::zeros(dtype, shape.clone())?,
             Field::None => bail!(Malformed, "no data for {dtype}{shape}"),

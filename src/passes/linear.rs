@@ -42,9 +42,9 @@ fn gemm(graph: &Graph, node: &Node) -> Option<Patch> {
     };
     let mut patch = Patch::new();
     let weight: Operand = if op.trans_b {
-        let weight = constant(graph, node.input(1)?)?;
+        let weight = constant(graph, node.input(1)?)?.for_one_reading();
         let transpose = Transpose { perm: Some(vec![1, 0]) };
-        let turned = transpose.eval(Inputs::new(&[Some(weight)]), &Budget::generous()).ok()?;
+        let turned = transpose.eval(Inputs::new(&[Some(&weight)]), &Budget::generous()).ok()?;
         patch.constant("weight", turned.into_iter().next()?)
     } else {
         node.input(1)?.into()

@@ -5,7 +5,7 @@ use crate::error::{Result, err};
 use bytemuck::{Pod, Zeroable};
 use bytes::Bytes;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Bytes that own memory get this alignment: a cache line, and a 512-bit vector.
 pub(crate) const ALIGN: usize = 64;
@@ -23,6 +23,13 @@ enum Repr {
     Lines(Arc<Vec<Line>>, usize),
     Owner(Arc<dyn AsBytes>),
     Shared(Bytes),
+    Unaligned(Arc<Unaligned>),
+}
+
+/// Bytes that no element type can be read from where they lie, and the copy that can, made when somebody reads it.
+struct Unaligned {
+    bytes: Bytes,
+    copy: OnceLock<Vec<Line>>,
 }
 
 trait AsBytes: Send + Sync {
@@ -70,12 +77,28 @@ impl Buffer {
 
     /// A copy of `bytes`, aligned to a cache line, in one pass.
     pub(crate) fn copy_of(bytes: &[u8]) -> Self {
-        let line = |chunk: &[u8]| {
-            let mut line = Line::zeroed();
-            line.0[..chunk.len()].copy_from_slice(chunk);
-            line
-        };
-        Buffer(Repr::Lines(Arc::new(bytes.chunks(ALIGN).map(line).collect()), bytes.len()))
+        Buffer(Repr::Lines(Arc::new(lines_of(bytes)), bytes.len()))
+    }
+
+    /// Shares bytes that are not aligned, and copies them when they are read.
+    pub(crate) fn copied_when_read(bytes: Bytes) -> Self {
+        Buffer(Repr::Unaligned(Arc::new(Unaligned { bytes, copy: OnceLock::new() })))
+    }
+
+    /// The same bytes for a reader who reads them once: what it takes to align them is not kept.
+    pub(crate) fn for_one_reading(&self) -> Self {
+        match &self.0 {
+            Repr::Unaligned(shared) if shared.copy.get().is_none() => Buffer::copy_of(&shared.bytes),
+            _ => self.clone(),
+        }
+    }
+
+    /// Where the bytes lie, which tells them from others as long as they live.
+    pub(crate) fn address(&self) -> usize {
+        match &self.0 {
+            Repr::Unaligned(shared) => shared.bytes.as_ptr() as usize,
+            _ => self.as_slice().as_ptr() as usize,
+        }
     }
 
     /// The bytes.
@@ -85,6 +108,10 @@ impl Buffer {
             Repr::Lines(lines, len) => &bytemuck::cast_slice(lines.as_slice())[..*len],
             Repr::Owner(owner) => owner.as_bytes(),
             Repr::Shared(bytes) => bytes,
+            Repr::Unaligned(shared) => {
+                let lines = shared.copy.get_or_init(|| lines_of(&shared.bytes));
+                &bytemuck::cast_slice(lines.as_slice())[..shared.bytes.len()]
+            }
         }
     }
 
@@ -100,9 +127,20 @@ impl Buffer {
     }
 }
 
+/// The bytes in cache lines, the last of them filled up with zeros.
+fn lines_of(bytes: &[u8]) -> Vec<Line> {
+    let line = |chunk: &[u8]| {
+        let mut line = Line::zeroed();
+        line.0[..chunk.len()].copy_from_slice(chunk);
+        line
+    };
+    bytes.chunks(ALIGN).map(line).collect()
+}
+
 impl fmt::Debug for Buffer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Buffer({} bytes)", self.as_slice().len())
+        let len = if let Repr::Unaligned(shared) = &self.0 { shared.bytes.len() } else { self.as_slice().len() };
+        write!(f, "Buffer({len} bytes)")
     }
 }
 
@@ -131,6 +169,22 @@ mod tests {
         let elements = vec![1.0f32, 2.0];
         let address = elements.as_ptr() as usize;
         assert_eq!(Buffer::from_vec(elements).as_slice().as_ptr() as usize, address);
+    }
+
+    #[test]
+    fn unaligned_bytes_are_copied_once_and_only_for_who_keeps_them() {
+        let bytes: Vec<u8> = (0..200).collect();
+        let buffer = Buffer::copied_when_read(Bytes::from(bytes.clone()).slice(1..));
+        let address = buffer.address();
+        let once = buffer.for_one_reading();
+        assert_eq!((once.as_slice(), once.address() % ALIGN), (&bytes[1..], 0));
+        assert!(once.address() != address && buffer.address() == address);
+        let shared = buffer.clone();
+        assert_eq!(buffer.as_slice(), &bytes[1..]);
+        assert_eq!(buffer.as_slice().as_ptr() as usize % ALIGN, 0);
+        assert_eq!(shared.as_slice().as_ptr(), buffer.as_slice().as_ptr());
+        assert_eq!(shared.for_one_reading().as_slice().as_ptr(), buffer.as_slice().as_ptr());
+        assert_eq!(buffer.address(), address);
     }
 
     #[test]

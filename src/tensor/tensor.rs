@@ -68,14 +68,28 @@ impl Tensor {
     /// [`Shape`](crate::ErrorKind::Shape) when the number of bytes is not that of the shape,
     /// [`Malformed`](crate::ErrorKind::Malformed) when a `bool` is neither 0 nor 1.
     pub fn from_bytes(dtype: DType, shape: impl Into<Shape>, bytes: Bytes) -> Result<Self> {
-        let shape = shape.into();
+        Tensor::of_bytes(dtype, shape.into(), bytes, |bytes| Buffer::copy_of(&bytes))
+    }
+
+    /// A tensor on the bytes of a file. Where they are not aligned they are copied when they are read, and not before:
+    /// most weights are read once, to be packed.
+    pub(crate) fn from_file(dtype: DType, shape: impl Into<Shape>, bytes: Bytes) -> Result<Self> {
+        /// It takes more to keep track of less.
+        const SMALL: usize = 4096;
+        Tensor::of_bytes(dtype, shape.into(), bytes, |bytes| match bytes.len() {
+            0..SMALL => Buffer::copy_of(&bytes),
+            _ => Buffer::copied_when_read(bytes),
+        })
+    }
+
+    fn of_bytes(dtype: DType, shape: Shape, bytes: Bytes, unaligned: fn(Bytes) -> Buffer) -> Result<Self> {
         let expected = shape.checked_len()?.saturating_mul(dtype.size());
         ensure!(bytes.len() == expected, Shape, "{} bytes are not the {expected} of {dtype}{shape}", bytes.len());
         if dtype == DType::Bool {
             ensure!(bytes.iter().all(|&b| b <= 1), Malformed, "a bool is neither 0 nor 1");
         }
         let aligned = (bytes.as_ptr() as usize).is_multiple_of(dtype.size());
-        let buffer = if aligned { Buffer::from_bytes(bytes) } else { Buffer::copy_of(&bytes) };
+        let buffer = if aligned { Buffer::from_bytes(bytes) } else { unaligned(bytes) };
         Ok(Tensor { dtype, shape, buffer, offset: 0 })
     }
 
@@ -119,6 +133,16 @@ impl Tensor {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Where the elements lie, which tells them from others as long as they live.
+    pub(crate) fn address(&self) -> usize {
+        self.buffer.address() + self.offset
+    }
+
+    /// The same elements for a reader who reads them once: what it takes to align them is not kept.
+    pub(crate) fn for_one_reading(&self) -> Self {
+        Tensor { buffer: self.buffer.for_one_reading(), ..self.clone() }
     }
 
     /// The elements as little-endian bytes.
