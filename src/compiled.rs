@@ -2,7 +2,7 @@
 
 use crate::backend::Weights;
 use crate::backend::cpu::Cpu;
-use crate::error::{At, ErrorKind, Result};
+use crate::error::{At, ErrorKind, Result, ensure};
 use crate::kernels::arch::Isa;
 use crate::model::{CompileOptions, CompiledModel, Model, Settled, ValueInfo};
 use crate::passes::PassReport;
@@ -10,6 +10,7 @@ use crate::store::{self, Contents, Port, Stamp};
 use crate::tensor::mapping::Mapping;
 use crate::tensor::{Dim, Fact, Shape};
 use std::path::Path;
+use std::sync::Arc;
 
 impl CompiledModel {
     /// Writes the compiled model to a file: the optimized graph, the constants, and the weights packed for this machine's
@@ -66,6 +67,7 @@ impl CompiledModel {
             plans,
             serial_plans,
             max_folded_bytes: self.max_folded_bytes(),
+            winograd: self.winograd(),
         };
         let path = path.as_ref();
         store::write(path, &contents, &stamp(self.options())?).at(|| path.display().to_string())
@@ -80,7 +82,7 @@ impl Model {
     ///
     /// # Errors
     /// [`Stale`](crate::ErrorKind::Stale) for a file of another version, instruction set or
-    /// [`optimize`](CompileOptions::optimize) option, [`Malformed`](crate::ErrorKind::Malformed) for a damaged one: in
+    /// [`optimize`](CompileOptions::optimize) option (or with Winograd's algorithm where the options forbid it), [`Malformed`](crate::ErrorKind::Malformed) for a damaged one: in
     /// both cases compile the model again from its ONNX file. [`Io`](crate::ErrorKind::Io) when it cannot be read.
     pub fn load_compiled(path: impl AsRef<Path>, options: &CompileOptions) -> Result<CompiledModel> {
         let path = path.as_ref();
@@ -96,17 +98,22 @@ impl Model {
             };
             let nodes = contents.graph.node_count();
             let report = PassReport { nodes: (nodes, nodes), ..PassReport::default() };
+            ensure!(
+                options.allows_winograd() || !contents.winograd,
+                Stale,
+                "weights are packed for Winograd's algorithm; compile the model again"
+            );
             let compiled = CompiledModel::assemble(Settled {
                 graph: contents.graph,
                 report,
                 inputs: infos(contents.inputs),
                 outputs: infos(contents.outputs),
-                backend: Box::new(Cpu::new()?),
+                backend: Arc::new(Cpu::new()?),
                 weights: Weights::kept(stamp.isa, contents.weights),
-                options: options.clone(),
+                options: options.clone().winograd(contents.winograd),
                 max_folded_bytes: contents.max_folded_bytes,
                 mapping: Mapping::default(),
-            });
+            })?;
             compiled.plan_again(&contents.plans, &contents.serial_plans)?;
             Ok(compiled)
         };

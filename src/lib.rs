@@ -41,6 +41,8 @@ mod summary;
 mod sync;
 pub mod tensor;
 mod threads;
+mod tune;
+mod tuning;
 
 #[doc = include_str!("../docs/ARCHITECTURE.md")]
 pub mod architecture {}
@@ -62,3 +64,5 @@ pub use served::ServedModel;
 pub use stages::StageInfo;
 pub use summary::{Layer, Summary};
 pub use tensor::{DType, Dim, Element, Fact, Shape, Symbol, Tensor};
+pub use tune::{TuneOptions, TuneProgress};
+pub use tuning::{TunedPlan, Tuning, TuningKey};

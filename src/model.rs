@@ -14,11 +14,13 @@ use crate::summary::Summary;
 use crate::tensor::mapping::Mapping;
 use crate::tensor::{DType, Dim, Fact, Shape, Tensor};
 use crate::threads::Threads;
+use crate::tune;
+use crate::tuning::Tuning;
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 /// An input or output of a model.
@@ -185,17 +187,17 @@ impl Model {
             true => passes::optimize_within(&mut graph, self.max_folded_bytes)?,
             false => PassReport::default(),
         };
-        Ok(CompiledModel::assemble(Settled {
+        CompiledModel::assemble(Settled {
             graph,
             report,
             inputs: self.inputs.clone(),
             outputs: self.outputs.clone(),
-            backend: Box::new(Cpu::new()?),
+            backend: Arc::new(Cpu::new()?),
             weights: Weights::new(),
             options: options.clone(),
             max_folded_bytes: self.max_folded_bytes,
             mapping: self.imported.mapping.clone(),
-        }))
+        })
     }
 
     /// Layers with their shapes, parameters and multiply-accumulates.
@@ -218,6 +220,7 @@ pub struct CompileOptions {
     micro_batch: Option<usize>,
     winograd: bool,
     verify: bool,
+    tuning: Option<PathBuf>,
 }
 
 impl Default for CompileOptions {
@@ -232,6 +235,7 @@ impl Default for CompileOptions {
             micro_batch: None,
             winograd: true,
             verify: false,
+            tuning: None,
         }
     }
 }
@@ -312,8 +316,19 @@ impl CompileOptions {
         CompileOptions { verify, ..self }
     }
 
+    /// Takes what [`CompiledModel::tune`] measured for this machine, model and number of threads from a
+    /// [file](crate::Tuning::save). Where the file has no such entry, or does not exist yet, choices are analytic.
+    #[must_use]
+    pub fn tuning(self, path: impl Into<PathBuf>) -> Self {
+        CompileOptions { tuning: Some(path.into()), ..self }
+    }
+
     pub(crate) fn verifies(&self) -> bool {
         self.verify
+    }
+
+    pub(crate) fn allows_winograd(&self) -> bool {
+        self.winograd
     }
 
     pub(crate) fn most_plans(&self) -> usize {
@@ -322,7 +337,7 @@ impl CompileOptions {
 
     /// The options that a compiled graph and its weights depend on; the others may differ between saving and loading.
     pub(crate) fn of_the_graph(&self) -> String {
-        format!("optimize {}, winograd {}", self.optimize, self.winograd)
+        format!("optimize {}", self.optimize)
     }
 
     fn team(&self) -> Threads {
@@ -350,7 +365,7 @@ pub(crate) struct Settled {
     pub(crate) report: PassReport,
     pub(crate) inputs: Vec<ValueInfo>,
     pub(crate) outputs: Vec<ValueInfo>,
-    pub(crate) backend: Box<dyn Backend>,
+    pub(crate) backend: Arc<dyn Backend>,
     pub(crate) weights: Weights,
     pub(crate) options: CompileOptions,
     pub(crate) max_folded_bytes: usize,
@@ -364,7 +379,7 @@ struct Inner {
     inputs: Vec<ValueInfo>,
     outputs: Vec<ValueInfo>,
     names: Arc<[String]>,
-    backend: Box<dyn Backend>,
+    backend: Arc<dyn Backend>,
     weights: Weights,
     threads: Threads,
     plans: Plans,
@@ -374,6 +389,7 @@ struct Inner {
     max_folded_bytes: usize,
     /// The model's file, where it is mapped.
     mapping: Mapping,
+    tuning: Option<Tuning>,
 }
 
 impl Inner {
@@ -406,7 +422,16 @@ impl std::fmt::Debug for CompiledModel {
 }
 
 impl CompiledModel {
-    pub(crate) fn assemble(settled: Settled) -> Self {
+    pub(crate) fn assemble(mut settled: Settled) -> Result<Self> {
+        let tuning = match &settled.options.tuning {
+            Some(path) => Tuning::find(path, &tune::key(&settled.graph, settled.options.team().count())?)?,
+            None => None,
+        };
+        settled.options.winograd &= tuning.as_ref().is_none_or(|tuning| tuning.winograd);
+        Ok(CompiledModel::joined(settled, tuning))
+    }
+
+    fn joined(settled: Settled, tuning: Option<Tuning>) -> Self {
         let Settled { graph, report, inputs, outputs, backend, weights, options, max_folded_bytes, mapping } = settled;
         CompiledModel(Arc::new(Inner {
             names: outputs.iter().map(|o| o.name.clone()).collect(),
@@ -422,6 +447,7 @@ impl CompiledModel {
             options,
             max_folded_bytes,
             mapping,
+            tuning,
         }))
     }
 
@@ -492,16 +518,12 @@ impl CompiledModel {
             return Ok(pooled.clone());
         }
         self.check_shapes(shapes)?;
-        let limits = RunLimits { bytes: inner.options.max_run_bytes, steps: inner.options.max_run_steps };
-        let division = Division { threads: threads.clone(), micro_batch: inner.options.micro_batch };
-        let settled = inner.settled(shapes)?;
-        let graph = settled.as_ref().unwrap_or(&inner.graph);
-        let packed = inner.weights.count();
-        let plan = Plan::new(graph, shapes, inner.backend.as_ref(), &inner.weights, limits, &division)?;
-        if inner.weights.count() > packed {
-            // What is packed is read no more where it lies in the file.
-            inner.mapping.release_pages();
-        }
+        // What was measured for several threads says nothing of one.
+        let tuned = inner.tuning.as_ref().and_then(|tuning| tuning.plan(shapes.iter().map(|shape| &shape[..])));
+        let tuned = tuned.filter(|plan| !plan.parallel || threads.count() > 1);
+        let micro_batch = tuned.and_then(|plan| plan.micro_batch);
+        let threads = if tuned.is_some_and(|plan| !plan.parallel) { Threads::serial() } else { threads.clone() };
+        let plan = self.made(shapes, micro_batch, threads)?;
         let pooled = Arc::new(Pooled { plan: Arc::new(plan), idle: Mutex::new(Vec::new()) });
         let mut plans = plans.write();
         if plans.len() >= inner.options.max_plans
@@ -510,6 +532,58 @@ impl CompiledModel {
             plans.remove(&victim);
         }
         Ok(plans.entry(shapes.to_vec()).or_insert(pooled).clone())
+    }
+
+    fn made(&self, shapes: &[Shape], micro_batch: Option<usize>, threads: Threads) -> Result<Plan> {
+        let inner = &*self.0;
+        let limits = RunLimits { bytes: inner.options.max_run_bytes, steps: inner.options.max_run_steps };
+        let division = Division { threads, micro_batch: inner.options.micro_batch.or(micro_batch) };
+        let settled = inner.settled(shapes)?;
+        let graph = settled.as_ref().unwrap_or(&inner.graph);
+        let packed = inner.weights.count();
+        let plan = Plan::new(graph, shapes, inner.backend.as_ref(), &inner.weights, limits, &division)?;
+        if inner.weights.count() > packed {
+            // What is packed is read no more where it lies in the file.
+            inner.mapping.release_pages();
+        }
+        Ok(plan)
+    }
+
+    /// A plan that is not kept, run in this way whatever was tuned.
+    pub(crate) fn make_plan(&self, shapes: &[Shape], micro_batch: Option<usize>, parallel: bool) -> Result<Plan> {
+        self.check_shapes(shapes)?;
+        let threads = if parallel { self.0.threads.clone() } else { Threads::serial() };
+        self.made(shapes, micro_batch, threads)
+    }
+
+    /// The same model with or without Winograd's algorithm, its weights packed for that.
+    pub(crate) fn with_winograd(&self, winograd: bool) -> Self {
+        let inner = &*self.0;
+        if winograd == inner.options.winograd {
+            return self.clone();
+        }
+        CompiledModel::joined(
+            Settled {
+                graph: inner.graph.clone(),
+                report: inner.report.clone(),
+                inputs: inner.inputs.clone(),
+                outputs: inner.outputs.clone(),
+                backend: inner.backend.clone(),
+                weights: Weights::new(),
+                options: inner.options.clone().winograd(winograd),
+                max_folded_bytes: inner.max_folded_bytes,
+                mapping: inner.mapping.clone(),
+            },
+            None,
+        )
+    }
+
+    pub(crate) fn winograd(&self) -> bool {
+        self.0.options.winograd
+    }
+
+    pub(crate) fn threads_count(&self) -> usize {
+        self.0.threads.count()
     }
 
     fn check_shapes(&self, shapes: &[Shape]) -> Result<()> {

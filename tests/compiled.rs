@@ -334,3 +334,46 @@ fn seal(file: &mut [u8]) {
     let digest = states.into_iter().fold(rest, step);
     file[88..96].copy_from_slice(&digest.to_le_bytes());
 }
+
+#[test]
+fn what_was_tuned_is_kept_and_changes_no_answer() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tunings.json");
+    let options = || CompileOptions::new().threads(2).winograd(false);
+    let model = Model::from_graph(products().graph).unwrap();
+    let plain = model.compile(&options()).unwrap();
+    let inputs = [1, 8].map(|rows| numbers(&[rows, 40], rows));
+    let measured = std::rc::Rc::new(std::cell::RefCell::new(Vec::new()));
+    let seen = measured.clone();
+    let tell = move |progress: &onrush::TuneProgress| seen.borrow_mut().push((progress.done, progress.total));
+    let tune = onrush::TuneOptions::new().budget(std::time::Duration::from_millis(20)).progress(tell);
+    let tuning = plain.tune(inputs.iter().map(|x| vec![x.clone()]), tune).unwrap();
+    assert_eq!(tuning.plans.len(), 2);
+    let measured = measured.borrow();
+    assert!(measured.iter().enumerate().all(|(at, (done, _))| *done == at + 1));
+    assert_eq!(measured.last().map(|(done, total)| done == total), Some(true));
+    tuning.save(&file).unwrap();
+    let path = folder.path().join("products");
+    plain.save_compiled(&path).unwrap();
+    let tuned = [
+        model.compile(&options().tuning(&file)).unwrap(),
+        Model::load_compiled(&path, &options().tuning(&file)).unwrap(),
+        model.compile(&options().tuning(folder.path().join("none"))).unwrap(),
+    ];
+    for tuned in &tuned {
+        assert_eq!(tuned.tuning_key().unwrap(), tuning.key);
+        for input in &inputs {
+            assert_eq!(bits(tuned, input), bits(&plain, input));
+        }
+    }
+    // A choice that was written by hand shows that it is applied.
+    let mut by_hand = tuning.clone();
+    by_hand.plans[1].micro_batch = Some(3);
+    by_hand.plans[1].parallel = false;
+    by_hand.save(&file).unwrap();
+    let tuned = model.compile(&options().tuning(&file)).unwrap();
+    assert_eq!(tuned.plan(&[inputs[1].shape().clone()]).unwrap().micro_batch(), Some(3));
+    assert_eq!(bits(&tuned, &inputs[1]), bits(&plain, &inputs[1]));
+    std::fs::write(&file, "nothing").unwrap();
+    assert_eq!(model.compile(&options().tuning(&file)).unwrap_err().kind(), ErrorKind::Malformed);
+}

@@ -16,6 +16,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("backend", &["ops", "tensor", "kernels", "threads"]),
     ("store", &["graph", "ops", "tensor", "kernels", "backend"]),
     ("threads", &[]),
+    ("tuning", &["store"]),
     ("sched", &[]),
     ("balance", &[]),
     ("exec", &["sched", "balance", "monitor"]),

@@ -4,7 +4,7 @@
 const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// The digest. Every step keeps the state apart for different words, so one changed word is always seen.
-pub(crate) fn digest(bytes: &[u8]) -> u64 {
+pub(super) fn digest(bytes: &[u8]) -> u64 {
     let step = |state: u64, word: u64| (state ^ word).wrapping_mul(FACTOR).rotate_left(29);
     // Four chains, so that one multiplication need not wait for the one before.
     let mut states = [1u64, 2, 3, 4];

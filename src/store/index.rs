@@ -18,6 +18,8 @@ pub(super) struct Index {
     /// The same for plans that keep to one thread.
     pub(super) serial_plans: Vec<Vec<Vec<usize>>>,
     pub(super) max_folded_bytes: usize,
+    /// Whether Winograd's algorithm was allowed.
+    pub(super) winograd: bool,
 }
 
 /// A constant: dtype (as ONNX numbers them), shape, and the section of its elements.

@@ -16,7 +16,7 @@ mod index;
 mod sections;
 mod tensors;
 
-pub(crate) use digest::digest;
+use digest::digest;
 pub(crate) use header::Stamp;
 
 use crate::backend::StoredWeight;
@@ -53,6 +53,8 @@ pub(crate) struct Contents {
     pub(crate) plans: Vec<Vec<Shape>>,
     pub(crate) serial_plans: Vec<Vec<Shape>>,
     pub(crate) max_folded_bytes: usize,
+    /// Whether Winograd's algorithm was allowed.
+    pub(crate) winograd: bool,
 }
 
 /// Writes a compiled model. The file appears under its name when it is complete, and not before.
@@ -91,6 +93,7 @@ pub(crate) fn write(path: &Path, contents: &Contents, stamp: &Stamp) -> Result<(
         plans: shapes(&contents.plans),
         serial_plans: shapes(&contents.serial_plans),
         max_folded_bytes: contents.max_folded_bytes,
+        winograd: contents.winograd,
     };
     let json = serde_json::to_vec(&index).map_err(|e| err!(Internal, "the index: {e}"))?;
     let start = data_start(json.len());
@@ -104,13 +107,21 @@ pub(crate) fn write(path: &Path, contents: &Contents, stamp: &Stamp) -> Result<(
     })
 }
 
+/// A digest of the operators, shapes and dtypes of a graph, and not of the elements of its constants.
+pub(crate) fn fingerprint(graph: &Graph) -> Result<u64> {
+    let mut table = Table::default();
+    let entry = graphs::write(graph, &mut table)?;
+    let json = serde_json::to_vec(&(entry, &table.entries)).map_err(|e| err!(Internal, "the index: {e}"))?;
+    Ok(digest(&json))
+}
+
 /// Where sections begin: a page behind an index of so many bytes.
 fn data_start(index: usize) -> usize {
     index.saturating_add(LENGTH).checked_next_multiple_of(PAGE).unwrap_or(usize::MAX)
 }
 
 /// Writes a file beside its place and then puts it there.
-fn replace(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> Result<()>) -> Result<()> {
+pub(crate) fn replace(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> Result<()>) -> Result<()> {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     let mut name = path.file_name().ok_or_else(|| err!(Io, "not the name of a file"))?.to_owned();
@@ -173,5 +184,6 @@ pub(crate) fn read(path: &Path, stamp: &Stamp, verify: bool) -> Result<Contents>
         plans.into_iter().map(|plan| plan.into_iter().map(|shape| shape.into_iter().collect()).collect()).collect()
     };
     let (plans, serial_plans) = (shapes(index.plans), shapes(index.serial_plans));
-    Ok(Contents { graph, inputs, outputs, weights, plans, serial_plans, max_folded_bytes: index.max_folded_bytes })
+    let (max_folded_bytes, winograd) = (index.max_folded_bytes, index.winograd);
+    Ok(Contents { graph, inputs, outputs, weights, plans, serial_plans, max_folded_bytes, winograd })
 }
