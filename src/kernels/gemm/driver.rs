@@ -38,8 +38,11 @@ pub(in crate::kernels) trait RowPointers {
     fn fill(&self, first: usize, count: usize, pointers: &mut [*const u8], copies: &mut [u8]);
 }
 
-/// Words of a row in one chunk of K, within half as much again: twelve such rows are as large as a first cache.
-const CHUNK_WORDS: usize = 768;
+/// Words of the longest row that is taken whole: twelve such rows are nearly as large as a first cache.
+const WHOLE_WORDS: usize = 768;
+
+/// Words of a row in one chunk of K, where it is longer: so that blocks are wide enough that A is not read too often.
+const CHUNK_WORDS: usize = 512;
 
 /// Rows that lie a multiple of this apart share lines of the first cache.
 const ALIAS_BYTES: usize = 4096;
@@ -81,8 +84,8 @@ impl<E: Element, R: RowPointers> Body for Drive<'_, E, R> {
         }
         let segments = self.rows.segments();
         let words = self.shared.words;
-        let chunks = match self.chunks && segments == 1 && strips > 4 {
-            true => (words * 2).div_ceil(CHUNK_WORDS * 3).max(1),
+        let chunks = match self.chunks && segments == 1 && strips > 4 && words > WHOLE_WORDS {
+            true => words.div_ceil(CHUNK_WORDS),
             false => 1,
         };
         let chunk = words.div_ceil(chunks).next_multiple_of(16);
