@@ -127,7 +127,7 @@ impl RowPointers for TapRows<'_> {
         let [kernel_height, kernel_width] = t.kernel;
         let [height, width] = t.output;
         let image_bytes = t.input[0] * t.input[1] * self.pixel_bytes;
-        if !self.merged && self.fill_inside(first, count, pointers) {
+        if self.fill_inside(first, count, pointers) {
             return;
         }
         let (pixel, mut x) = (first / width, first % width);
@@ -177,7 +177,8 @@ impl TapRows<'_> {
         let [kernel_height, kernel_width] = t.kernel;
         let [height, width] = t.output;
         let (line, x) = (first / width, first % width);
-        if x + count > width {
+        let gaps = self.merged && self.pixel_bytes != t.channels * self.element_bytes;
+        if x + count > width || gaps {
             return false;
         }
         let down = &t.down[line % height * kernel_height..][..kernel_height];
@@ -187,6 +188,8 @@ impl TapRows<'_> {
         if (down[0] | down[kernel_height - 1] | across[0] | last) < 0 {
             return false;
         }
+        // Merged, a segment begins with the leftmost tap.
+        let across = if self.merged { &across[..1] } else { across };
         let image = line / height * (t.input[0] * t.input[1] * self.pixel_bytes);
         let step = t.step * self.pixel_bytes;
         let mut slots = pointers.chunks_exact_mut(count);
