@@ -5,7 +5,7 @@
 //! | 1x1, stride 1, no padding | the matrix product itself, pixels as rows |
 //! | all else | an indirect product: a segment of K per tap, its rows found through a table |
 //! | fewer than 16 channels (stems) | the same with a segment per kernel row |
-//! | depthwise | a kernel of its own over vectors of channels |
+//! | depthwise | a kernel of its own over vectors of channels; of f32, another for taps three or five wide |
 //! | 3x3, stride 1, where asked for | Winograd's, with 36 products of tiles |
 //!
 //! f32 images take a [`Conv2d`], bytes a [`ByteConv2d`], which pads with the input's zero point.
@@ -17,6 +17,7 @@ mod bytes;
 mod depthwise;
 mod depthwise_bytes;
 mod depthwise_rows;
+mod depthwise_runs;
 mod geometry;
 mod padded_rows;
 mod stored;
@@ -36,6 +37,7 @@ use super::gemm::{Epilogue, Part, Strided, finish, product};
 use super::view::{Matrix, MatrixMut};
 use crate::error::{Result, ensure};
 use depthwise::{Depthwise, FloatLanes};
+use depthwise_runs::DepthwiseRuns;
 use std::ops::Range;
 use std::sync::Arc;
 use taps::TapTable;
@@ -163,6 +165,11 @@ impl Conv2d {
                 let part = Part { whole, rows, columns: 0..g.filters, first_column: 0 };
                 let finish = finish(epilogue, &part, &mut output);
                 let (input, pixel) = (input.as_ptr(), input.stride());
+                if depthwise_runs::suits(g) {
+                    let finish = &finish;
+                    isa.dispatch(DepthwiseRuns { geometry: g, weights, input, pixel, rows: part.rows, finish });
+                    return;
+                }
                 isa.dispatch(Depthwise {
                     geometry: g,
                     weights,

@@ -77,7 +77,7 @@ impl Stored for ConvWeights {
                 ensure!(fit && groups.len() == sizes.groups, Malformed, "the matrices are not those of the groups");
                 weights::Form::Groups(groups)
             }
-            1 => weights::Form::Depthwise(parts.take_elements(&[sizes.taps, sizes.padded(isa)?])?),
+            1 => weights::Form::Depthwise(parts.take_elements(&[sizes.taps.saturating_add(1), sizes.padded(isa)?])?),
             2 => {
                 let plain = sizes.groups == 1 && sizes.kernel == [3; 2];
                 ensure!(plain, Malformed, "Winograd's weights of {:?} taps", sizes.kernel);

@@ -20,7 +20,7 @@ pub struct ConvWeights {
 pub(super) enum Form {
     /// One B a group, `[taps x channels per group, filters per group]`.
     Groups(Vec<PackedB>),
-    /// `[taps][channels, filled up to whole vectors]`.
+    /// `[taps + 1][channels, filled up to whole vectors]`; the last row is zeros.
     Depthwise(Vec<f32>),
     /// A B for each point of Winograd's transform.
     Winograd(WinogradWeights),
@@ -46,7 +46,7 @@ impl ConvWeights {
         let taps = kernel[0] * kernel[1];
         let form = if channels_per_group == 1 && filters == groups && groups > 1 {
             let padded = filters.next_multiple_of(isa.lanes());
-            let mut packed = vec![0.0; taps * padded];
+            let mut packed = vec![0.0; (taps + 1) * padded];
             for (channel, weights) in weights.chunks_exact(taps.max(1)).enumerate() {
                 for (tap, &weight) in weights.iter().enumerate() {
                     packed[tap * padded + channel] = weight;

@@ -23,6 +23,8 @@ mod tests;
 mod tests_integer;
 mod tile;
 
+pub(in crate::kernels) use tile::each;
+
 pub use bf16::{PackedBf16, gemm_bf16, gemm_bf16_region};
 pub(in crate::kernels) use driver::RowPointers;
 pub use epilogue::{Activation, Epilogue, Residual};

@@ -46,6 +46,8 @@ macro_rules! each {
     };
 }
 
+pub(in crate::kernels) use each;
+
 /// What all strips of one product have in common.
 pub(super) struct Shared<'a> {
     /// Segments of K.

@@ -1,0 +1,200 @@
+//! Depthwise convolution of f32 by taps three or five wide, at stride 1 or 2: each input is loaded once for all the output
+//! columns that it takes part in.
+//!
+//! ```text
+//! for each output row, for each run of COLUMNS output columns, for each vector of channels:
+//!     acc[j] = bias
+//!     for each row of taps in the image, for each input column i of the run:
+//!         x = input[row][i]
+//!         for each tap k that meets it: acc[(i - k) / stride] += x * weight[row][k]
+//! ```
+//! Columns are found through a table of pointers, which is made once for all channels; those beside the image point to
+//! zeros, so that there is no other path for the edges. A run that ends behind the row computes what it does not store.
+
+use super::super::arch::{Body, Simd};
+use super::super::gemm::{Finish, FinishTile, each};
+use super::geometry::Geometry;
+use std::mem::MaybeUninit;
+use std::ops::Range;
+
+/// Output columns of one run.
+const COLUMNS: usize = 8;
+
+/// The highest kernel.
+const HEIGHT: usize = 5;
+
+/// Input columns of a run at most: those of seven steps by two and a kernel five wide.
+const WIDTH: usize = 19;
+
+/// Whether this kernel takes it.
+pub(super) fn suits(g: &Geometry) -> bool {
+    g.kernel[0] <= HEIGHT && matches!((g.kernel[1], g.strides[1]), (3 | 5, 1 | 2)) && g.dilations[1] == 1
+}
+
+/// A depthwise convolution of the output pixels `rows`.
+pub(super) struct DepthwiseRuns<'a> {
+    pub(super) geometry: &'a Geometry,
+    /// `[taps + 1][channels, filled up to whole vectors]`, the last row zeros.
+    pub(super) weights: &'a [f32],
+    pub(super) input: *const f32,
+    /// Elements from pixel to pixel of the input.
+    pub(super) pixel: usize,
+    pub(super) rows: Range<usize>,
+    pub(super) finish: &'a Finish<'a>,
+}
+
+/// One run of output columns.
+struct Run<'a> {
+    /// Where the columns of each row of taps begin.
+    pixels: [[*const f32; WIDTH]; HEIGHT],
+    /// Rows of taps in the image.
+    height: usize,
+    /// Weights of the first of them, and elements from tap to tap.
+    weights: *const f32,
+    padded: usize,
+    finish: &'a Finish<'a>,
+    /// The first column's row of the output, and how many of them are stored.
+    row: usize,
+    count: usize,
+}
+
+impl Body for DepthwiseRuns<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        match (self.geometry.kernel[1], self.geometry.strides[1]) {
+            (3, 1) => s.call(Sized::<3, 1>(self)),
+            (3, _) => s.call(Sized::<3, 2>(self)),
+            (_, 1) => s.call(Sized::<5, 1>(self)),
+            _ => s.call(Sized::<5, 2>(self)),
+        }
+    }
+}
+
+/// The same for taps `K` wide, `STEP` input columns apart from output to output.
+struct Sized<'a, const K: usize, const STEP: usize>(DepthwiseRuns<'a>);
+
+impl<const K: usize, const STEP: usize> Body for Sized<'_, K, STEP> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let d = self.0;
+        let g = d.geometry;
+        let [out_height, out_width] = g.output();
+        let padded = g.channels.next_multiple_of(S::LANES);
+        let zeros = d.weights[g.taps() * padded..].as_ptr();
+        let mut run = Run {
+            pixels: [[zeros; WIDTH]; HEIGHT],
+            height: 0,
+            weights: d.weights.as_ptr(),
+            padded,
+            finish: d.finish,
+            row: 0,
+            count: 0,
+        };
+        let mut row = d.rows.start;
+        while row < d.rows.end {
+            let (line, x) = (row / out_width, row % out_width);
+            let (image, y) = (line / out_height, line % out_height);
+            run.count = COLUMNS.min(out_width - x).min(d.rows.end - row);
+            run.row = row - d.rows.start;
+            run.height = 0;
+            for tap in 0..g.kernel[0] {
+                // Positions before the image wrap round to one behind it.
+                let y = (y * g.strides[0] + tap * g.dilations[0]).wrapping_sub(g.pad_begin[0]);
+                if y >= g.input[0] {
+                    continue;
+                }
+                if run.height == 0 {
+                    run.weights = d.weights[tap * K * padded..].as_ptr();
+                }
+                let line = d.input.wrapping_add((image * g.input[0] + y) * g.input[1] * d.pixel);
+                let first = (x * STEP).wrapping_sub(g.pad_begin[1]);
+                let columns = &mut run.pixels[run.height][..(COLUMNS - 1) * STEP + K];
+                for (i, pixel) in columns.iter_mut().enumerate() {
+                    let x = first.wrapping_add(i);
+                    *pixel = if x < g.input[1] { line.wrapping_add(x * d.pixel) } else { zeros };
+                }
+                run.height += 1;
+            }
+            let mut channel = 0;
+            // SAFETY: the pixels lie in the image or are zeros, both as many as channels; weights are whole vectors; the
+            // columns that are stored lie in the output.
+            unsafe {
+                while channel + S::LANES <= g.channels {
+                    vector::<S, K, STEP>(s, &run, channel, S::LANES, |p| s.load(p));
+                    channel += S::LANES;
+                }
+                let rest = g.channels - channel;
+                if rest > 0 {
+                    vector::<S, K, STEP>(s, &run, channel, rest, |p| s.load_part(p, rest));
+                }
+            }
+            row += run.count;
+        }
+    }
+}
+
+/// One vector of channels, of which the first `n` are there.
+///
+/// # Safety
+/// The run's pixels can be loaded at `channel`, and its weights as a whole vector; `count` rows from `row` on lie in what
+/// `finish` describes.
+#[inline(always)]
+unsafe fn vector<S: Simd, const K: usize, const STEP: usize>(
+    s: S,
+    run: &Run<'_>,
+    channel: usize,
+    n: usize,
+    load: impl Fn(*const f32) -> S::F32,
+) {
+    let finish = run.finish;
+    // SAFETY: as the caller promises.
+    unsafe {
+        let start = finish.start.map_or(s.splat_i32(0), |start| s.load_i32_part(start.add(channel), n));
+        let mut acc = [s.from_bits(start); COLUMNS];
+        // The rows of taps in the image follow each other.
+        let mut weights = run.weights.add(channel);
+        for pixels in &run.pixels[..run.height] {
+            let mut taps = [s.splat(0.0); K];
+            for (k, tap) in taps.iter_mut().enumerate() {
+                *tap = s.load(weights.add(k * run.padded));
+            }
+            each!(const { (COLUMNS - 1) * STEP + K }, i => {
+                let x = load(pixels[const { i % WIDTH }].add(channel));
+                each!(K, k => {
+                    if const { i >= k && (i.wrapping_sub(k)).is_multiple_of(STEP) && i.wrapping_sub(k) / STEP < COLUMNS } {
+                        let acc = &mut acc[const { i.wrapping_sub(k) / STEP % COLUMNS }];
+                        *acc = s.fma(x, taps[const { k % K }], *acc);
+                    }
+                });
+            });
+            weights = weights.add(K * run.padded);
+        }
+        match &finish.direct {
+            Some(direct) if n == S::LANES => {
+                each!(COLUMNS, j => {
+                    if j < run.count {
+                        let mut v = acc[const { j % COLUMNS }];
+                        if let Some(residual) = direct.residual {
+                            v = s.add(v, s.load(residual.add((run.row + j) * direct.residual_stride + channel)));
+                        }
+                        if direct.bounded {
+                            v = s.min(s.splat(direct.hi), s.max(s.splat(direct.lo), v));
+                        }
+                        s.store(finish.out.cast::<f32>().add((run.row + j) * finish.stride + channel), v);
+                    }
+                });
+            }
+            _ => {
+                let mut words = MaybeUninit::<[i32; COLUMNS * 16]>::uninit();
+                let words = words.as_mut_ptr().cast::<i32>();
+                each!(COLUMNS, j => { s.store_i32(words.add(j * S::LANES), s.to_bits(acc[const { j % COLUMNS }])) });
+                let (rows, columns) = (run.row..run.row + run.count, channel..channel + n);
+                s.call(FinishTile { finish, words, pitch: S::LANES, rows, columns });
+            }
+        }
+    }
+}
