@@ -14,6 +14,7 @@ const HEAD: &str = "<!doctype html><html lang=en><meta charset=utf-8><title>Load
 
 /// A line of a plot.
 struct Line {
+    /// As the legend has it; empty for a line that has its color from another.
     name: String,
     color: &'static str,
     dashes: &'static str,
@@ -32,24 +33,18 @@ pub(crate) fn html(title: &str, records: &[Record]) -> String {
     );
     if records.iter().any(|record| record.load != first.load) {
         let share = |value: f64, record: &Record| value / record.capacity_per_s.max(1.0);
-        page += &over_load(
-            "Goodput over load, both as a share of capacity",
-            records,
-            &[("", &|r| share(r.goodput_per_s, r))],
-        );
+        page +=
+            &over_load("Goodput over load, both as a share of capacity", records, &[&|r| share(r.goodput_per_s, r)]);
         page += &over_load(
             "Latency over load, ms: p50, p99 (dashed), p99.9 (dotted)",
             records,
-            &[("p50", &|r| r.p50_ms), ("p99", &|r| r.p99_ms), ("p99.9", &|r| r.p999_ms)],
+            &[&|r| r.p50_ms, &|r| r.p99_ms, &|r| r.p999_ms],
         );
-        page += &over_load(
-            "Shed over load: refused or expired, as a share of what was offered",
-            records,
-            &[("", &|r| r.shed)],
-        );
-        page += &over_load("Mean batch over load, rows", records, &[("", &|r| r.mean_batch)]);
-        page += &over_load("p99 of a refusal over load, microseconds", records, &[("", &|r| r.refusal_p99_us)]);
-        page += &over_load("Mean wait over load, ms", records, &[("", &|r| r.mean_wait_ms)]);
+        page +=
+            &over_load("Shed over load: refused or expired, as a share of what was offered", records, &[&|r| r.shed]);
+        page += &over_load("Mean batch over load, rows", records, &[&|r| r.mean_batch]);
+        page += &over_load("p99 of a refusal over load, microseconds", records, &[&|r| r.refusal_p99_us]);
+        page += &over_load("Mean wait over load, ms", records, &[&|r| r.mean_wait_ms]);
     }
     let busiest = |policy: &&str| {
         let own = records.iter().filter(|record| record.policy == **policy);
@@ -77,13 +72,13 @@ fn policies(records: &[Record]) -> Vec<&str> {
     names
 }
 
-fn over_load(title: &str, records: &[Record], values: &[(&str, &dyn Fn(&Record) -> f64)]) -> String {
+fn over_load(title: &str, records: &[Record], values: &[&dyn Fn(&Record) -> f64]) -> String {
     let mut lines = Vec::new();
     for (index, policy) in policies(records).into_iter().enumerate() {
-        for ((name, value), dashes) in values.iter().zip(["", "6 3", "2 3"]) {
+        for (value, dashes) in values.iter().zip(["", "6 3", "2 3"]) {
             let own = records.iter().filter(|record| record.policy == policy);
             let points = own.map(|record| (record.load, value(record))).collect();
-            let name = format!("{policy} {name}").trim_end().to_owned();
+            let name = if dashes.is_empty() { policy.to_owned() } else { String::new() };
             lines.push(Line { name, color: COLORS[index % COLORS.len()], dashes, points });
         }
     }
@@ -130,34 +125,38 @@ fn plot(title: &str, lines: &[Line]) -> String {
     let x = |value: f64| MARGIN + value / right * (WIDTH - 1.5 * MARGIN);
     let y = |value: f64| HEIGHT - MARGIN * 0.7 - value / high * (HEIGHT - 1.6 * MARGIN);
     let mut svg = format!(
-        "<svg width={WIDTH} height={HEIGHT} role=img><text class=title x={MARGIN} y=20>{}</text>",
+        "<svg xmlns='http://www.w3.org/2000/svg' width='{WIDTH}' height='{HEIGHT}' role='img'>\
+         <text class='title' x='{MARGIN}' y='20'>{}</text>",
         escaped(title)
     );
     for step in 0..=4 {
         let (across, up) = (right * f64::from(step) / 4.0, high * f64::from(step) / 4.0);
+        let (height, end) = (y(up), WIDTH - MARGIN / 2.0);
         let _ = write!(
             svg,
-            "<line x1='{MARGIN}' x2='{}' y1='{0}' y2='{0}' stroke='#ddd'/><text x=4 y={:.1}>{}</text>\
-             <text x={:.1} y={} text-anchor=middle>{}</text>",
-            y(up),
-            y(up) + 4.0,
+            "<line x1='{MARGIN}' x2='{end}' y1='{height:.1}' y2='{height:.1}' stroke='#ddd'/>\
+             <text x='4' y='{:.1}'>{}</text>\
+             <text x='{:.1}' y='{}' text-anchor='middle'>{}</text>",
+            height + 4.0,
             mark(up),
             x(across),
             HEIGHT - 10.0,
             mark(across),
         );
     }
-    for (index, Line { name, color, dashes, points }) in lines.iter().enumerate() {
+    let mut named = 0.0;
+    for Line { name, color, dashes, points } in lines {
         let places: Vec<String> = points.iter().map(|&(h, v)| format!("{:.1},{:.1}", x(h), y(v))).collect();
         let _ = write!(
             svg,
-            "<polyline points='{}' fill=none stroke='{color}' stroke-width=1.8 stroke-dasharray='{dashes}'/>\
-             <text x={} y={} style='fill:{color}'>{}</text>",
+            "<polyline points='{}' fill='none' stroke='{color}' stroke-width='1.8' stroke-dasharray='{dashes}'/>\
+             <text x='{}' y='{}' style='fill:{color}'>{}</text>",
             places.join(" "),
             MARGIN + 8.0,
-            38.0 + 13.0 * index as f64,
+            38.0 + 13.0 * named,
             escaped(name),
         );
+        named += f64::from(u8::from(!name.is_empty()));
     }
     svg + "</svg>"
 }
