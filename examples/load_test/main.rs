@@ -87,7 +87,7 @@ struct Arguments {
     /// Most requests that wait; under fair share no tenant may fill more than half of it
     #[arg(long)]
     queue: Option<usize>,
-    /// Priorities: lets urgent requests interrupt running batches
+    /// Priorities: lets urgent requests interrupt running batches, and ride without less urgent ones
     #[arg(long)]
     preempt: bool,
     /// Lets a controller move batch cap, delay and workers towards the target, and prints its moves
@@ -127,8 +127,9 @@ enum PolicyName {
 }
 
 impl PolicyName {
-    fn make(self) -> Box<dyn Policy> {
+    fn make(self, separate: bool) -> Box<dyn Policy> {
         match self {
+            PolicyName::Priority if separate => Box::new(StrictPriority::new(Duration::from_millis(500)).separate()),
             PolicyName::FirstCome | PolicyName::All => Box::new(FirstCome),
             PolicyName::Priority => Box::new(StrictPriority::new(Duration::from_millis(500))),
             PolicyName::ShortestJob => Box::new(ShortestJob::new(Duration::from_millis(500))),
@@ -161,7 +162,7 @@ impl Test<'_> {
         let mut builder = Engine::builder(EngineModel::from(self.model.clone()))
             .max_batch_size(cap)
             .max_queue_delay(Duration::from_micros(delay_us))
-            .policy(policy.make());
+            .policy(policy.make(preempt));
         if let Some(threads) = threads {
             builder = builder.workers(threads);
         }

@@ -8,6 +8,7 @@ fn policies() -> Vec<Box<dyn Policy>> {
     vec![
         Box::new(FirstCome),
         Box::new(StrictPriority::new(ms(50))),
+        Box::new(StrictPriority::new(ms(50)).separate()),
         Box::new(ShortestJob::new(ms(50))),
         Box::new(EarliestDeadline::new()),
         Box::new(FairShare::new(ms(1))),
