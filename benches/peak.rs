@@ -172,17 +172,22 @@ fn name(g: &Geometry) -> String {
 }
 
 fn convolution(isa: Isa, g: Geometry, peak: f64, report: &Report<'_>) {
-    let weights =
-        ConvWeights::pack(isa, &numbers(g.weights_len()), g.filters, g.channels_per_group(), g.kernel, g.groups);
-    let conv = Conv2d::new(g, Arc::new(weights.expect("the sizes fit"))).expect("the geometry is right");
-    let (input, bias) = (numbers(g.input_pixels() * g.channels), numbers(g.filters));
-    let rows = g.output_pixels();
-    let mut out = vec![0.0; rows * g.filters];
-    let epilogue = Epilogue { bias: Some(&bias), activation: Activation::Relu, ..Epilogue::default() };
-    report(format!("f32 {}", name(&g)), 2.0 * (rows * g.weights_len()) as f64, peak, &mut || {
-        let input = Matrix::dense(black_box(&input), g.input_pixels(), g.channels);
-        conv.run(input, MatrixMut::dense(&mut out, rows, g.filters), &epilogue);
-    });
+    let weights = numbers(g.weights_len());
+    let packed = ConvWeights::pack(isa, &weights, g.filters, g.channels_per_group(), g.kernel, g.groups);
+    let winograd = g.suits_winograd().then(|| ConvWeights::pack_winograd(isa, &weights, g.filters, g.channels));
+    for packed in [Some(packed), winograd].into_iter().flatten() {
+        let conv = Conv2d::new(g, Arc::new(packed.expect("the sizes fit"))).expect("the geometry is right");
+        let (input, bias) = (numbers(g.input_pixels() * g.channels), numbers(g.filters));
+        let rows = g.output_pixels();
+        let mut out = vec![0.0; rows * g.filters];
+        let epilogue = Epilogue { bias: Some(&bias), activation: Activation::Relu, ..Epilogue::default() };
+        // The work of the definition, so that Winograd's share may pass the peak.
+        let title = format!("f32 {}{}", name(&g), if conv.is_winograd() { " winograd" } else { "" });
+        report(title, 2.0 * (rows * g.weights_len()) as f64, peak, &mut || {
+            let input = Matrix::dense(black_box(&input), g.input_pixels(), g.channels);
+            conv.run(input, MatrixMut::dense(&mut out, rows, g.filters), &epilogue);
+        });
+    }
 }
 
 fn numbers(len: usize) -> Vec<f32> {
