@@ -440,7 +440,7 @@ impl CompiledModel {
             graph,
             report,
             backend,
-            weights: weights.with_winograd(options.winograd),
+            weights: weights.with_winograd(options.winograd).with_file(mapping.clone()),
             threads: options.team(),
             plans: RwLock::default(),
             serial_plans: RwLock::default(),

@@ -3,11 +3,13 @@
 use crate::error::{At, Result};
 use crate::kernels::arch::Isa;
 use crate::kernels::stored::{Parts, Stored};
+use crate::tensor::mapping::Mapping;
 use crate::tensor::{Shape, Tensor};
 use parking_lot::Mutex;
 use std::any::{Any, TypeId};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A constant by where its elements lie, and what is made of it.
 #[derive(PartialEq, Eq, Hash)]
@@ -51,12 +53,19 @@ struct Kept {
     forms: HashMap<Key<String>, StoredWeight>,
 }
 
+/// Bytes of a file that may be resident because its constants are being packed.
+const RELEASED: usize = 8 << 20;
+
 /// The packed constants of one model.
 #[derive(Default)]
 pub struct Weights {
     packed: Mutex<HashMap<Key<TypeId>, Packed>>,
     kept: Option<Kept>,
     winograd: bool,
+    /// The file that constants lie in.
+    file: Mapping,
+    /// Bytes of constants that were packed since pages of the file were given back.
+    read: AtomicUsize,
 }
 
 impl std::fmt::Debug for Weights {
@@ -70,6 +79,12 @@ impl Weights {
     #[must_use]
     pub fn new() -> Self {
         Weights::default()
+    }
+
+    /// The file that the constants lie in, where it is mapped.
+    #[must_use]
+    pub(crate) fn with_file(self, file: Mapping) -> Self {
+        Weights { file, ..self }
     }
 
     /// Whether filters may be packed for Winograd's algorithm, where a geometry suits it.
@@ -132,7 +147,7 @@ impl Weights {
         }
         let value = Arc::new(match self.restore(source, variant)? {
             Some(value) => value,
-            None => pack(&source.for_one_reading())?,
+            None => self.pack(source, pack)?,
         });
         let store = |form: &dyn Any, parts: &mut Parts| {
             if let Some(form) = form.downcast_ref::<T>() {
@@ -142,6 +157,17 @@ impl Weights {
         let packed = Packed { value: value.clone(), kind: T::KIND, store, source: source.clone() };
         self.packed.lock().insert(key, packed);
         Ok(value)
+    }
+
+    /// Packs a constant, and gives its pages of the file back: it is not read there again.
+    fn pack<T>(&self, source: &Tensor, pack: impl FnOnce(&Tensor) -> Result<T>) -> Result<T> {
+        let packed = pack(&source.for_one_reading())?;
+        let bytes = source.len() * source.dtype().size();
+        if self.read.fetch_add(bytes, Ordering::Relaxed) + bytes > RELEASED {
+            self.read.store(0, Ordering::Relaxed);
+            self.file.release_pages();
+        }
+        Ok(packed)
     }
 
     fn restore<T: Stored>(&self, source: &Tensor, variant: u64) -> Result<Option<T>> {
