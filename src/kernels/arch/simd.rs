@@ -121,6 +121,10 @@ pub trait Simd: Copy + Send + Sync + 'static {
 
     /// Every lane `x`.
     fn splat_i32(self, x: i32) -> Self::I32;
+    /// Asks for the cache line at `p`, which need not be readable, in the second cache. Does nothing where it cannot.
+    #[inline(always)]
+    fn prefetch(self, _p: *const u8) {}
+
     /// Loads `LANES` integers.
     unsafe fn load_i32(self, p: *const i32) -> Self::I32;
     /// Loads `n` integers, zero after them.

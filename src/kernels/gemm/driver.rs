@@ -10,18 +10,22 @@
 //!    while the strips walk over it.
 //! 2. Where rows are too long for that, K is cut into chunks, and the output holds the sums between them: the same
 //!    additions in the same order, so the same bits.
-//! 3. Rows that lie a multiple of 4 KiB apart would share a few lines of the first cache, and are copied together.
+//! 3. While the strips of one block are computed, they fetch the next block, each a share of every panel.
+//! 4. Rows that lie a multiple of 4 KiB apart would share a few lines of the first cache, and are copied together.
 
 use super::super::arch::{Body, Simd};
 use super::finish::Direct;
 use super::product::{Element, Product};
-use super::tile::{Shared, Strip, tallest};
+use super::tile::{Ahead, Shared, Strip, tallest};
 use std::cell::RefCell;
 use std::marker::PhantomData;
 use std::ops::Range;
 
-/// Bytes of B that are kept in the second cache while rows pass by.
-const BLOCK_BYTES: usize = 512 * 1024;
+/// Bytes of B that are kept in the second cache while rows pass by; as many are on their way.
+const BLOCK_BYTES: usize = 256 * 1024;
+
+/// Strips that share the fetching of the next block; more have time enough to wait for it.
+const FETCHING_STRIPS: usize = 8;
 
 /// Where rows begin.
 pub(in crate::kernels) trait RowPointers {
@@ -94,7 +98,8 @@ impl<E: Element, R: RowPointers> Body for Drive<'_, E, R> {
         let in_block = if strips == 1 { panels } else { (BLOCK_BYTES / panel_bytes.max(1)).max(1) };
         // Whole blocks of nearly the same size, in even numbers of panels, as short strips take panels in pairs.
         let blocks = panels.div_ceil(in_block).max(1);
-        let in_block = panels.div_ceil(blocks).next_multiple_of(2);
+        let paired = rows.div_ceil(strips) * 2 <= height;
+        let in_block = panels.div_ceil(blocks).next_multiple_of(if paired { 2 } else { 1 });
         let copy_bytes = self.rows.copy_bytes();
         WORKSPACE.with_borrow_mut(|Workspace { pointers, copies }| {
             if pointers.len() < segments * height {
@@ -107,7 +112,13 @@ impl<E: Element, R: RowPointers> Body for Drive<'_, E, R> {
             while column < self.columns {
                 let end = self.columns.min(column + in_block * width);
                 if chunks == 1 {
-                    self.block::<S>(s, self.shared, column..end, 0, pointers, copies);
+                    let ahead = Ahead {
+                        distance: (strips > 1).then_some(in_block * panel_bytes),
+                        shares: if strips == 1 || end < self.columns { strips.min(FETCHING_STRIPS) } else { 0 },
+                        share: 0,
+                    };
+                    let shared = Shared { ahead, ..*self.shared };
+                    self.block::<S>(s, &shared, column..end, 0, pointers, copies);
                 } else {
                     for start in (0..words).step_by(chunk) {
                         let last = start + chunk >= words;
@@ -161,7 +172,10 @@ impl<E: Element, R: RowPointers> Drive<'_, E, R> {
                     unsafe { gather(&mut pointers[..count], row_bytes, copies) };
                 }
             }
-            strip_of::<S, E>(s, shared, pointers, count, done, columns.clone());
+            let fetching = strip < shared.ahead.shares;
+            let ahead = if fetching { Ahead { share: strip, ..shared.ahead } } else { Ahead::default() };
+            let shared = Shared { ahead, ..*shared };
+            strip_of::<S, E>(s, &shared, pointers, count, done, columns.clone());
             done += count;
         }
     }

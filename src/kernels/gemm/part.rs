@@ -5,7 +5,7 @@ use super::super::view::Matrix;
 use super::driver::{Drive, RowPointers};
 use super::finish::Finish;
 use super::product::Element;
-use super::tile::Shared;
+use super::tile::{Ahead, Shared};
 use std::marker::PhantomData;
 use std::ops::Range;
 
@@ -117,6 +117,7 @@ pub(super) unsafe fn drive<E: Element, R: RowPointers>(
         tail: b.tail,
         b: b.data.wrapping_add(in_b.start / b.panel * b.panel_bytes),
         panel_bytes: b.panel_bytes,
+        ahead: Ahead::default(),
         finish,
     };
     let (range, columns) = (rows.clone(), columns.len());

@@ -16,7 +16,9 @@
 //!    of a wide tile do not fit in the integer registers; four words a turn pay for reading them back.
 //! 3. Few rows take more vectors of columns, so that there are enough independent chains to hide the latency of a
 //!    multiply-add, and so that a single row reads B at the speed of memory.
-//! 4. A tile of fewer columns than its vectors hold computes with the zeros that fill its panel, and stores a part.
+//! 4. The panels to come are fetched while these are multiplied: a model's weights are larger than its caches, and the
+//!    first row of tiles to see a panel would otherwise wait for every line of it.
+//! 5. A tile of fewer columns than its vectors hold computes with the zeros that fill its panel, and stores a part.
 
 use super::super::arch::{Body, Simd};
 use super::finish::{Finish, FinishTile, TILE_WORDS};
@@ -24,6 +26,9 @@ use super::product::{Element, Product};
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::ops::Range;
+
+/// Bytes of a cache line.
+const LINE_BYTES: usize = 64;
 
 /// Words of a row that one turn of the inner loop takes.
 const UNROLL: usize = 4;
@@ -60,7 +65,18 @@ pub(super) struct Shared<'a> {
     pub(super) b: *const u8,
     /// Bytes of a panel.
     pub(super) panel_bytes: usize,
+    pub(super) ahead: Ahead,
     pub(super) finish: &'a Finish<'a>,
+}
+
+/// What a tile fetches of the panels that come after it, so that memory works while it computes.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Ahead {
+    /// How far behind each panel it begins, in bytes; where there is no block to come, each tile fetches for the next.
+    pub(super) distance: Option<usize>,
+    /// The tiles that share the work of one panel, and which of them this one is; nothing is fetched for none.
+    pub(super) shares: usize,
+    pub(super) share: usize,
 }
 
 /// `MR` rows times a run of panels of B.
@@ -187,6 +203,7 @@ unsafe fn tile<S: Simd, P: Product<S>, const MR: usize, const NV: usize>(
         }
         let mut acc = acc.assume_init();
 
+        let (mut ahead, lines) = fetches::<S, P, NV>(shared, b);
         let mut rows = rows;
         for _ in 0..shared.segments {
             let mut a = [std::ptr::null::<u8>(); MR];
@@ -201,6 +218,10 @@ unsafe fn tile<S: Simd, P: Product<S>, const MR: usize, const NV: usize>(
                 }
                 word += UNROLL;
                 b = b.add(UNROLL * line);
+                for _ in 0..lines {
+                    s.prefetch(ahead);
+                    ahead = ahead.wrapping_add(LINE_BYTES);
+                }
             }
             while word < shared.words {
                 step::<S, P, MR, NV>(s, &mut acc, &a, word * 4, b, shared.panel_bytes);
@@ -276,6 +297,19 @@ unsafe fn tile<S: Simd, P: Product<S>, const MR: usize, const NV: usize>(
             columns: column..end.min(column + NV * S::LANES),
         });
     }
+}
+
+/// Where a tile whose panel is `b` begins to fetch, and how many lines it fetches each turn.
+#[inline(always)]
+fn fetches<S: Simd, P: Product<S>, const NV: usize>(shared: &Shared<'_>, b: *const u8) -> (*const u8, usize) {
+    let Ahead { distance, shares, share } = shared.ahead;
+    if shares == 0 {
+        return (b, 0);
+    }
+    let panels = NV.div_ceil(P::PANEL);
+    let lines = (UNROLL * P::PANEL * S::LANES * 4 / LINE_BYTES * panels).div_ceil(shares);
+    let own = shared.words / UNROLL * shared.segments * lines * LINE_BYTES;
+    (b.wrapping_add(distance.unwrap_or(panels * shared.panel_bytes) + share * own), lines)
 }
 
 /// Loads `n <= LANES` words.

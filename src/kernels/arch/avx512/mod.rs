@@ -146,6 +146,12 @@ impl Simd for Avx512 {
         lane / 4 * 16 + v * 4 + lane % 4
     }
 
+    #[inline(always)]
+    fn prefetch(self, p: *const u8) {
+        // SAFETY: a prefetch reads nothing and faults nowhere.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) };
+    }
+
     memory_ops! {
         load(p: *const f32) -> __m512 = _mm512_loadu_ps(p);
         load_part(p: *const f32, n: usize) -> __m512 = _mm512_maskz_loadu_ps(first(n), p);
