@@ -24,6 +24,9 @@ use std::ops::Range;
 /// Bytes of B that are kept in the second cache while rows pass by; as many are on their way.
 const BLOCK_BYTES: usize = 256 * 1024;
 
+/// Rows that are done before the memory has delivered the next panel: they are as fast as it is, without help.
+const STREAMED_ROWS: usize = 4;
+
 /// Strips that share the fetching of the next block; more have time enough to wait for it.
 const FETCHING_STRIPS: usize = 8;
 
@@ -98,8 +101,7 @@ impl<E: Element, R: RowPointers> Body for Drive<'_, E, R> {
         let in_block = if strips == 1 { panels } else { (BLOCK_BYTES / panel_bytes.max(1)).max(1) };
         // Whole blocks of nearly the same size, in even numbers of panels, as short strips take panels in pairs.
         let blocks = panels.div_ceil(in_block).max(1);
-        let paired = rows.div_ceil(strips) * 2 <= height;
-        let in_block = panels.div_ceil(blocks).next_multiple_of(if paired { 2 } else { 1 });
+        let in_block = panels.div_ceil(blocks).next_multiple_of(2);
         let copy_bytes = self.rows.copy_bytes();
         WORKSPACE.with_borrow_mut(|Workspace { pointers, copies }| {
             if pointers.len() < segments * height {
@@ -114,7 +116,12 @@ impl<E: Element, R: RowPointers> Body for Drive<'_, E, R> {
                 if chunks == 1 {
                     let ahead = Ahead {
                         distance: (strips > 1).then_some(in_block * panel_bytes),
-                        shares: if strips == 1 || end < self.columns { strips.min(FETCHING_STRIPS) } else { 0 },
+                        shares: match strips {
+                            1 if rows <= STREAMED_ROWS => 0,
+                            1 => 1,
+                            _ if end < self.columns => strips.min(FETCHING_STRIPS),
+                            _ => 0,
+                        },
                         share: 0,
                     };
                     let shared = Shared { ahead, ..*self.shared };
