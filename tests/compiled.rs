@@ -234,12 +234,12 @@ fn every_changed_byte_of_header_and_index_is_seen() {
         open.seek(SeekFrom::Start(at as u64)).unwrap();
         open.write_all(&[byte]).unwrap();
     };
-    for at in 0..index_end(&file) {
-        put(at, file[at] ^ (1 << (at % 8)));
+    for (at, &byte) in file[..index_end(&file)].iter().enumerate() {
+        put(at, byte ^ (1 << (at % 8)));
         let error = Model::load_compiled(&path, &options()).unwrap_err();
         let known = matches!(error.kind(), ErrorKind::Malformed | ErrorKind::Stale);
         assert!(known, "byte {at}: {error}");
-        put(at, file[at]);
+        put(at, byte);
     }
     load(&path, &file).unwrap();
 }

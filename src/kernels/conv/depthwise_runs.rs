@@ -143,6 +143,7 @@ impl<const K: usize, const STEP: usize> Body for Sized<'_, K, STEP> {
 /// The run's pixels can be loaded at `channel`, and its weights as a whole vector; `count` rows from `row` on lie in what
 /// `finish` describes.
 #[inline(always)]
+#[allow(clippy::absurd_extreme_comparisons)] // The first of a row of constants is 0.
 unsafe fn vector<S: Simd, const K: usize, const STEP: usize>(
     s: S,
     run: &Run<'_>,

@@ -64,6 +64,7 @@ impl Body for Scatter<'_> {
 /// # Safety
 /// The pixels can be loaded from `channel` on, and a vector stored at `channel` of `to` in every plane.
 #[inline(always)]
+#[allow(clippy::needless_range_loop)] // A column of several rows.
 unsafe fn transform<S: Simd>(
     s: S,
     pixels: &[*const f32; POINTS],

@@ -89,6 +89,7 @@ impl Body for Transform<'_> {
                     *rows = filter(s, g);
                 }
                 let at = column + channel * self.panel;
+                #[allow(clippy::needless_range_loop)] // A column of several rows.
                 for x in 0..INPUT {
                     for (y, u) in filter(s, [rows[0][x], rows[1][x], rows[2][x]]).into_iter().enumerate() {
                         let to = &mut self.words[(y * INPUT + x) * plane + at..][..S::LANES];
