@@ -4,6 +4,7 @@ use super::dtype::Element;
 use crate::error::{Result, err};
 use bytemuck::{Pod, Zeroable};
 use bytes::Bytes;
+use std::any::Any;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
@@ -34,6 +35,8 @@ struct Unaligned {
 
 trait AsBytes: Send + Sync {
     fn as_bytes(&self) -> &[u8];
+    fn as_any(&self) -> &dyn Any;
+    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
 }
 
 struct Elements<T>(Vec<T>);
@@ -41,6 +44,14 @@ struct Elements<T>(Vec<T>);
 impl<T: Element> AsBytes for Elements<T> {
     fn as_bytes(&self) -> &[u8] {
         bytemuck::cast_slice(&self.0)
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
+        self
     }
 }
 
@@ -67,6 +78,19 @@ impl Buffer {
     #[must_use]
     pub fn from_vec<T: Element>(elements: Vec<T>) -> Self {
         Buffer(Repr::Owner(Arc::new(Elements(elements))))
+    }
+
+    /// Whether this is a vector of `len` elements of `T` that was taken over and that nobody else shares.
+    pub(crate) fn is_lone_vec<T: Element>(&self, len: usize) -> bool {
+        let Repr::Owner(owner) = &self.0 else { return false };
+        Arc::strong_count(owner) == 1 && owner.as_any().downcast_ref::<Elements<T>>().is_some_and(|e| e.0.len() == len)
+    }
+
+    /// The vector that was taken over, where [`is_lone_vec`](Buffer::is_lone_vec) holds.
+    pub(crate) fn into_vec<T: Element>(self) -> Option<Vec<T>> {
+        let Repr::Owner(owner) = self.0 else { return None };
+        let elements = owner.into_any().downcast::<Elements<T>>().ok()?;
+        Arc::try_unwrap(elements).ok().map(|elements| elements.0)
     }
 
     /// Shares bytes that somebody else owns: a file mapping, a received message.

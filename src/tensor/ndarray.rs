@@ -1,4 +1,5 @@
-//! The bridge to `ndarray`: owned arrays move in and out without a copy where they are in standard layout.
+//! The bridge to `ndarray`: owned arrays move in and out without a copy where they are in standard layout and not shared.
+//! Strided views are `ndarray`'s own: `ArrayViewD::try_from(&tensor)`, then any permutation or slice of it.
 
 use super::{Element, Tensor};
 use crate::error::{Error, Result, err};
@@ -48,11 +49,18 @@ impl<T: Element> TryFrom<&Tensor> for ArrayD<T> {
     }
 }
 
+/// Moves a vector that the tensor took over and shares with nobody; copies otherwise.
 impl<T: Element> TryFrom<Tensor> for ArrayD<T> {
     type Error = Error;
 
     fn try_from(tensor: Tensor) -> Result<Self> {
-        ArrayD::try_from(&tensor)
+        if !tensor.is_lone_vec::<T>() {
+            return ArrayD::try_from(&tensor);
+        }
+        let shape = IxDyn(tensor.shape());
+        let elements = tensor.into_vec().ok_or_else(|| err!(Internal, "a vector that nobody shares is shared"))?;
+        ArrayD::from_shape_vec(shape, elements)
+            .map_err(|e| err!(Internal, "the tensor does not fit an array").with_source(e))
     }
 }
 
@@ -67,6 +75,20 @@ mod tests {
         let address = array.as_ptr();
         let tensor = Tensor::from(array);
         assert_eq!(tensor.as_slice::<f32>().unwrap().as_ptr(), address);
+    }
+
+    #[test]
+    fn arrays_move_out_without_a_copy_where_nobody_shares_them() {
+        let tensor = Tensor::from(array![[1.0f32, 2.0], [3.0, 4.0]]);
+        let address = tensor.as_slice::<f32>().unwrap().as_ptr();
+        let shared = tensor.clone();
+        let copied = ArrayD::<f32>::try_from(shared).unwrap();
+        assert_ne!(copied.as_ptr(), address);
+        let moved = ArrayD::<f32>::try_from(tensor).unwrap();
+        assert_eq!(moved.as_ptr(), address);
+        assert_eq!(moved, copied);
+        let part = Tensor::from(array![[1i32, 2], [3, 4]]).rows(1..2).unwrap();
+        assert_eq!(ArrayD::<i32>::try_from(part).unwrap(), array![[3, 4]].into_dyn());
     }
 
     #[test]

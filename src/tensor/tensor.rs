@@ -252,6 +252,16 @@ impl Tensor {
         self
     }
 
+    /// Whether the elements are a vector of `T` that nobody else shares.
+    pub(super) fn is_lone_vec<T: Element>(&self) -> bool {
+        self.dtype == T::DTYPE && self.offset == 0 && self.buffer.is_lone_vec::<T>(self.len())
+    }
+
+    /// The vector of the elements, where [`is_lone_vec`](Tensor::is_lone_vec) holds.
+    pub(super) fn into_vec<T: Element>(self) -> Option<Vec<T>> {
+        self.buffer.into_vec()
+    }
+
     /// The rows `range` of axis 0, sharing the data.
     ///
     /// # Errors

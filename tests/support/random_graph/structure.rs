@@ -1,6 +1,6 @@
 //! Nodes that a pass should share, fold or drop.
 
-use super::builder::{Builder, Made, V};
+use super::builder::{Builder, Made, V, int};
 use onrush::graph::Graph;
 use onrush::ops::Body;
 use onrush::ops::control::{If, Loop};
@@ -28,6 +28,29 @@ impl Builder {
         self.op("Add", &[], &[x, folded])
     }
 
+    /// A few steps in half precision between conversions.
+    pub(super) fn halves(&mut self) -> Option<V> {
+        let x = self.pick_float()?;
+        let half = self.op("Cast", &[("to", int(10))], &[x])?;
+        let name = self.one_of(&["Tanh", "Neg", "Relu", "Abs"]);
+        let half = self.op(name, &[], &[half])?;
+        let half = if self.chance(50) { self.op("Add", &[], &[half, half])? } else { half };
+        self.op("Cast", &[("to", int(1))], &[half])
+    }
+
+    fn known_condition(&mut self) -> V {
+        let known = self.chance(50);
+        self.constant(Tensor::scalar(known))
+    }
+
+    fn condition_on(&mut self, x: V) -> Option<V> {
+        let axes = self.integers(&[]);
+        let mean = self.op("ReduceMean", &[("keepdims", int(0))], &[x])?;
+        let mean = self.op("Reshape", &[], &[mean, axes])?;
+        let edge = self.scalar(0.1);
+        self.op("Greater", &[], &[mean, edge])
+    }
+
     /// `If` on a captured value, or a `Loop` that adds one to another a few times.
     pub(super) fn control_flow(&mut self) -> Option<V> {
         let x = self.pick_float()?;
@@ -40,11 +63,7 @@ impl Builder {
                 body.output(y).expect("a value");
                 Arc::new(body)
             };
-            let axes = self.integers(&[]);
-            let mean = self.op("ReduceMean", &[("keepdims", super::builder::int(0))], &[x])?;
-            let mean = self.op("Reshape", &[], &[mean, axes])?;
-            let edge = self.scalar(0.1);
-            let condition = self.op("Greater", &[], &[mean, edge])?;
+            let condition = if self.chance(50) { self.known_condition() } else { self.condition_on(x)? };
             let op = If { then_branch: branch(UnaryKind::Tanh), else_branch: branch(UnaryKind::Neg), captures: 1 };
             return self
                 .add(Made { op: Arc::new(op), inputs: vec![Some(condition), Some(x)], outputs: 1 })?
