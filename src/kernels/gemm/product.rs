@@ -48,6 +48,31 @@ pub(super) trait Product<S: Simd> {
     fn of_floats(s: S, floats: S::F32) -> Self::Acc;
 }
 
+/// What products share whose sums are vectors of floats.
+macro_rules! sums_are_floats {
+    () => {
+        #[inline(always)]
+        fn start(s: S, words: S::I32) -> S::F32 {
+            s.from_bits(words)
+        }
+
+        #[inline(always)]
+        fn words(s: S, acc: S::F32) -> S::I32 {
+            s.to_bits(acc)
+        }
+
+        #[inline(always)]
+        fn floats(_: S, acc: S::F32) -> S::F32 {
+            acc
+        }
+
+        #[inline(always)]
+        fn of_floats(_: S, floats: S::F32) -> S::F32 {
+            floats
+        }
+    };
+}
+
 /// f32 times f32.
 pub(super) struct Float;
 
@@ -63,11 +88,6 @@ impl<S: Simd> Product<S> for Float {
     type Acc = S::F32;
     type A = S::F32;
     type B = S::F32;
-
-    #[inline(always)]
-    fn start(s: S, words: S::I32) -> S::F32 {
-        s.from_bits(words)
-    }
 
     #[inline(always)]
     unsafe fn a(s: S, p: *const u8) -> S::F32 {
@@ -86,20 +106,7 @@ impl<S: Simd> Product<S> for Float {
         s.fma(a, b, acc)
     }
 
-    #[inline(always)]
-    fn words(s: S, acc: S::F32) -> S::I32 {
-        s.to_bits(acc)
-    }
-
-    #[inline(always)]
-    fn floats(_: S, acc: S::F32) -> S::F32 {
-        acc
-    }
-
-    #[inline(always)]
-    fn of_floats(_: S, floats: S::F32) -> S::F32 {
-        floats
-    }
+    sums_are_floats!();
 }
 
 /// Unsigned bytes times signed bytes, exactly.
@@ -173,11 +180,6 @@ impl<S: Simd> Product<S> for Brain {
     type B = S::I32;
 
     #[inline(always)]
-    fn start(s: S, words: S::I32) -> S::F32 {
-        s.from_bits(words)
-    }
-
-    #[inline(always)]
     unsafe fn a(s: S, p: *const u8) -> S::I32 {
         // SAFETY: as the caller promises.
         s.splat_i32(unsafe { p.cast::<i32>().read_unaligned() })
@@ -194,18 +196,5 @@ impl<S: Simd> Product<S> for Brain {
         s.dot_bf16(acc, a, b)
     }
 
-    #[inline(always)]
-    fn words(s: S, acc: S::F32) -> S::I32 {
-        s.to_bits(acc)
-    }
-
-    #[inline(always)]
-    fn floats(_: S, acc: S::F32) -> S::F32 {
-        acc
-    }
-
-    #[inline(always)]
-    fn of_floats(_: S, floats: S::F32) -> S::F32 {
-        floats
-    }
+    sums_are_floats!();
 }
