@@ -127,6 +127,7 @@ impl Buffer {
 
     /// The bytes.
     #[must_use]
+    #[inline]
     pub fn as_slice(&self) -> &[u8] {
         match &self.0 {
             Repr::Lines(lines, len) => &bytemuck::cast_slice(lines.as_slice())[..*len],

@@ -147,6 +147,7 @@ impl Tensor {
 
     /// The elements as little-endian bytes.
     #[must_use]
+    #[inline]
     pub fn as_bytes(&self) -> &[u8] {
         &self.buffer.as_slice()[self.offset..self.offset + self.len() * self.dtype.size()]
     }

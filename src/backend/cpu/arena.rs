@@ -262,6 +262,7 @@ impl Memory<'_> {
         unsafe { workspace.as_mut() }
     }
 
+    #[inline]
     fn pointer(&self, operand: &Operand) -> Option<NonNull<u8>> {
         match &operand.place {
             Place::Constant(tensor) => NonNull::new(tensor.as_bytes().as_ptr().cast_mut()),
@@ -377,6 +378,7 @@ impl<'a> Io<'a> {
 
     /// The elements of input `index`; its shape must be static and it must not be the one done in place.
     /// A `bool` is read as `u8`.
+    #[inline]
     pub(crate) fn input<T: AnyBitPattern>(&self, index: usize) -> Result<&'a [T]> {
         let Some(Some(operand)) = self.step.inputs.get(index) else { bail!(Internal, "input {index} is absent") };
         ensure!(self.step.in_place != Some(index), Internal, "input {index} is overwritten by the output");
@@ -391,6 +393,7 @@ impl<'a> Io<'a> {
     }
 
     /// Where the elements of output `index` are, and how many there are; told once a run.
+    #[inline]
     fn target<T>(&self, index: usize) -> Result<(NonNull<T>, usize)> {
         let Some(Some(operand)) = self.step.outputs.get(index) else { bail!(Internal, "output {index} is absent") };
         ensure!(operand.dtype.size() == size_of::<T>(), Internal, "output {index} is {}", operand.dtype);
@@ -405,6 +408,7 @@ impl<'a> Io<'a> {
     /// The elements of output `index`, to be written: those of the [`share`](Io::share), where outputs are divided into
     /// units. Given out once a run. Where input [`in_place`](Io::in_place) is overwritten, output 0 holds its elements.
     #[allow(clippy::mut_from_ref)]
+    #[inline]
     pub(crate) fn output<T: AnyBitPattern + NoUninit>(&self, index: usize) -> Result<&'a mut [T]> {
         let (pointer, len) = self.target::<T>(index)?;
         let range = match self.step.division {

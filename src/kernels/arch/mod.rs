@@ -35,8 +35,9 @@
 //! ```
 //!
 //! What is called inside a body must be `#[inline(always)]` too, closures included: a function that is not inlined is
-//! compiled without the instruction set, and every intrinsic in it becomes a call. Dispatch once per kernel call, not
-//! once per row.
+//! compiled without the instruction set, and every intrinsic in it becomes a call. Of the library, `Iterator::zip`,
+//! `array::map` and `array::from_fn` are such functions wherever link-time optimization is off: an inner loop indexes
+//! instead. Dispatch once per kernel call, not once per row.
 
 #[cfg(target_arch = "x86_64")]
 pub mod avx2;

@@ -62,7 +62,8 @@ fn starts(channels: usize, block: usize) -> Vec<usize> {
 fn allowed(isa: Isa, g: &Geometry) -> bool {
     let (block, taps) = (block(isa), g.kernel[0].saturating_mul(g.kernel[1]));
     let neighbors = g.channels > 0 && block.is_multiple_of(g.channels) && g.strides[1] == 1;
-    let reach = [0, 1].map(|axis| g.kernel[axis].saturating_sub(1).saturating_mul(g.dilations[axis]));
+    let along = |axis: usize| g.kernel[axis].saturating_sub(1).saturating_mul(g.dilations[axis]);
+    let reach = [along(0), along(1)];
     let padded = [0, 1].into_iter().all(|axis| g.pad_begin[axis].max(g.pad_end[axis]) <= reach[axis]);
     (g.channels >= block || neighbors) && (1..=MOST_TAPS).contains(&taps) && reach[0] < MOST_ROWS && padded
 }
@@ -75,7 +76,11 @@ impl Body for Order {
 
     #[inline(always)]
     fn run<S: Simd>(self, _: S) -> [usize; MOST_CHANNELS] {
-        std::array::from_fn(|at| if at < 4 * S::LANES { S::quad_channel(at / S::LANES, at % S::LANES) } else { 0 })
+        let mut order = [0; MOST_CHANNELS];
+        for (at, channel) in order.iter_mut().enumerate().take(4 * S::LANES) {
+            *channel = S::quad_channel(at / S::LANES, at % S::LANES);
+        }
+        order
     }
 }
 

@@ -45,14 +45,15 @@ impl Geometry {
     /// Height and width of the output; zero where the kernel does not fit.
     #[must_use]
     pub fn output(&self) -> [usize; 2] {
-        [0, 1].map(|axis| {
+        let along = |axis: usize| {
             let padded = self.input[axis].saturating_add(self.pad_begin[axis]).saturating_add(self.pad_end[axis]);
             let reach = self.kernel[axis].saturating_sub(1).saturating_mul(self.dilations[axis]);
             match padded.checked_sub(reach.saturating_add(1)) {
                 Some(room) => room / self.strides[axis].max(1) + 1,
                 None => 0,
             }
-        })
+        };
+        [along(0), along(1)]
     }
 
     /// Input channels of a group.

@@ -10,7 +10,8 @@ use std::ops::Range;
 
 /// Whether the taps of a kernel row are taken together: few channels, and not much more padding than the kernel reaches.
 pub(super) fn takes(g: &Geometry) -> bool {
-    let reach = [0, 1].map(|axis| g.kernel[axis].saturating_sub(1).saturating_mul(g.dilations[axis]));
+    let along = |axis: usize| g.kernel[axis].saturating_sub(1).saturating_mul(g.dilations[axis]);
+    let reach = [along(0), along(1)];
     let padded = [0, 1].into_iter().all(|axis| g.pad_begin[axis].max(g.pad_end[axis]) <= reach[axis]);
     merges(g.groups, g.channels_per_group(), g.kernel, g.dilations) && padded
 }

@@ -230,11 +230,12 @@ unsafe fn tile<S: Simd, P: Product<S>, const MR: usize, const NV: usize>(
             }
             if P::GROUP > 1 && shared.tail > 0 {
                 let mut last = [[0u8; 4]; MR];
-                for (last, a) in last.iter_mut().zip(&a) {
-                    *last = last_word(*a, word, shared.tail);
+                let mut pointers = a;
+                for (row, last) in last.iter_mut().enumerate() {
+                    *last = last_word(a[row], word, shared.tail);
+                    pointers[row] = last.as_ptr();
                 }
-                let last = last.each_ref().map(|word| word.as_ptr());
-                step::<S, P, MR, NV>(s, &mut acc, &last, 0, b, shared.panel_bytes);
+                step::<S, P, MR, NV>(s, &mut acc, &pointers, 0, b, shared.panel_bytes);
                 b = b.add(line);
             }
         }
@@ -364,10 +365,10 @@ unsafe fn step<S: Simd, P: Product<S>, const MR: usize, const NV: usize>(
         for (j, column) in columns.iter_mut().enumerate().skip(1) {
             *column = P::b(s, b.add(j / P::PANEL * panel_bytes + j % P::PANEL * S::LANES * 4));
         }
-        for (acc, a) in acc.iter_mut().zip(a) {
-            let a = P::a(s, a.add(at));
-            for (acc, column) in acc.iter_mut().zip(&columns) {
-                *acc = P::mac(s, *acc, a, *column);
+        for (row, acc) in acc.iter_mut().enumerate() {
+            let a = P::a(s, a[row].add(at));
+            for (column, acc) in acc.iter_mut().enumerate() {
+                *acc = P::mac(s, *acc, a, columns[column]);
             }
         }
     }

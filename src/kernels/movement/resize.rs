@@ -152,8 +152,8 @@ impl Body for Linear<'_> {
                     y[0] = (lower - upper) * down + upper;
                     continue;
                 }
-                let corners = [&top[left..], &top[right..], &bottom[left..], &bottom[right..]];
-                let corners = corners.map(|corner| corner[..channels].as_ptr());
+                let at = |row: &[f32], from: usize| row[from..][..channels].as_ptr();
+                let corners = [at(top, left), at(top, right), at(bottom, left), at(bottom, right)];
                 let (across, down) = (s.splat(across), s.splat(down));
                 for c in (0..channels).step_by(S::LANES) {
                     let n = (channels - c).min(S::LANES);

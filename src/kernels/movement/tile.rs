@@ -72,14 +72,26 @@ unsafe fn interleave<U: Copy, const A: usize>(
     to_stride: usize,
     b_len: usize,
 ) {
-    let rows: [*const U; A] = std::array::from_fn(|a| from.wrapping_offset(a as isize * from_stride));
+    let mut rows = [from; A];
+    for (a, row) in rows.iter_mut().enumerate() {
+        *row = from.wrapping_offset(a as isize * from_stride);
+    }
+    let column = |b: usize| {
+        // SAFETY: as the caller promises.
+        let mut column = [unsafe { *rows[0].add(b) }; A];
+        for (a, element) in column.iter_mut().enumerate() {
+            // SAFETY: as above.
+            *element = unsafe { *rows[a].add(b) };
+        }
+        column
+    };
     // SAFETY: as the caller promises.
     unsafe {
         if to_stride == A {
             let to = to.cast::<[U; A]>();
-            (0..b_len).for_each(|b| *to.add(b) = std::array::from_fn(|a| *rows[a].add(b)));
+            (0..b_len).for_each(|b| *to.add(b) = column(b));
         } else {
-            (0..b_len).for_each(|b| *to.add(b * to_stride).cast::<[U; A]>() = std::array::from_fn(|a| *rows[a].add(b)));
+            (0..b_len).for_each(|b| *to.add(b * to_stride).cast::<[U; A]>() = column(b));
         }
     }
 }

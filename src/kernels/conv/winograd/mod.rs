@@ -64,7 +64,8 @@ pub(super) fn suits(g: &Geometry) -> bool {
 
 /// Tiles down and across an image.
 fn tiles(g: &Geometry) -> [usize; 2] {
-    g.output().map(|size| size.div_ceil(OUTPUT))
+    let [height, width] = g.output();
+    [height.div_ceil(OUTPUT), width.div_ceil(OUTPUT)]
 }
 
 /// Computes a part of the output pixels (of all images) and of the filters; those begin with a panel of the weights.

@@ -74,8 +74,8 @@ unsafe fn transform<S: Simd>(
     plane: usize,
 ) {
     let mut lines = [[s.splat(0.0); INPUT]; INPUT];
-    for (line, pixels) in lines.iter_mut().zip(pixels.chunks_exact(INPUT)) {
-        let at = |j: usize| load(pixels[j].wrapping_add(channel));
+    for (y, line) in lines.iter_mut().enumerate() {
+        let at = |x: usize| load(pixels[y * INPUT + x].wrapping_add(channel));
         *line = input(s, [at(0), at(1), at(2), at(3), at(4), at(5)]);
     }
     for x in 0..INPUT {
