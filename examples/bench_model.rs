@@ -97,7 +97,7 @@ fn bench(arguments: &Arguments) -> Result<()> {
     };
     let plan = compiled.plan(&shapes(&inputs))?;
     let compile = start.elapsed();
-    let mut scratch = plan.scratch();
+    let mut scratch = plan.scratch()?;
     let start = Instant::now();
     plan.run(&mut scratch, &inputs)?;
     let first = start.elapsed();

@@ -75,7 +75,7 @@ fn profile(arguments: &Arguments, model: &Model, compiled: &CompiledModel) -> Re
     let inputs = Made { batch: *batch, seq: *seq, fill, shape }.inputs(model.inputs())?;
     let shapes: Vec<Shape> = inputs.iter().map(|t| t.shape().clone()).collect();
     let plan = compiled.plan(&shapes)?;
-    let mut scratch = plan.scratch();
+    let mut scratch = plan.scratch()?;
     plan.run(&mut scratch, &inputs)?;
     let mut profile = Profile::new();
     for _ in 0..20 {

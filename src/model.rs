@@ -668,7 +668,7 @@ impl CompiledModel {
         let shapes: Vec<Shape> = tensors.iter().map(|t| t.shape().clone()).collect();
         let pooled = self.pooled(&shapes, &self.0.threads)?;
         let idle = pooled.idle.lock().pop();
-        let mut scratch = idle.unwrap_or_else(|| pooled.plan.scratch());
+        let mut scratch = idle.map_or_else(|| pooled.plan.scratch(), Ok)?;
         pooled.plan.run(&mut scratch, &tensors)?;
         let outputs: Result<Vec<Tensor>> = (0..self.0.outputs.len()).map(|i| scratch.output(i)).collect();
         pooled.idle.lock().push(scratch);

@@ -82,7 +82,8 @@ impl Work {
                 if self.warm.len() >= WARM {
                     self.warm.remove(0);
                 }
-                self.warm.push((shapes, plan.clone(), plan.scratch()));
+                let scratch = plan.scratch()?;
+                self.warm.push((shapes, plan, scratch));
                 self.warm.len() - 1
             }
         };

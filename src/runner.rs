@@ -74,7 +74,8 @@ impl RunnerScratch {
             None => {
                 let plan = if runner.alone { runner.model.plan(shapes)? } else { runner.model.serial_plan(shapes)? };
                 self.make_room(plan.scratch_bytes());
-                self.warm.push(Warm { key, shapes: shapes.to_vec(), scratch: plan.scratch(), plan, used });
+                let scratch = plan.scratch()?;
+                self.warm.push(Warm { key, shapes: shapes.to_vec(), scratch, plan, used });
                 self.warm.len() - 1
             }
         };
@@ -274,7 +275,7 @@ impl ModelRunner {
 /// The first `bytes` of a buffer, which grows where it is too small.
 fn sized(buffer: &mut Buffer, bytes: usize) -> Result<&mut [u8]> {
     if buffer.as_slice().len() < bytes {
-        *buffer = Buffer::zeroed(bytes);
+        *buffer = Buffer::try_zeroed(bytes)?;
     }
     let whole = buffer.as_mut_slice().ok_or_else(|| err!(Internal, "a staging buffer is shared"))?;
     Ok(&mut whole[..bytes])

@@ -60,7 +60,7 @@ fn measure(model: &CompiledModel, shapes: &[Shape]) -> Result<Vec<f64>> {
         _ => Tensor::zeros(info.dtype, shape.clone()),
     });
     let inputs: Vec<Tensor> = inputs.collect::<Result<_>>()?;
-    let mut scratch = plan.scratch();
+    let mut scratch = plan.scratch()?;
     plan.run(&mut scratch, &inputs)?;
     let mut profile = Profile::new();
     for _ in 0..RUNS {

@@ -154,7 +154,7 @@ impl CompiledModel {
         for set in inputs {
             let plan = self.plan(&shapes(set))?;
             let mut profile = crate::backend::Profile::new();
-            plan.run_profiled(&mut plan.scratch(), set, &mut profile)?;
+            plan.run_profiled(&mut plan.scratch()?, set, &mut profile)?;
             if profile.steps.iter().any(|step| step.kernel.contains("winograd")) {
                 return Ok(true);
             }
@@ -212,7 +212,7 @@ fn compare(
 
 /// Milliseconds of the fastest run: what the work takes where nobody interferes.
 fn measure(plan: &Plan, inputs: &[Tensor], time: Duration) -> Result<f64> {
-    let mut scratch = plan.scratch();
+    let mut scratch = plan.scratch()?;
     plan.run(&mut scratch, inputs)?;
     let (end, mut least, mut runs) = (Instant::now() + time, Duration::MAX, 0);
     while runs < 3 || Instant::now() < end {

@@ -69,7 +69,7 @@ fn inputs_that_do_not_fit_are_refused_and_come_back() {
     assert_eq!(kind(direct.run(Vec::<Tensor>::new())), ErrorKind::InvalidInput);
     assert_eq!(kind(direct.run([images(1), images(1)])), ErrorKind::InvalidInput);
     let (mut scratch, plan) =
-        (direct.plan(&[[2, 1, 8, 8].into()]).unwrap().scratch(), direct.plan(&[[1, 1, 8, 8].into()]));
+        (direct.plan(&[[2, 1, 8, 8].into()]).unwrap().scratch().unwrap(), direct.plan(&[[1, 1, 8, 8].into()]));
     assert_eq!(kind(plan.unwrap().run(&mut scratch, &[images(2)])), ErrorKind::InvalidInput);
     assert_eq!(engine.snapshot().requests.accepted, 0);
 }

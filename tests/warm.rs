@@ -92,7 +92,7 @@ fn many_inputs_and_outputs_allocate_nothing() {
 fn allocations(model: &onrush::CompiledModel, shapes: &[Shape], inputs: &[Tensor]) -> usize {
     let plan = model.plan(shapes).unwrap();
     assert_eq!(plan.fallbacks(), Vec::<String>::new());
-    let mut scratch = plan.scratch();
+    let mut scratch = plan.scratch().unwrap();
     plan.run(&mut scratch, inputs).unwrap();
     let before = COUNT.with(Cell::get);
     plan.run(&mut scratch, inputs).unwrap();
@@ -134,7 +134,7 @@ fn a_warm_run_allocates_nothing() {
             // Without the passes a convolution runs by its reference evaluation, which allocates.
             continue;
         }
-        let mut scratch = plan.scratch();
+        let mut scratch = plan.scratch().unwrap();
         plan.run(&mut scratch, &inputs).unwrap();
         let before = COUNT.with(Cell::get);
         for _ in 0..10 {

@@ -72,7 +72,10 @@ impl Debug for Checkpoint<'_> {
 /// A compiled program: immutable, shared by any number of threads, each with its own state.
 pub trait Executable: Debug + Send + Sync {
     /// The mutable part for one worker.
-    fn scratch(&self) -> State;
+    ///
+    /// # Errors
+    /// [`Limit`](crate::ErrorKind::Limit) when the system does not give the memory.
+    fn scratch(&self) -> Result<State>;
 
     /// Runs. Allocates nothing once `state` is warm, unless a step ran by reference evaluation or has outputs whose
     /// shapes depend on data.
@@ -100,6 +103,6 @@ pub trait Executable: Debug + Send + Sync {
     /// The steps that run by reference evaluation, as `name (operator)`.
     fn fallbacks(&self) -> Vec<String>;
 
-    /// Bytes that one state holds.
+    /// Bytes that one state holds; `usize::MAX` where they are too many to count.
     fn scratch_bytes(&self) -> usize;
 }

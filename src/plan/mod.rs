@@ -36,7 +36,7 @@ pub(crate) struct Port {
 
 impl Port {
     pub(crate) fn bytes(&self) -> usize {
-        self.shape.as_ref().map_or(0, |s| s.len() * self.dtype.size())
+        self.shape.as_ref().map_or(0, |s| s.len().saturating_mul(self.dtype.size()))
     }
 }
 
@@ -98,7 +98,10 @@ impl Plan {
             Some(split) => Course::Split(split),
             None => Course::Whole(backend.compile(program, weights)?.into()),
         };
-        Ok(Plan { course, inputs, outputs, limits, threads: division.threads.clone() })
+        let plan = Plan { course, inputs, outputs, limits, threads: division.threads.clone() };
+        let (needed, most) = (plan.scratch_bytes(), limits.bytes);
+        ensure!(needed <= most, Limit, "a run needs {needed} bytes of working memory and outputs; the limit is {most}");
+        Ok(plan)
     }
 
     /// How many rows go through at once, where the batch is divided into micro-batches.
@@ -110,12 +113,14 @@ impl Plan {
         }
     }
 
-    /// The mutable part of a run, for one thread.
-    #[must_use]
-    pub fn scratch(&self) -> Scratch {
+    /// The mutable part of a run, for one thread: [`scratch_bytes`](Plan::scratch_bytes) of memory, allocated now.
+    ///
+    /// # Errors
+    /// [`Limit`](crate::ErrorKind::Limit) when the system does not give the memory.
+    pub fn scratch(&self) -> Result<Scratch> {
         let working = match &self.course {
-            Course::Whole(executable) => Working::Whole(executable.scratch()),
-            Course::Split(split) => Working::Split(split.workers()),
+            Course::Whole(executable) => Working::Whole(executable.scratch()?),
+            Course::Split(split) => Working::Split(split.workers()?),
         };
         Scratch::new(working, &self.outputs)
     }
@@ -130,14 +135,15 @@ impl Plan {
         &self.outputs
     }
 
-    /// Bytes that one [`Scratch`] of this plan holds when one thread runs it.
+    /// Bytes that one [`Scratch`] of this plan holds when one thread runs it; never more than the
+    /// [limit](crate::CompileOptions::max_run_bytes) that the model was compiled with.
     #[must_use]
     pub fn scratch_bytes(&self) -> usize {
         let own = match &self.course {
             Course::Whole(executable) => executable.scratch_bytes(),
             Course::Split(split) => split.scratch_bytes(),
         };
-        own + self.outputs.iter().map(Port::bytes).sum::<usize>()
+        self.outputs.iter().map(Port::bytes).fold(own, usize::saturating_add)
     }
 
     /// The steps that run by reference evaluation, as `name (operator)`.

@@ -3,7 +3,7 @@
 use super::Port;
 use super::split::Workers;
 use crate::backend::State;
-use crate::error::{Result, bail, err};
+use crate::error::{At, Result, bail, err};
 use crate::tensor::{Buffer, DType, Shape, Tensor};
 use bytes::Bytes;
 
@@ -39,16 +39,13 @@ impl OutputBuffer {
 }
 
 impl Scratch {
-    pub(super) fn new(working: Working, outputs: &[Port]) -> Self {
-        let buffers = outputs
-            .iter()
-            .map(|port| OutputBuffer {
-                dtype: port.dtype,
-                shape: port.shape.clone(),
-                buffer: Buffer::zeroed(port.bytes()),
-            })
-            .collect();
-        Scratch { working, outputs: buffers, dynamic: vec![None; outputs.len()] }
+    pub(super) fn new(working: Working, outputs: &[Port]) -> Result<Self> {
+        let buffer = |port: &Port| {
+            let buffer = Buffer::try_zeroed(port.bytes()).at(|| format!("output {:?}", port.name))?;
+            Ok(OutputBuffer { dtype: port.dtype, shape: port.shape.clone(), buffer })
+        };
+        let buffers = outputs.iter().map(buffer).collect::<Result<_>>()?;
+        Ok(Scratch { working, outputs: buffers, dynamic: vec![None; outputs.len()] })
     }
 
     /// The bytes of output `index` of the last run, little-endian and row-major.

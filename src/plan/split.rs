@@ -84,24 +84,30 @@ struct Next<'a> {
 }
 
 impl Split {
-    fn worker(&self) -> Worker {
-        Worker {
-            large: self.large.executable.scratch(),
-            small: self.small.as_ref().map(|part| part.executable.scratch()),
-        }
+    fn worker(&self) -> Result<Worker> {
+        let small = self.small.as_ref().map(|part| part.executable.scratch());
+        Ok(Worker { large: self.large.executable.scratch()?, small: small.transpose()? })
     }
 
     /// Workers for as many threads as can take part; the first is ready.
-    pub(super) fn workers(&self) -> Workers {
+    pub(super) fn workers(&self) -> Result<Workers> {
         let most = (self.larges + self.smalls).min(MOST_PARTS);
-        let first = Some(self.worker());
-        std::iter::once(first).chain(std::iter::repeat_with(|| None)).take(most.max(1)).map(Mutex::new).collect()
+        let first = Some(self.worker()?);
+        Ok(std::iter::once(first).chain(std::iter::repeat_with(|| None)).take(most.max(1)).map(Mutex::new).collect())
+    }
+
+    /// The worker of a thread, made when it first takes part.
+    fn ready<'w>(&self, worker: &'w mut Option<Worker>) -> Result<&'w mut Worker> {
+        match worker {
+            Some(worker) => Ok(worker),
+            empty => Ok(empty.insert(self.worker()?)),
+        }
     }
 
     /// Bytes of one worker.
     pub(super) fn scratch_bytes(&self) -> usize {
         let small = self.small.as_ref().map_or(0, |part| part.executable.scratch_bytes());
-        self.large.executable.scratch_bytes() + small
+        self.large.executable.scratch_bytes().saturating_add(small)
     }
 
     /// Runs the batch, on this thread alone or with others where that pays.
@@ -124,7 +130,8 @@ impl Split {
             // What it may do meanwhile is the business of the thread that asked for the run.
             let checkpoint = checkpoint.filter(|_| part == 0);
             let mut worker = worker.lock();
-            let worker = worker.get_or_insert_with(|| self.worker());
+            // Where there is no memory for one more worker, the others do its share: the first is always ready.
+            let Ok(worker) = self.ready(&mut worker) else { return };
             while let Some(mut next) = self.take(&rest) {
                 let (executable, state) = match (&self.small, &mut worker.small) {
                     (Some(small), Some(state)) if !next.is_large => (&small.executable, state),
@@ -184,7 +191,7 @@ impl Split {
         let rest = Mutex::new(Rest { next: 0, first: 0, inputs, outputs });
         let Some(worker) = workers.first() else { return Ok(()) };
         let mut worker = worker.lock();
-        let worker = worker.get_or_insert_with(|| self.worker());
+        let worker = self.ready(&mut worker)?;
         let runs = profile.runs;
         while let Some(mut next) = self.take(&rest) {
             let buffers = Buffers { inputs: &next.inputs, outputs: &mut next.outputs, checkpoint, threads: None };

@@ -81,10 +81,10 @@ fn a_split_batch_is_the_whole_batch_is_the_rows_alone() {
             let x = numbers(&shape, 0.11 + rows as f32);
             let whole = plan(&graph, &shape, 1, Some(rows));
             assert_eq!(whole.micro_batch(), None);
-            let expected = answers(&whole, &mut whole.scratch(), &x);
+            let expected = answers(&whole, &mut whole.scratch().unwrap(), &x);
             let one: Shape = std::iter::once(1).chain(rest.iter().copied()).collect();
             let single = plan(&graph, &one, 1, None);
-            let mut scratch = single.scratch();
+            let mut scratch = single.scratch().unwrap();
             for row in 0..rows {
                 single.run(&mut scratch, &[x.rows(row..row + 1).unwrap()]).unwrap();
                 let alone = scratch.output_bytes(0).unwrap();
@@ -94,7 +94,7 @@ fn a_split_batch_is_the_whole_batch_is_the_rows_alone() {
                 for micro in [1, 2, 3, 4].into_iter().filter(|micro| *micro < rows) {
                     let split = plan(&graph, &shape, threads, Some(micro));
                     assert!(split.micro_batch().is_some_and(|rows| rows <= micro), "{} of {rows}", graph.name());
-                    let mut scratch = split.scratch();
+                    let mut scratch = split.scratch().unwrap();
                     for _ in 0..3 {
                         let got = answers(&split, &mut scratch, &x);
                         assert_eq!(got, expected, "{} of {rows} in {micro} on {threads}", graph.name());
@@ -125,7 +125,7 @@ fn a_failure_in_one_micro_batch_fails_the_run() {
     for threads in [1, 2] {
         let plan = plan(&g, &Shape::from([6]), threads, Some(2));
         assert_eq!(plan.micro_batch(), Some(2));
-        let mut scratch = plan.scratch();
+        let mut scratch = plan.scratch().unwrap();
         let bad = Tensor::vector(vec![0i64, 1, 2, 99, 4, 0]);
         assert_eq!(plan.run(&mut scratch, &[bad]).unwrap_err().kind(), crate::ErrorKind::InvalidInput);
         let good = Tensor::vector(vec![0i64, 1, 2, 3, 4, 0]);
@@ -142,7 +142,7 @@ fn a_profile_of_a_split_plan_is_of_whole_runs() {
     let shape = Shape::from([6, 3, 8, 9]);
     let plan = plan(&graph, &shape, 2, Some(2));
     let mut profile = Profile::new();
-    let mut scratch = plan.scratch();
+    let mut scratch = plan.scratch().unwrap();
     for _ in 0..2 {
         plan.run_profiled(&mut scratch, &[numbers(&shape, 0.3)], &mut profile).unwrap();
     }
@@ -168,10 +168,10 @@ fn a_lone_request_is_divided_inside_its_operators() {
                 let x = numbers(&shape, 0.17);
                 // As many rows at once as there are: nothing is left to divide but the operators.
                 let serial = plan(&graph, &shape, 1, Some(rows));
-                let expected = answers(&serial, &mut serial.scratch(), &x);
+                let expected = answers(&serial, &mut serial.scratch().unwrap(), &x);
                 for threads in [2, 3, 7] {
                     let divided = plan(&graph, &shape, threads, Some(rows));
-                    let mut scratch = divided.scratch();
+                    let mut scratch = divided.scratch().unwrap();
                     for _ in 0..10 {
                         let got = answers(&divided, &mut scratch, &x);
                         assert_eq!(got, expected, "{} of {rows} on {threads}", graph.name());
@@ -220,7 +220,7 @@ fn wide() -> Graph {
 fn one_thread_starts_no_threads() {
     let shape = Shape::from([3, 37]);
     let plan = plan(&layers(), &shape, 1, None);
-    plan.run(&mut plan.scratch(), &[numbers(&shape, 0.3)]).unwrap();
+    plan.run(&mut plan.scratch().unwrap(), &[numbers(&shape, 0.3)]).unwrap();
     assert!(!plan.threads.started());
 }
 
@@ -233,7 +233,7 @@ fn an_error_in_a_part_of_a_step_is_the_error_of_the_run() {
     let y = g.op("y", Unary(UnaryKind::Exp), &[picked]).unwrap();
     g.output(y).unwrap();
     let plan = plan(&g, &Shape::from([4000]), 2, None);
-    let mut scratch = plan.scratch();
+    let mut scratch = plan.scratch().unwrap();
     for at in [0, 3999] {
         let mut indices = vec![1i64; 4000];
         indices[at] = 77;
@@ -242,4 +242,35 @@ fn an_error_in_a_part_of_a_step_is_the_error_of_the_run() {
         assert!(error.to_string().contains("picked"), "{error}");
     }
     plan.run(&mut scratch, &[Tensor::vector(vec![1i64; 4000])]).unwrap();
+}
+
+/// `x` and four outputs that each are as long.
+fn maps() -> Graph {
+    let mut g = Graph::new("maps");
+    let x = input(&mut g, &[]);
+    for kind in [UnaryKind::Relu, UnaryKind::Exp, UnaryKind::Abs, UnaryKind::Neg] {
+        let y = g.op(format!("{kind:?}").as_str(), Unary(kind), &[x]).unwrap();
+        g.output(y).unwrap();
+    }
+    g
+}
+
+#[test]
+fn memory_that_cannot_be_had_is_an_error() {
+    let make = |rows: usize, bytes: usize| {
+        let limits = RunLimits { bytes, ..LIMITS };
+        let division = Division { threads: Threads::serial(), micro_batch: None };
+        Plan::new(&maps(), &[Shape::from([rows])], &Cpu::new().unwrap(), &Weights::new(), limits, &division)
+    };
+    // Past the limit only together.
+    assert!(make(1000, 16_000).is_ok());
+    let error = make(1000, 15_000).unwrap_err();
+    assert_eq!(error.kind(), crate::ErrorKind::Limit, "{error}");
+    // Within a limit that is none, but more than a process can address.
+    let plan = make(1 << 46, usize::MAX).unwrap();
+    let error = plan.scratch().unwrap_err();
+    assert_eq!(error.kind(), crate::ErrorKind::Limit, "{error}");
+    // More bytes than can be counted.
+    let error = make(usize::MAX / 4, usize::MAX).and_then(|plan| plan.scratch()).unwrap_err();
+    assert_eq!(error.kind(), crate::ErrorKind::Limit, "{error}");
 }

@@ -135,12 +135,12 @@ impl Layout {
     }
 
     /// Fresh memory for one worker.
-    pub(super) fn arena(&self, workspace: usize) -> Arena {
-        Arena {
-            bytes: Buffer::zeroed(self.arena_bytes),
-            workspaces: vec![Buffer::zeroed(workspace)],
+    pub(super) fn arena(&self, workspace: usize) -> Result<Arena> {
+        Ok(Arena {
+            bytes: Buffer::try_zeroed(self.arena_bytes)?,
+            workspaces: vec![Buffer::try_zeroed(workspace)?],
             dynamics: (0..self.dynamics).map(|_| Cell::new(None)).collect(),
-        }
+        })
     }
 
     pub(super) fn arena_bytes(&self) -> usize {
@@ -217,10 +217,11 @@ fn overlap(a: &Operand, b: &Operand) -> bool {
 
 impl Arena {
     /// Has workspaces of `bytes` for `parts` parts.
-    pub(super) fn reserve(&mut self, parts: usize, bytes: usize) {
+    pub(super) fn reserve(&mut self, parts: usize, bytes: usize) -> Result<()> {
         while self.workspaces.len() < parts {
-            self.workspaces.push(Buffer::zeroed(bytes));
+            self.workspaces.push(Buffer::try_zeroed(bytes)?);
         }
+        Ok(())
     }
 }
 

@@ -60,10 +60,14 @@ impl Kernel for Branch {
         "branch".to_owned()
     }
 
-    fn state(&self) -> Option<State> {
-        let states: Vec<Option<State>> =
-            self.branches.iter().map(|branch| branch.as_ref().map(CpuExecutable::scratch)).collect();
-        Some(Box::new(states))
+    fn state(&self) -> Result<Option<State>> {
+        let state = |branch: &Option<CpuExecutable>| branch.as_ref().map(CpuExecutable::scratch).transpose();
+        let states: Vec<Option<State>> = self.branches.iter().map(state).collect::<Result<_>>()?;
+        Ok(Some(Box::new(states)))
+    }
+
+    fn state_bytes(&self) -> usize {
+        self.branches.iter().flatten().map(CpuExecutable::scratch_bytes).fold(0, usize::saturating_add)
     }
 
     fn fallbacks(&self, _name: &str, _operator: &str) -> Vec<String> {

@@ -26,8 +26,13 @@ pub(crate) trait Kernel: Debug + Send + Sync {
     }
 
     /// What a worker keeps for this step from run to run.
-    fn state(&self) -> Option<State> {
-        None
+    fn state(&self) -> Result<Option<State>> {
+        Ok(None)
+    }
+
+    /// Bytes of that, where they are worth counting.
+    fn state_bytes(&self) -> usize {
+        0
     }
 
     /// The reference evaluations inside, as `name (operator)`.

@@ -191,7 +191,7 @@ impl CpuExecutable {
         threads: &Threads,
     ) -> Result<()> {
         let CpuState { arena, states } = state;
-        arena.reserve(threads.count(), self.workspace);
+        arena.reserve(threads.count(), self.workspace)?;
         let checkpoint = buffers.checkpoint;
         let mut memory = self.layout.bind(arena, buffers)?;
         let memory = memory.share();
@@ -226,11 +226,11 @@ impl CpuExecutable {
 }
 
 impl Executable for CpuExecutable {
-    fn scratch(&self) -> State {
-        Box::new(CpuState {
-            arena: self.layout.arena(self.workspace),
-            states: self.steps.iter().map(|step| step.kernel.state()).collect(),
-        })
+    fn scratch(&self) -> Result<State> {
+        Ok(Box::new(CpuState {
+            arena: self.layout.arena(self.workspace)?,
+            states: self.steps.iter().map(|step| step.kernel.state()).collect::<Result<_>>()?,
+        }))
     }
 
     fn run(&self, state: &mut State, buffers: Buffers<'_, '_>, budget: &Budget) -> Result<()> {
@@ -262,6 +262,7 @@ impl Executable for CpuExecutable {
     }
 
     fn scratch_bytes(&self) -> usize {
-        self.layout.arena_bytes() + self.workspace
+        let states = self.steps.iter().map(|step| step.kernel.state_bytes());
+        states.fold(self.layout.arena_bytes().saturating_add(self.workspace), usize::saturating_add)
     }
 }
