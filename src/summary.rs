@@ -1,10 +1,8 @@
 //! A model as a table: layers with shapes, parameters and multiply-accumulates.
 
 use crate::graph::{Graph, Node};
-use crate::ops::matrix::{Gemm, MatMul};
-use crate::ops::nn::{Conv, ConvTranspose};
-use crate::ops::quant::{ConvInteger, MatMulInteger, QLinearConv, QLinearMatMul};
-use crate::tensor::{Dim, Fact};
+use crate::ops::Inputs;
+use crate::tensor::{Dim, Fact, Shape};
 use serde::Serialize;
 use std::collections::HashSet;
 use std::fmt;
@@ -71,43 +69,21 @@ impl Summary {
     }
 }
 
-/// Elements of a fact, symbolic axes counted as one.
-fn elements(fact: &Fact) -> Option<u64> {
-    fact.dims()?.iter().try_fold(1u64, |n, d| match d {
-        Dim::Known(d) => n.checked_mul(*d as u64),
-        Dim::Symbol(_) => Some(n),
+/// The shape of a fact, symbolic axes counted as one.
+fn shape(fact: &Fact) -> Option<Shape> {
+    let length = |dim: &Dim| match dim {
+        Dim::Known(length) => Some(*length),
+        Dim::Symbol(_) => Some(1),
         Dim::Unknown => None,
-    })
-}
-
-fn length(fact: &Fact, axis_from_end: usize) -> Option<u64> {
-    let dims = fact.dims()?;
-    dims.get(dims.len().checked_sub(axis_from_end)?)?.known().map(|d| d as u64)
+    };
+    fact.dims()?.iter().map(length).collect::<Option<Vec<_>>>().map(Shape::from)
 }
 
 fn macs(graph: &Graph, node: &Node) -> Option<u64> {
-    let op = node.op();
-    let fact = |index: usize| node.input(index).map(|v| graph.fact(v));
-    let output = elements(graph.fact(node.output(0)?))?;
-    // Output elements times the elements of one filter.
-    let conv = |weight: usize| {
-        let weight = fact(weight)?;
-        elements(weight)?.checked_div(weight.dims()?.first()?.known()? as u64)?.checked_mul(output)
-    };
-    if op.is::<Conv>() || op.is::<ConvInteger>() {
-        conv(1)
-    } else if op.is::<QLinearConv>() {
-        conv(3)
-    } else if op.is::<ConvTranspose>() {
-        let weight = fact(1)?;
-        elements(weight)?.checked_div(weight.dims()?.first()?.known()? as u64)?.checked_mul(elements(fact(0)?)?)
-    } else if op.is::<MatMul>() || op.is::<MatMulInteger>() || op.is::<QLinearMatMul>() {
-        length(fact(0)?, 1)?.checked_mul(output)
-    } else if let Some(gemm) = op.downcast_ref::<Gemm>() {
-        length(fact(0)?, if gemm.trans_a { 2 } else { 1 })?.checked_mul(output)
-    } else {
-        None
-    }
+    let inputs: Vec<_> = node.inputs().iter().map(|input| input.and_then(|id| shape(graph.fact(id)))).collect();
+    let inputs: Vec<_> = inputs.iter().map(Option::as_ref).collect();
+    let output = shape(graph.fact(node.output(0)?))?;
+    node.op().macs(Inputs::new(&inputs), &output).map(|macs| macs as u64)
 }
 
 impl fmt::Display for Summary {

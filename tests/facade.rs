@@ -43,6 +43,8 @@ fn a_summary_counts_parameters_and_products() {
     // Two convolutions of 8 x 8 pixels and one product, for one row.
     assert_eq!(summary.macs, 64 * 9 * 16 + 64 * 9 * 16 * 32 + 512 * 10);
     assert!(summary.to_string().contains("MaxPool") && summary.to_string().contains("9930 parameters"));
+    let compiled = model().compile(&CompileOptions::default()).unwrap();
+    assert_eq!(onrush::Summary::of(compiled.graph()).macs, summary.macs, "fused operators count as what is in them");
 }
 
 #[test]

@@ -4,15 +4,11 @@
 //! What was measured is the business of the monitor.
 
 use super::program::{Instruction, Place, Program};
-use crate::ops::Op;
-use crate::ops::attention::Attention;
 use crate::ops::elementwise::{Unary, UnaryKind};
 use crate::ops::fused::{Chain, ChannelsLast, Epilogue, Quantized};
-use crate::ops::matrix::{Gemm, MatMul};
-use crate::ops::nn::{Conv, ConvTranspose, Softmax};
-use crate::ops::quant::{ConvInteger, MatMulInteger, MatMulNBits, QLinearConv, QLinearMatMul};
-use crate::ops::recurrent::{Gru, Lstm, Rnn};
-use crate::tensor::Shape;
+use crate::ops::nn::Softmax;
+use crate::ops::quant::{ConvInteger, MatMulInteger, QLinearConv, QLinearMatMul};
+use crate::ops::{Inputs, Op};
 
 /// Multiply-accumulates in f32 that one core does in a nanosecond; bytes count for four.
 const MACS: f64 = 60.0;
@@ -45,11 +41,13 @@ impl Work {
             }
         }
         let (op, bytes) = unwrapped(instruction.op.as_ref());
-        let shape = |ids: &[Option<_>], index: usize| -> Option<&Shape> {
-            program.slot(ids.get(index).copied().flatten()?).shape.as_ref()
-        };
-        let input = |index: usize| shape(&instruction.inputs, index);
-        work.macs = macs(op, &input, shape(&instruction.outputs, 0)).unwrap_or(0.0) / if bytes { 4.0 } else { 1.0 };
+        let shape = |id: &Option<_>| program.slot((*id)?).shape.as_ref();
+        let inputs: Vec<_> = instruction.inputs.iter().map(shape).collect();
+        if let Some(output) = instruction.outputs.first().and_then(shape)
+            && let Some(macs) = instruction.op.macs(Inputs::new(&inputs), output)
+        {
+            work.macs = macs as f64 / if bytes { 4.0 } else { 1.0 };
+        }
         if let Some(Unary(kind)) = op.downcast_ref::<Unary>() {
             work.effort =
                 if matches!(kind, UnaryKind::Relu | UnaryKind::Identity | UnaryKind::Neg) { 1.0 } else { 2.0 };
@@ -85,45 +83,12 @@ fn unwrapped(op: &dyn Op) -> (&dyn Op, bool) {
     } else if let Some(quantized) = op.downcast_ref::<Quantized>() {
         (unwrapped(quantized.op.as_ref()).0, true)
     } else {
-        (op, false)
+        let integer =
+            op.is::<ConvInteger>() || op.is::<QLinearConv>() || op.is::<MatMulInteger>() || op.is::<QLinearMatMul>();
+        (op, integer)
     }
 }
 
 fn bodies_inside(op: &dyn Op) -> bool {
     op.is::<crate::ops::control::If>() || op.is::<crate::ops::control::Loop>() || op.is::<crate::ops::control::Scan>()
-}
-
-fn macs<'a>(op: &dyn Op, input: &dyn Fn(usize) -> Option<&'a Shape>, output: Option<&'a Shape>) -> Option<f64> {
-    let len = |shape: &Shape| shape.iter().map(|&n| n as f64).product::<f64>();
-    let out = len(output?);
-    let filter = |index: usize| input(index).map(|w| len(w) / w.first().map_or(1, |&n| n.max(1)) as f64);
-    let depth = |index: usize| input(index).and_then(|a| a.last().map(|&k| k as f64));
-    let hidden = |w: usize, r: usize| -> Option<f64> {
-        let steps = len(input(0)?) / depth(0)?.max(1.0);
-        Some(steps * (len(input(w)?) + len(input(r)?)))
-    };
-    if op.is::<Conv>() {
-        Some(out * filter(1)?)
-    } else if op.is::<ConvInteger>() {
-        Some(out * filter(1)? / 4.0)
-    } else if op.is::<QLinearConv>() {
-        Some(out * filter(3)? / 4.0)
-    } else if op.is::<ConvTranspose>() {
-        Some(len(input(0)?) * filter(1)?)
-    } else if op.is::<MatMul>() || op.is::<MatMulNBits>() {
-        Some(out * depth(0)?)
-    } else if op.is::<MatMulInteger>() || op.is::<QLinearMatMul>() {
-        Some(out * depth(0)? / 4.0)
-    } else if let Some(gemm) = op.downcast_ref::<Gemm>() {
-        let a = input(0)?;
-        Some(out * *a.get(usize::from(!gemm.trans_a))? as f64)
-    } else if op.is::<Attention>() {
-        // Keys stand before the last axis, and every query meets them twice.
-        let keys = input(1)?.iter().rev().nth(1).copied()? as f64;
-        Some(2.0 * len(input(0)?) * keys)
-    } else if op.is::<Lstm>() || op.is::<Gru>() || op.is::<Rnn>() {
-        hidden(1, 2)
-    } else {
-        None
-    }
 }

@@ -34,7 +34,7 @@ pub use reader::{NodeReader, Reading};
 pub use registry::OpDef;
 
 use crate::error::Result;
-use crate::tensor::{Fact, Tensor};
+use crate::tensor::{Fact, Shape, Tensor};
 use std::any::Any;
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -66,6 +66,12 @@ pub trait Op: Any + Debug + Send + Sync {
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for values that ONNX forbids (an index out of range),
     /// [`Limit`](crate::ErrorKind::Limit) when the budget does not suffice.
     fn eval(&self, inputs: Inputs<'_, Tensor>, budget: &Budget) -> Result<Vec<Tensor>>;
+
+    /// Multiply-accumulates, from the shapes of the inputs and of the first output; none where the operator is no
+    /// product.
+    fn macs(&self, _inputs: Inputs<'_, Shape>, _output: &Shape) -> Option<usize> {
+        None
+    }
 
     /// The attributes, complete: reading them back yields an equal operator, and two nodes with equal name and
     /// attributes compute the same.

@@ -5,7 +5,7 @@ use super::mask::{Mask, Reach};
 use crate::error::{Result, bail, ensure};
 use crate::ops::reader::dtype_to_onnx;
 use crate::ops::{Attrs, Budget, Inputs, NodeReader, Op, Reading};
-use crate::tensor::{DType, Dim, Fact, Tensor};
+use crate::tensor::{DType, Dim, Fact, Shape, Tensor};
 
 /// `softmax(scale * Q K' + mask) V`, head by head.
 ///
@@ -121,6 +121,12 @@ impl Attention {
 impl Op for Attention {
     fn name(&self) -> &'static str {
         "Attention"
+    }
+
+    fn macs(&self, inputs: Inputs<'_, Shape>, _output: &Shape) -> Option<usize> {
+        // Keys stand before the last axis, and every query meets them twice.
+        let keys = inputs.get(input::K)?.iter().rev().nth(1)?;
+        inputs.get(input::Q)?.len().checked_mul(*keys)?.checked_mul(2)
     }
 
     fn infer(&self, inputs: Inputs<'_, Fact>) -> Result<Vec<Fact>> {

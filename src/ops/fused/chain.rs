@@ -4,7 +4,7 @@ use super::arity;
 use crate::error::Result;
 use crate::ops::registry::OWN_DOMAIN;
 use crate::ops::{Attrs, Budget, Inputs, NodeReader, Op, Reading};
-use crate::tensor::{Fact, Tensor};
+use crate::tensor::{Fact, Shape, Tensor};
 use std::sync::Arc;
 
 /// `second(first(a, b, ..), y, z, ..)`: the inputs are the first operator's, [`arity`](Chain::arity) of them, then those
@@ -42,6 +42,11 @@ pub(super) fn read(node: &mut NodeReader) -> Result<Reading> {
 impl Op for Chain {
     fn name(&self) -> &'static str {
         "Chain"
+    }
+
+    fn macs(&self, inputs: Inputs<'_, Shape>, output: &Shape) -> Option<usize> {
+        // The second reads the value between them element by element: it is as long as the output.
+        self.first.macs(inputs, output)
     }
 
     fn domain(&self) -> &'static str {

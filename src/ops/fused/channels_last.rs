@@ -4,7 +4,7 @@ use crate::error::Result;
 use crate::ops::layout::Transpose;
 use crate::ops::registry::OWN_DOMAIN;
 use crate::ops::{Attrs, Budget, Inputs, NodeReader, Op, Reading};
-use crate::tensor::{Fact, Tensor};
+use crate::tensor::{Fact, Shape, Tensor};
 use std::sync::Arc;
 
 /// The wrapped operator with some of its inputs, and its outputs, laid out channels last.
@@ -54,6 +54,10 @@ pub(super) fn read(node: &mut NodeReader) -> Result<Reading> {
 impl Op for ChannelsLast {
     fn name(&self) -> &'static str {
         "ChannelsLast"
+    }
+
+    fn macs(&self, inputs: Inputs<'_, Shape>, output: &Shape) -> Option<usize> {
+        self.op.macs(inputs, output)
     }
 
     fn domain(&self) -> &'static str {

@@ -5,7 +5,7 @@ use crate::error::{Result, bail, ensure};
 use crate::ops::elementwise::{Binary, BinaryKind, Clip, Unary, UnaryKind};
 use crate::ops::registry::OWN_DOMAIN;
 use crate::ops::{Attr, Attrs, Budget, Inputs, NodeReader, Op, Reading};
-use crate::tensor::{Fact, Tensor};
+use crate::tensor::{Fact, Shape, Tensor};
 use std::sync::Arc;
 
 /// A function of one element at the end of a product.
@@ -86,6 +86,10 @@ pub(super) fn read(node: &mut NodeReader) -> Result<Reading> {
 impl Op for Epilogue {
     fn name(&self) -> &'static str {
         "Epilogue"
+    }
+
+    fn macs(&self, inputs: Inputs<'_, Shape>, output: &Shape) -> Option<usize> {
+        self.op.macs(inputs, output)
     }
 
     fn domain(&self) -> &'static str {

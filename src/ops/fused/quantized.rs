@@ -9,7 +9,7 @@ use crate::error::{Result, bail, ensure};
 use crate::ops::quant::{DequantizeLinear, QuantizeLinear};
 use crate::ops::registry::OWN_DOMAIN;
 use crate::ops::{Attrs, Budget, Inputs, NodeReader, Op, Reading};
-use crate::tensor::{Fact, Tensor};
+use crate::tensor::{Fact, Shape, Tensor};
 use std::sync::Arc;
 
 /// How one operand is quantized: where its scale and its zero point stand among the inputs of the node.
@@ -71,6 +71,10 @@ pub(super) fn read(node: &mut NodeReader) -> Result<Reading> {
 impl Op for Quantized {
     fn name(&self) -> &'static str {
         "Quantized"
+    }
+
+    fn macs(&self, inputs: Inputs<'_, Shape>, output: &Shape) -> Option<usize> {
+        self.op.macs(inputs, output)
     }
 
     fn domain(&self) -> &'static str {

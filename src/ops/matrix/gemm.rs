@@ -4,7 +4,7 @@ use super::product::{Wide, multiply_add, transpose};
 use crate::error::{Result, ensure};
 use crate::ops::numeric::{from_f64, from_i64};
 use crate::ops::{Attrs, Budget, Inputs, NodeReader, Op, Reading};
-use crate::tensor::{DType, Dim, Fact, Tensor, broadcast_index, broadcast_shapes};
+use crate::tensor::{DType, Dim, Fact, Shape, Tensor, broadcast_index, broadcast_shapes};
 
 /// `alpha * a' · b' + beta * c`: `a'` is `[m, k]`, `b'` is `[k, n]`, and the optional `c` broadcasts to `[m, n]`.
 #[derive(Debug, Clone, PartialEq)]
@@ -66,6 +66,10 @@ impl Gemm {
 impl Op for Gemm {
     fn name(&self) -> &'static str {
         "Gemm"
+    }
+
+    fn macs(&self, inputs: Inputs<'_, Shape>, output: &Shape) -> Option<usize> {
+        inputs.get(0)?.get(usize::from(!self.trans_a))?.checked_mul(output.len())
     }
 
     fn infer(&self, inputs: Inputs<'_, Fact>) -> Result<Vec<Fact>> {

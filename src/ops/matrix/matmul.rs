@@ -96,6 +96,10 @@ impl Op for MatMul {
         "MatMul"
     }
 
+    fn macs(&self, inputs: Inputs<'_, Shape>, output: &Shape) -> Option<usize> {
+        inputs.get(0)?.last()?.checked_mul(output.len())
+    }
+
     fn infer(&self, inputs: Inputs<'_, Fact>) -> Result<Vec<Fact>> {
         let (a, b) = (inputs.require(0)?, inputs.require(1)?);
         ensure!(a.dtype == b.dtype && a.dtype != DType::Bool, Shape, "MatMul of {} and {}", a.dtype, b.dtype);

@@ -189,9 +189,18 @@ pub(crate) fn add_bias(values: &mut [f64], shape: &[usize], bias: &[f64]) {
     }
 }
 
+/// Elements of one filter, of weights that have the filters, or what stands for them, on their first axis.
+pub(super) fn filter_len(weights: &Shape) -> Option<usize> {
+    weights.len().checked_div(*weights.first()?)
+}
+
 impl Op for Conv {
     fn name(&self) -> &'static str {
         "Conv"
+    }
+
+    fn macs(&self, inputs: Inputs<'_, Shape>, output: &Shape) -> Option<usize> {
+        filter_len(inputs.get(1)?)?.checked_mul(output.len())
     }
 
     fn infer(&self, inputs: Inputs<'_, Fact>) -> Result<Vec<Fact>> {

@@ -177,6 +177,10 @@ impl Op for ConvTranspose {
         "ConvTranspose"
     }
 
+    fn macs(&self, inputs: Inputs<'_, Shape>, _output: &Shape) -> Option<usize> {
+        super::conv::filter_len(inputs.get(1)?)?.checked_mul(inputs.get(0)?.len())
+    }
+
     fn infer(&self, inputs: Inputs<'_, Fact>) -> Result<Vec<Fact>> {
         let (x, w) = (inputs.require(0)?, inputs.require(1)?);
         for fact in [Some(x), Some(w), inputs.get(2)].into_iter().flatten() {

@@ -73,6 +73,10 @@ impl Op for ConvInteger {
         "ConvInteger"
     }
 
+    fn macs(&self, inputs: Inputs<'_, Shape>, output: &Shape) -> Option<usize> {
+        self.conv.macs(inputs, output)
+    }
+
     fn infer(&self, inputs: Inputs<'_, Fact>) -> Result<Vec<Fact>> {
         let (x, w) = (inputs.require(0)?, inputs.require(1)?);
         check_bytes("x", x)?;
@@ -97,6 +101,10 @@ impl Op for ConvInteger {
 impl Op for QLinearConv {
     fn name(&self) -> &'static str {
         "QLinearConv"
+    }
+
+    fn macs(&self, inputs: Inputs<'_, Shape>, output: &Shape) -> Option<usize> {
+        self.conv.macs(Inputs::new(&[inputs.get(0), inputs.get(3)]), output)
     }
 
     fn infer(&self, inputs: Inputs<'_, Fact>) -> Result<Vec<Fact>> {

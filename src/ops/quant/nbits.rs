@@ -110,6 +110,10 @@ impl Op for MatMulNBits {
         "MatMulNBits"
     }
 
+    fn macs(&self, inputs: Inputs<'_, Shape>, output: &Shape) -> Option<usize> {
+        inputs.get(0)?.last()?.checked_mul(output.len())
+    }
+
     fn domain(&self) -> &'static str {
         DOMAIN
     }

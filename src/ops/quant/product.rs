@@ -63,6 +63,10 @@ impl Op for MatMulInteger {
         "MatMulInteger"
     }
 
+    fn macs(&self, inputs: Inputs<'_, Shape>, output: &Shape) -> Option<usize> {
+        inputs.get(0)?.last()?.checked_mul(output.len())
+    }
+
     fn infer(&self, inputs: Inputs<'_, Fact>) -> Result<Vec<Fact>> {
         let (a, b) = (inputs.require(0)?, inputs.require(1)?);
         check_bytes("a", a)?;
@@ -81,6 +85,10 @@ impl Op for MatMulInteger {
 impl Op for QLinearMatMul {
     fn name(&self) -> &'static str {
         "QLinearMatMul"
+    }
+
+    fn macs(&self, inputs: Inputs<'_, Shape>, output: &Shape) -> Option<usize> {
+        inputs.get(0)?.last()?.checked_mul(output.len())
     }
 
     fn infer(&self, inputs: Inputs<'_, Fact>) -> Result<Vec<Fact>> {

@@ -16,7 +16,7 @@ pub use rnn::Rnn;
 use super::{Attrs, NodeReader, OpDef};
 use crate::error::{Result, bail, ensure};
 use crate::ops::Inputs;
-use crate::tensor::{Dim, Fact};
+use crate::tensor::{Dim, Fact, Shape};
 
 pub(super) const OPS: &[OpDef] = &[
     OpDef::new("LSTM", 22, 3..=8, lstm::read).outputs(1..=3),
@@ -84,6 +84,14 @@ pub struct Recurrence {
 }
 
 impl Recurrence {
+    /// Each step of each sequence meets every weight of W and R once.
+    fn macs(&self, inputs: Inputs<'_, Shape>) -> Option<usize> {
+        let x = inputs.get(0)?;
+        let steps = x.len().checked_div(*x.last()?)?;
+        let weights = inputs.get(1)?.len().checked_add(inputs.get(2)?.len())?;
+        steps.checked_mul(weights)
+    }
+
     /// Reads what is common; `defaults` are the activations of one direction.
     fn read(node: &mut NodeReader, defaults: &[Activation]) -> Result<Self> {
         let direction = match node.str_or("direction", "forward")?.to_ascii_lowercase().as_str() {

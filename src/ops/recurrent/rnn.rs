@@ -4,7 +4,7 @@ use super::unroll::{State, Weights};
 use super::{Activation, Recurrence};
 use crate::error::Result;
 use crate::ops::{Attrs, Budget, Inputs, NodeReader, Op, Reading};
-use crate::tensor::{Fact, Tensor};
+use crate::tensor::{Fact, Shape, Tensor};
 
 /// `h' = f(W x + R h + biases)`.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,6 +20,10 @@ pub(super) fn read(node: &mut NodeReader) -> Result<Reading> {
 impl Op for Rnn {
     fn name(&self) -> &'static str {
         "RNN"
+    }
+
+    fn macs(&self, inputs: Inputs<'_, Shape>, _output: &Shape) -> Option<usize> {
+        self.recurrence.macs(inputs)
     }
 
     fn infer(&self, inputs: Inputs<'_, Fact>) -> Result<Vec<Fact>> {
