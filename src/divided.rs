@@ -96,7 +96,7 @@ impl Merge {
 }
 
 /// The claim to the answer of a divided request: a future, or something to [`wait`](DividedTicket::wait) for. Dropping it
-/// cancels all parts.
+/// cancels all parts. There is an answer only where every part has one; a part that fails leaves the others alone.
 #[must_use = "dropping a ticket cancels its request"]
 #[derive(Debug)]
 pub struct DividedTicket {
@@ -115,10 +115,21 @@ impl DividedTicket {
         self.tickets.len()
     }
 
+    /// Whether all parts have ended.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.tickets.is_done()
+    }
+
+    /// Gives the request up: no part runs that still waits, and those that run stop at their next checkpoint.
+    pub fn cancel(self) {
+        drop(self);
+    }
+
     /// Waits for all parts and merges them.
     ///
     /// # Errors
-    /// The error of the first part that failed.
+    /// The error of the first part, in the order of the rows, that failed; the other parts have ended by then.
     pub fn wait(self) -> Result<Outputs> {
         self.merge.merge(self.tickets.wait())
     }

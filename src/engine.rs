@@ -80,7 +80,6 @@ impl From<CompiledModel> for EngineModel {
 /// ```
 pub struct Engine {
     executor: Executor<ModelRunner>,
-    names: Vec<String>,
     compile: CompileOptions,
     max_batch_size: u32,
     divisions: AtomicU64,
@@ -203,13 +202,22 @@ impl Engine {
         self.executor.shutdown(Shutdown::Abort, timeout)
     }
 
-    /// Hands in a request of many rows that is divided over the replicas, all parts or none; the answers are merged, bit
-    /// for bit what they would be undivided.
+    /// Hands in a request of many rows that is divided over the replicas, waiting for room in the queue; the answers are
+    /// merged, bit for bit what they would be undivided. The parts go in one by one as room comes, so that there may be more
+    /// of them than the queue holds.
+    ///
+    /// # Errors
+    /// As [`submit`](Engine::submit); then no part of it runs on, but those that run already.
+    pub fn submit_divided(&self, feeds: impl Into<Feeds>) -> Result<DividedTicket, RefusedFeeds> {
+        self.first().submit_divided(feeds, SubmitOptions::new())
+    }
+
+    /// As [`submit_divided`](Engine::submit_divided), without ever waiting: all parts are taken in, or none.
     ///
     /// # Errors
     /// As [`try_submit`](Engine::try_submit).
-    pub fn submit_divided(&self, feeds: impl Into<Feeds>) -> Result<DividedTicket, RefusedFeeds> {
-        self.first().submit_divided(feeds, SubmitOptions::new())
+    pub fn try_submit_divided(&self, feeds: impl Into<Feeds>) -> Result<DividedTicket, RefusedFeeds> {
+        self.first().try_submit_divided(feeds, SubmitOptions::new())
     }
 
     /// One of the models, by the name that it was given to the builder with.
@@ -217,10 +225,62 @@ impl Engine {
     /// # Errors
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) where there is none of that name.
     pub fn of(&self, name: &str) -> Result<ServedModel<'_>> {
-        let found = self.names.iter().zip(0..).find(|(own, _)| *own == name);
-        let (_, index) =
-            found.ok_or_else(|| err!(InvalidInput, "no model is named {name:?}; there are {:?}", self.names))?;
-        Ok(ServedModel::new(self, index))
+        let found = self.executor.model_named(name);
+        let names = || self.executor.model_names();
+        let number = found.ok_or_else(|| err!(InvalidInput, "no model is named {name:?}; there are {:?}", names()))?;
+        Ok(ServedModel::new(self, number))
+    }
+
+    /// Serves one more model by the same replicas from now on, reached by [`of`](Engine::of): with a share of the compute
+    /// time relative to those of the others.
+    ///
+    /// ```no_run
+    /// # fn main() -> onrush::Result<()> {
+    /// # let engine = onrush::Engine::builder(onrush::Model::load("model.onnx")?).build()?;
+    /// let ranker = engine.add_model("ranker", onrush::Model::load("ranker.onnx")?, 1)?;
+    /// println!("{:?}", ranker.model()?.inputs());
+    /// engine.remove_model("ranker", std::time::Duration::from_secs(5))?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// What compiling says; [`InvalidInput`](crate::ErrorKind::InvalidInput) for a model that cannot be batched as the
+    /// engine does, a share of 0, or a name that another model has; [`Limit`](crate::ErrorKind::Limit) if there are 32.
+    pub fn add_model(
+        &self,
+        name: impl Into<String>,
+        model: impl Into<EngineModel>,
+        share: u32,
+    ) -> Result<ServedModel<'_>> {
+        let runner = self.runner_for(model.into())?;
+        Ok(ServedModel::new(self, self.executor.add_model(name, runner, share)?))
+    }
+
+    /// Takes no requests for a model any more, and waits until those that were accepted have ended; true when that was
+    /// within `timeout`. If not, the model goes when they have.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) where there is none of that name, and for the first model, which
+    /// can be [swapped](Engine::swap) and not removed.
+    pub fn remove_model(&self, name: &str, timeout: Duration) -> Result<bool> {
+        self.executor.remove_model(self.of(name)?.number(), timeout)
+    }
+
+    /// Changes a model's share of the compute time against the other models.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) where there is none of that name, and for a share of 0.
+    pub fn set_share(&self, name: &str, share: u32) -> Result<()> {
+        self.executor.set_share(self.of(name)?.number(), share)
+    }
+
+    /// Runs an example request at growing batch sizes, so that plans are built, and deadlines, costs and shares are right
+    /// from the first request on. Call it again after a [`swap`](Engine::swap).
+    ///
+    /// # Errors
+    /// As [`run`](Engine::run).
+    pub fn warm_up(&self, example: impl Into<Feeds>) -> Result<()> {
+        self.first().warm_up(example)
     }
 
     fn first(&self) -> ServedModel<'_> {
@@ -296,7 +356,7 @@ impl Engine {
     }
 
     pub(crate) fn pinned(&self, model: u32) -> Result<Pinned<'_, ModelRunner>> {
-        self.executor.pinned(model).ok_or_else(|| err!(Internal, "there is no model {model}"))
+        self.executor.pinned(model).ok_or_else(|| err!(InvalidInput, "the model was removed from the engine"))
     }
 
     pub(crate) fn runner_for(&self, model: EngineModel) -> Result<ModelRunner> {
@@ -458,15 +518,12 @@ impl EngineBuilder {
         let Stages { count, rows, .. } = stages;
         ensure!(count > 0 && rows > 0, InvalidInput, "{count} stages for {rows} rows at once; both must be at least 1");
         let runner = |model: EngineModel| stages.runner(model.compile(&self.compile)?, self.max_batch_size);
-        let mut names = vec![self.name.clone()];
         let mut builder = Executor::builder(runner(self.model)?)
             .named(self.name, self.share)
             .max_batch_size(self.max_batch_size)
             .max_queue_delay(self.max_queue_delay);
         for (name, model, share) in self.more {
-            ensure!(!names.contains(&name), InvalidInput, "two models are named {name:?}");
-            builder = builder.model(name.clone(), runner(model)?, share);
-            names.push(name);
+            builder = builder.model(name, runner(model)?, share);
         }
         if let Some(workers) = self.workers {
             builder = builder.workers(workers);
@@ -485,7 +542,7 @@ impl EngineBuilder {
         }
         let (compile, max_batch_size) = (self.compile, self.max_batch_size);
         let (executor, divisions) = (builder.build()?, AtomicU64::new(0));
-        Ok(Engine { executor, names, compile, max_batch_size, divisions, stages })
+        Ok(Engine { executor, compile, max_batch_size, divisions, stages })
     }
 }
 

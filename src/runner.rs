@@ -13,6 +13,7 @@ use crate::tensor::{Buffer, Shape, Tensor};
 use parking_lot::RwLock;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// Plans that one worker keeps warm, each with its scratch: more than there are batch sizes, in most engines.
 const WARM: usize = 160;
@@ -146,6 +147,38 @@ impl ModelRunner {
         Ok(found)
     }
 
+    /// Runs an example of one row or more at 1, 2, 4 and so on up to `max_rows` rows, and tells the time of each.
+    pub(crate) fn warm_up(&self, example: &[Tensor], max_rows: usize, tell: impl Fn(u64, u32, Duration)) -> Result<()> {
+        let load = self.admit(&example.to_vec())?;
+        let mut scratch = RunnerScratch::default();
+        let mut time = |tensors: &[Tensor], rows: usize| -> Result<()> {
+            self.run_quietly(&mut scratch, tensors, rows)?;
+            let start = Instant::now();
+            self.run_quietly(&mut scratch, tensors, rows)?;
+            tell(load.group, rows as u32, start.elapsed());
+            Ok(())
+        };
+        let Some(axes) = self.axes.as_ref().filter(|axes| axes.all()) else {
+            return time(example, load.rows as usize);
+        };
+        let own = load.rows as usize;
+        let Some(row) = split(example, axes, own, own)?.into_iter().next() else { return Ok(()) };
+        let input_axes: Vec<usize> = axes.inputs.iter().map(|axis| axis.unwrap_or(0)).collect();
+        let powers =
+            std::iter::successors(Some(1_usize), |rows| rows.checked_mul(2)).take_while(|&rows| rows < max_rows);
+        for rows in powers.chain([max_rows]) {
+            time(&join(&vec![row.clone(); rows], &input_axes, rows)?, rows)?;
+        }
+        Ok(())
+    }
+
+    fn run_quietly(&self, scratch: &mut RunnerScratch, tensors: &[Tensor], rows: usize) -> Result<()> {
+        match &self.pipeline {
+            Some(pipeline) => self.run_staged(pipeline, tensors.to_vec(), rows, || Ok(())).map(drop),
+            None => self.run_lone(scratch, tensors, Checkpoint(&|| Ok(()))).map(drop),
+        }
+    }
+
     fn run_lone(&self, scratch: &mut RunnerScratch, tensors: &[Tensor], checkpoint: Checkpoint<'_>) -> Result<Outputs> {
         let shapes: Vec<Shape> = tensors.iter().map(|t| t.shape().clone()).collect();
         let warm = scratch.warm(self, &shapes)?;
@@ -160,10 +193,9 @@ impl ModelRunner {
         pipeline: &Pipeline,
         tensors: Vec<Tensor>,
         rows: usize,
-        batch: &Batch<'_, Vec<Tensor>, Outputs>,
+        ask: impl Fn() -> Result<()>,
     ) -> Result<Vec<Tensor>> {
         let count = rows.div_ceil(pipeline.micro_batch);
-        let ask = || go_on(batch);
         let Some(axes) = self.axes.as_ref().filter(|axes| count > 1 && axes.all()) else {
             let outputs = pipeline.run(vec![tensors], ask)?.into_iter().next();
             return outputs.ok_or_else(|| err!(Internal, "the stages answered nothing"));
@@ -190,7 +222,7 @@ impl ModelRunner {
         let input_axes: Vec<usize> = axes.inputs.iter().map(|axis| axis.unwrap_or(0)).collect();
         let stacked = join(&parts, &input_axes, total)?;
         batch.mark_stacked();
-        let outputs = self.run_staged(pipeline, stacked, total, batch)?;
+        let outputs = self.run_staged(pipeline, stacked, total, || go_on(batch))?;
         batch.mark_computed();
         let mut first = 0;
         for (request, &rows) in rows.iter().enumerate() {
@@ -351,7 +383,7 @@ impl BatchRunner for ModelRunner {
                     let answer = match &self.pipeline {
                         Some(pipeline) => {
                             let rows = self.axes.as_ref().map_or(Ok(1), |axes| axes.rows(self.model.inputs(), request));
-                            let outputs = self.run_staged(pipeline, request.clone(), rows?, batch)?;
+                            let outputs = self.run_staged(pipeline, request.clone(), rows?, || go_on(batch))?;
                             self.model.name_outputs(outputs)
                         }
                         None => self.run_lone(scratch, request, Checkpoint(&|| go_on(batch)))?,

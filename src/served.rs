@@ -2,8 +2,8 @@
 
 use crate::divided::{DividedTicket, divide};
 use crate::engine::{Engine, EngineModel, RefusedFeeds, Ticket};
-use crate::error::Result;
-use crate::exec::{Pinned, Reason, Refused, SubmitOptions, Submitting};
+use crate::error::{Error, Result};
+use crate::exec::{GroupTicket, Pinned, Reason, Refused, SubmitOptions, Submitting};
 use crate::feeds::{Feeds, Outputs};
 use crate::model::CompiledModel;
 use crate::runner::ModelRunner;
@@ -13,16 +13,20 @@ use crate::tensor::Tensor;
 #[derive(Debug, Clone, Copy)]
 pub struct ServedModel<'a> {
     engine: &'a Engine,
-    index: u32,
+    number: u32,
 }
 
 impl<'a> ServedModel<'a> {
-    pub(crate) fn new(engine: &'a Engine, index: u32) -> Self {
-        ServedModel { engine, index }
+    pub(crate) fn new(engine: &'a Engine, number: u32) -> Self {
+        ServedModel { engine, number }
+    }
+
+    pub(crate) fn number(&self) -> u32 {
+        self.number
     }
 
     fn pinned(&self) -> Result<Pinned<'a, ModelRunner>, Reason> {
-        self.engine.pinned(self.index).map_err(Reason::Invalid)
+        self.engine.pinned(self.number).map_err(Reason::Invalid)
     }
 
     /// The inputs in the order of the model that takes them, and a hold on it: a swap in between changes nothing.
@@ -38,9 +42,9 @@ impl<'a> ServedModel<'a> {
     /// The model that takes new requests now.
     ///
     /// # Errors
-    /// [`Internal`](crate::ErrorKind::Internal) only.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) where it was removed.
     pub fn model(&self) -> Result<CompiledModel> {
-        Ok(self.engine.pinned(self.index)?.model().clone())
+        Ok(self.engine.pinned(self.number)?.model().clone())
     }
 
     /// As [`Engine::submit_with`].
@@ -49,7 +53,7 @@ impl<'a> ServedModel<'a> {
     /// As [`Engine::submit_with`].
     pub fn submit_with(&self, feeds: impl Into<Feeds>, options: SubmitOptions) -> Result<Ticket, RefusedFeeds> {
         let (pinned, tensors) = self.bind(feeds)?;
-        self.engine.executor().submit_to(&pinned, tensors, options.model(self.index))
+        self.engine.executor().submit_to(&pinned, tensors, options.model(self.number))
     }
 
     /// As [`Engine::submit`].
@@ -66,7 +70,7 @@ impl<'a> ServedModel<'a> {
     /// As [`Engine::try_submit_with`].
     pub fn try_submit_with(&self, feeds: impl Into<Feeds>, options: SubmitOptions) -> Result<Ticket, RefusedFeeds> {
         let (pinned, tensors) = self.bind(feeds)?;
-        self.engine.executor().try_submit_to(&pinned, tensors, options.model(self.index))
+        self.engine.executor().try_submit_to(&pinned, tensors, options.model(self.number))
     }
 
     /// As [`Engine::submit_async`].
@@ -75,7 +79,7 @@ impl<'a> ServedModel<'a> {
     /// As [`Engine::submit_async`].
     pub fn submit_async(&self, feeds: impl Into<Feeds>) -> Result<Submitting<'a, ModelRunner>, RefusedFeeds> {
         let (pinned, tensors) = self.bind(feeds)?;
-        let options = SubmitOptions::new().model(self.index);
+        let options = SubmitOptions::new().model(self.number);
         Ok(self.engine.executor().submit_async_to(pinned, tensors, options))
     }
 
@@ -85,7 +89,7 @@ impl<'a> ServedModel<'a> {
     /// As [`Engine::run`].
     pub fn run(&self, feeds: impl Into<Feeds>) -> Result<Outputs> {
         let (pinned, tensors) = self.bind(feeds)?;
-        self.engine.executor().call_to(&pinned, tensors, SubmitOptions::new().model(self.index))
+        self.engine.executor().call_to(&pinned, tensors, SubmitOptions::new().model(self.number))
     }
 
     /// As [`Engine::submit_divided`].
@@ -97,16 +101,63 @@ impl<'a> ServedModel<'a> {
         feeds: impl Into<Feeds>,
         options: SubmitOptions,
     ) -> Result<DividedTicket, RefusedFeeds> {
+        let options = options.from_now();
+        self.divided(feeds, options, |pinned, parts, options| {
+            let mut tickets = Vec::with_capacity(parts.len());
+            for part in parts {
+                // Where one is refused, those before it are dropped, which cancels them.
+                let ticket = self.engine.executor().submit_to(pinned, part, options);
+                tickets.push(ticket.map_err(|refused| refused.map(|_| ()))?);
+            }
+            Ok(GroupTicket::new(tickets))
+        })
+    }
+
+    /// As [`Engine::try_submit_divided`].
+    ///
+    /// # Errors
+    /// As [`Engine::try_submit_divided`].
+    pub fn try_submit_divided(
+        &self,
+        feeds: impl Into<Feeds>,
+        options: SubmitOptions,
+    ) -> Result<DividedTicket, RefusedFeeds> {
+        self.divided(feeds, options, |pinned, parts, options| {
+            let tickets = self.engine.executor().submit_many_to(pinned, parts, options);
+            tickets.map_err(|refused| refused.map(|_| ()))
+        })
+    }
+
+    fn divided(
+        &self,
+        feeds: impl Into<Feeds>,
+        options: SubmitOptions,
+        submit: impl FnOnce(
+            &Pinned<'a, ModelRunner>,
+            Vec<Vec<Tensor>>,
+            SubmitOptions,
+        ) -> Result<GroupTicket<ModelRunner>, Refused<()>>,
+    ) -> Result<DividedTicket, RefusedFeeds> {
         let (pinned, tensors) = self.bind(feeds)?;
         let (parts, merge) = match divide(&pinned, &tensors, self.engine.active_replicas(), self.engine.max_rows()) {
             Ok(divided) => divided,
             Err(error) => return Err(Refused::new(tensors, Reason::Invalid(error))),
         };
-        let options = options.model(self.index).division(self.engine.next_division());
-        match self.engine.executor().submit_many_to(&pinned, parts, options) {
+        let options = options.model(self.number).division(self.engine.next_division());
+        match submit(&pinned, parts, options) {
             Ok(tickets) => Ok(DividedTicket::new(tickets, merge)),
-            Err(refused) => Err(refused.map(|_| tensors)),
+            Err(refused) => Err(refused.map(|()| tensors)),
         }
+    }
+
+    /// As [`Engine::warm_up`].
+    ///
+    /// # Errors
+    /// As [`Engine::warm_up`].
+    pub fn warm_up(&self, example: impl Into<Feeds>) -> Result<()> {
+        let (pinned, tensors) = self.bind(example).map_err(Error::from)?;
+        let seed = |group, rows, time| self.engine.executor().seed_cost(&pinned, group, rows, time);
+        pinned.warm_up(&tensors, self.engine.max_rows(), seed)
     }
 
     /// Serves another model from now on. Requests that were accepted before are answered by the one before, which goes
@@ -117,14 +168,14 @@ impl<'a> ServedModel<'a> {
     /// engine does; [`Overloaded`](crate::ErrorKind::Overloaded) while too many earlier ones still have requests.
     pub fn swap(&self, model: impl Into<EngineModel>) -> Result<()> {
         let runner = self.engine.runner_for(model.into())?;
-        self.engine.executor().swap(self.index, runner)
+        self.engine.executor().swap(self.number, runner)
     }
 
     /// Takes the model for healthy again that rests because it kept panicking.
     ///
     /// # Errors
-    /// [`Internal`](crate::ErrorKind::Internal) only.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) where it was removed.
     pub fn reinstate(&self) -> Result<()> {
-        self.engine.executor().reinstate(self.index)
+        self.engine.executor().reinstate(self.number)
     }
 }

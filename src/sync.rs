@@ -4,7 +4,7 @@
 
 #[cfg(not(loom))]
 mod real {
-    pub(crate) use parking_lot::Mutex;
+    pub(crate) use parking_lot::{Mutex, MutexGuard};
     pub(crate) use std::sync::Arc;
     pub(crate) use std::sync::atomic;
     pub(crate) use std::thread::{Thread, current, park, park_timeout};
@@ -39,8 +39,8 @@ mod real {
 #[cfg(loom)]
 mod model {
     pub(crate) use loom::cell::UnsafeCell;
-    pub(crate) use loom::sync::Arc;
     pub(crate) use loom::sync::atomic;
+    pub(crate) use loom::sync::{Arc, MutexGuard};
     pub(crate) use loom::thread::{Thread, current, park};
 
     /// A lock that the model checker can watch, with the face of the real one.
@@ -51,7 +51,7 @@ mod model {
             Mutex(loom::sync::Mutex::new(value))
         }
 
-        pub(crate) fn lock(&self) -> loom::sync::MutexGuard<'_, T> {
+        pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
             self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
         }
     }

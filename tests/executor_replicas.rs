@@ -49,6 +49,8 @@ enum Ask {
     Fail,
     /// Takes some time.
     Work(u32),
+    /// Writes down when it ran.
+    Note(u32, Arc<Mutex<Vec<u32>>>),
 }
 
 /// A model of a version; it refuses what only another kind takes, and says when it and its scratches are gone.
@@ -112,6 +114,10 @@ impl BatchRunner for Version {
                 }
                 Ask::Panic => panic!("poisonous"),
                 Ask::Fail => return Err(onrush::Error::new(ErrorKind::Shape, "does not fit")),
+                Ask::Note(name, order) => {
+                    order.lock().unwrap().push(*name);
+                    0
+                }
                 Ask::Work(turns) => (0..*turns).fold(0, |sum, turn| std::hint::black_box(sum + u64::from(turn))),
             };
             batch.answer(at, Ok((self.tag, value)));
@@ -327,6 +333,87 @@ fn models_that_cannot_be_served_are_refused() {
     assert!(matches!(refused.reason(), Reason::Invalid(_)));
 }
 
+#[test]
+fn models_come_and_go_while_requests_run() {
+    let (executor, alive) = executor(|b| b.workers(1).max_batch_size(1).run_inline(false));
+    let gate = Arc::new(Gate::default());
+    let stopped = submit(&executor, Ask::Stop(gate.clone()));
+    gate.wait_for(1);
+    let second = executor.add_model("second", Version::new(2, &alive), 3).unwrap();
+    assert_eq!((second, executor.model_named("second")), (1, Some(1)));
+    for (name, share, kind) in [("second", 1, ErrorKind::InvalidInput), ("other", 0, ErrorKind::InvalidInput)] {
+        assert_eq!(executor.add_model(name, Version::new(9, &alive), share).unwrap_err().kind(), kind);
+    }
+    let of_second = SubmitOptions::new().model(second);
+    let waiting: Vec<_> = (0..5).map(|n| executor.submit(Ask::Tag(n), of_second).unwrap()).collect();
+    assert!(!executor.remove_model(second, Duration::ZERO).unwrap(), "its requests wait");
+    let refused = executor.try_submit(Ask::Tag(1), of_second).unwrap_err();
+    assert!(matches!(refused.reason(), Reason::Invalid(_)));
+    let snapshot = executor.snapshot();
+    assert!(snapshot.models[1].removed && snapshot.models[1].retiring == 1 && !snapshot.models[0].removed);
+    let third = executor.add_model("third", Version::new(3, &alive), 1).unwrap();
+    assert_eq!(executor.remove_model(second, LONG).unwrap_err().kind(), ErrorKind::InvalidInput, "it is removed");
+    gate.open();
+    stopped.wait().unwrap();
+    for (n, ticket) in (0..).zip(waiting) {
+        assert_eq!(ticket.wait().unwrap(), (2, n), "by the model that was removed meanwhile");
+    }
+    let of_third = SubmitOptions::new().model(third);
+    assert_eq!(executor.submit(Ask::Tag(7), of_third).unwrap().wait().unwrap(), (3, 7));
+    assert_eq!(executor.model_names(), ["model", "third"]);
+    assert_eq!(executor.remove_model(0, LONG).unwrap_err().kind(), ErrorKind::InvalidInput, "the first one stays");
+    executor.swap(third, Version::new(4, &alive)).unwrap();
+    assert_eq!(executor.call(Ask::Tag(8), of_third).unwrap(), (4, 8));
+    assert!(executor.remove_model(third, LONG).unwrap());
+    assert_eq!(executor.model_names(), ["model"]);
+    let patience = Instant::now() + LONG;
+    while alive.load(Ordering::SeqCst) > 2 {
+        assert!(Instant::now() < patience, "a removed model or its scratch is left");
+        std::thread::yield_now();
+    }
+    assert_conserved(&executor);
+    assert_eq!(executor.add_model("late", Version::new(5, &alive), 1).unwrap_err().kind(), ErrorKind::Cancelled);
+}
+
+#[test]
+fn there_is_room_for_thirty_two_models_and_numbers_are_not_used_again() {
+    let (executor, alive) = executor(|b| b);
+    let numbers: Vec<u32> =
+        (1..32).map(|n| executor.add_model(format!("{n}"), Version::new(n, &alive), 1).unwrap()).collect();
+    assert_eq!(numbers, (1..32).collect::<Vec<_>>());
+    assert_eq!(executor.add_model("more", Version::new(0, &alive), 1).unwrap_err().kind(), ErrorKind::Limit);
+    assert!(executor.remove_model(5, LONG).unwrap());
+    let number = executor.add_model("more", Version::new(77, &alive), 1).unwrap();
+    assert!(number > 31, "{number}");
+    assert_eq!(executor.call(Ask::Tag(1), SubmitOptions::new().model(number)).unwrap(), (77, 1));
+    executor.call(Ask::Tag(1), SubmitOptions::new().model(5)).unwrap_err();
+    assert_conserved(&executor);
+}
+
+#[test]
+fn shares_hold_for_models_that_came_later_and_when_they_are_changed() {
+    let (executor, alive) = executor(|b| b.workers(1).max_batch_size(1).run_inline(false));
+    let light = executor.add_model("light", Version::new(2, &alive), 1).unwrap();
+    executor.set_share(0, 3).unwrap();
+    assert_eq!(executor.set_share(light, 0).unwrap_err().kind(), ErrorKind::InvalidInput);
+    executor.seed_cost(&executor.runner(), 0, 1, Duration::from_millis(1));
+    executor.seed_cost(&executor.pinned(light).unwrap(), 0, 1, Duration::from_millis(1));
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let gate = Arc::new(Gate::default());
+    let stopped = submit(&executor, Ask::Stop(gate.clone()));
+    gate.wait_for(1);
+    let note =
+        |model: u32| executor.submit(Ask::Note(model, order.clone()), SubmitOptions::new().model(model)).unwrap();
+    let flood: Vec<_> = (0..80).map(|_| note(light)).chain((0..60).map(|_| note(0))).collect();
+    gate.open();
+    stopped.wait().unwrap();
+    flood.into_iter().for_each(|ticket| _ = ticket.wait().unwrap());
+    let order = order.lock().unwrap().clone();
+    let heavy = order[..40].iter().filter(|&&model| model == 0).count();
+    assert!((20..=36).contains(&heavy), "{heavy} of the first forty, about thirty are its share: {order:?}");
+    assert_conserved(&executor);
+}
+
 /// Names the last one.
 struct Last;
 
@@ -375,7 +462,7 @@ fn a_batch_waits_for_the_replica_that_is_worth_it() {
         }
     }
     let (executor, _) = executor(|b| b.run_inline(false).max_batch_size(1).balancer(First).patience(LONG));
-    executor.seed_cost(0, 1, Duration::from_millis(1));
+    executor.seed_cost(&executor.runner(), 0, 1, Duration::from_millis(1));
     let tickets: Vec<_> = (0..20).map(|_| submit(&executor, Ask::Work(100_000))).collect();
     tickets.into_iter().for_each(|ticket| assert!(ticket.wait_timeout(LONG).unwrap().is_ok()));
     let replicas = executor.snapshot().replicas;
@@ -413,14 +500,15 @@ fn storm(seed: u64, time: Duration, policy: Box<dyn Policy>, balancer: Box<dyn B
     let builder = builder.workers(2).queue_items(64).max_batch_size(8).policy(policy).balancer(balancer);
     let executor = builder.quarantine(6, Duration::from_millis(1)).patience(Duration::from_micros(50)).build().unwrap();
     let over = AtomicBool::new(false);
-    let wrong = AtomicUsize::new(0);
+    let (wrong, extra) = (AtomicUsize::new(0), AtomicUsize::new(0));
     std::thread::scope(|scope| {
         for thread in 0..3_u64 {
-            let (executor, over, wrong) = (&executor, &over, &wrong);
+            let (executor, over, wrong, extra) = (&executor, &over, &wrong, &extra);
             scope.spawn(move || {
                 let mut random = fastrand::Rng::with_seed(seed * 31 + thread);
                 while !over.load(Ordering::Relaxed) {
-                    let mut options = SubmitOptions::new().model(random.u32(0..2)).priority(random.u8(0..3));
+                    let model = if random.bool() { random.u32(0..2) } else { extra.load(Ordering::Relaxed) as u32 };
+                    let mut options = SubmitOptions::new().model(model).priority(random.u8(0..3));
                     if random.u8(0..5) == 0 {
                         options = options.deadline_in(Duration::from_micros(random.u64(0..400)));
                     }
@@ -458,7 +546,16 @@ fn storm(seed: u64, time: Duration, policy: Box<dyn Policy>, balancer: Box<dyn B
         while start.elapsed() < time {
             let replicas = executor.replicas();
             let one = replicas[random.usize(0..replicas.len())];
-            match random.u8(0..6) {
+            match random.u8(0..8) {
+                5 => {
+                    tag += 1;
+                    if let Ok(model) = executor.add_model(format!("{tag}"), Version::new(tag, &alive), random.u32(1..4))
+                    {
+                        let before = extra.swap(model as usize, Ordering::Relaxed) as u32;
+                        let _ = executor.remove_model(before, Duration::from_micros(random.u64(0..300)));
+                    }
+                }
+                6 => drop(executor.set_share(random.u32(0..2), random.u32(1..5))),
                 0 if replicas.len() < 5 => drop(executor.add_replica()),
                 1 => drop(executor.remove_replica(one, Duration::from_millis(1))),
                 2 => drop(executor.drain_replica(one, Duration::from_micros(random.u64(0..200)))),

@@ -142,6 +142,45 @@ fn several_models_are_served_by_name() {
 }
 
 #[test]
+fn a_model_is_added_warmed_up_and_removed_while_others_answer() {
+    let (one, two) = (perceptron(8, 0.3), convolutions());
+    let (x, image) = (rows(1, &[8], 0.2), rows(2, &[3, 9, 7], 0.2));
+    let (by_one, by_two) = (bytes(one.run([x.clone()]).unwrap()), bytes(two.run([image.clone()]).unwrap()));
+    let engine = Engine::builder(one).max_batch_size(8).build().unwrap();
+    engine.warm_up([x.clone()]).unwrap();
+    let images = engine.add_model("images", two, 2).unwrap();
+    images.warm_up([image.clone()]).unwrap();
+    let mut rows: Vec<u32> = engine.snapshot().costs.iter().map(|cost| cost.rows).collect();
+    rows.sort_unstable();
+    assert_eq!(rows, [1, 1, 2, 2, 4, 4, 8, 8], "both models' costs are known before any request");
+    let tickets: Vec<_> =
+        (0..20).map(|_| (engine.submit([x.clone()]).unwrap(), images.submit([image.clone()]).unwrap())).collect();
+    assert!(engine.remove_model("images", Duration::from_secs(60)).unwrap(), "when its requests have ended");
+    for (one, two) in tickets {
+        assert!(two.is_done());
+        assert_eq!((bytes(one.wait().unwrap()), bytes(two.wait().unwrap())), (by_one.clone(), by_two.clone()));
+    }
+    let refused = images.submit([image]).unwrap_err();
+    assert!(matches!(refused.reason(), Reason::Invalid(_)));
+    assert_eq!(engine.of("images").unwrap_err().kind(), ErrorKind::InvalidInput);
+    assert_eq!(engine.remove_model("model", Duration::ZERO).unwrap_err().kind(), ErrorKind::InvalidInput);
+    assert_eq!(engine.add_model("model", perceptron(8, 0.9), 1).unwrap_err().kind(), ErrorKind::InvalidInput);
+    engine.add_model("images", perceptron(6, 0.9), 1).unwrap();
+    engine.set_share("images", 5).unwrap();
+    assert_eq!(engine.snapshot().models[1].share, 5);
+}
+
+#[test]
+fn a_deadline_that_no_run_can_meet_is_refused_after_a_warm_up() {
+    let engine = Engine::builder(convolutions()).max_batch_size(4).build().unwrap();
+    let image = rows(1, &[3, 9, 7], 0.2);
+    engine.warm_up([image.clone()]).unwrap();
+    let hopeless = SubmitOptions::new().deadline_in(Duration::from_nanos(500));
+    let refused = engine.try_submit_with([image], hopeless).unwrap_err();
+    assert!(matches!(refused.reason(), Reason::WouldMissDeadline));
+}
+
+#[test]
 fn a_divided_request_is_answered_as_if_it_were_whole() {
     for (model, row) in [(perceptron(8, 0.3), vec![8]), (convolutions(), vec![3, 9, 7]), (digits(), vec![1, 8, 8])] {
         let x = rows(23, &row, 0.37);
@@ -158,6 +197,70 @@ fn a_divided_request_is_answered_as_if_it_were_whole() {
         assert_eq!(ticket.parts(), 6, "none has more rows than a batch may have");
         assert_eq!(bytes(ticket.wait().unwrap()), whole);
     }
+}
+
+/// Rows of a table by their numbers: a number that is out of range is found when the row runs.
+fn table() -> Model {
+    let mut g = Graph::new("table");
+    let dims = vec![Dim::Symbol(Symbol::new("N"))];
+    let x = g.input("x", Fact::new(DType::I64, dims)).unwrap();
+    let w = g.constant("w", weights(&[10, 3], 0.4)).unwrap();
+    let y = g.op("y", onrush::ops::index::Gather { axis: 0 }, &[w, x]).unwrap();
+    g.output(y).unwrap();
+    Model::from_graph(g).unwrap()
+}
+
+#[test]
+fn a_divided_request_waits_for_room_part_by_part() {
+    let model = perceptron(8, 0.3);
+    let x = rows(40, &[8], 0.37);
+    let whole = bytes(model.run([x.clone()]).unwrap());
+    let engine = Engine::builder(model).max_batch_size(4).workers(2).queue_items(3).build().unwrap();
+    let refused = engine.try_submit_divided([x.clone()]).unwrap_err();
+    assert!(matches!(refused.reason(), Reason::Invalid(_)), "ten parts never fit at once");
+    assert_eq!(refused.into_request()[0].shape(), x.shape(), "it comes back whole");
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..10 {
+                    let ticket = engine.submit_divided([x.clone()]).unwrap();
+                    assert_eq!(ticket.parts(), 10);
+                    assert_eq!(bytes(ticket.wait().unwrap()), whole);
+                }
+            });
+        }
+    });
+    let requests = engine.snapshot().requests;
+    assert_eq!((requests.answered, requests.waiting), (400, 0));
+    assert!(engine.shutdown(Duration::from_secs(60)));
+    let refused = engine.submit_divided([x]).unwrap_err();
+    assert!(matches!(refused.reason(), Reason::Closed) && refused.into_request().len() == 1);
+}
+
+#[test]
+fn a_part_that_fails_fails_the_whole_and_leaves_others_alone() {
+    let engine = Engine::builder(table()).max_batch_size(2).workers(2).build().unwrap();
+    let numbers = |bad: i64| Tensor::vector((0..8).map(|n| if n == 5 { bad } else { n }).collect::<Vec<i64>>());
+    let good = engine.submit_divided([numbers(5)]).unwrap();
+    let bad = engine.submit_divided([numbers(99)]).unwrap();
+    assert_eq!((good.parts(), bad.parts()), (4, 4));
+    assert!(bad.wait().is_err());
+    assert_eq!(good.wait().unwrap()[0].shape()[..], [8, 3]);
+    let requests = engine.snapshot().requests;
+    assert_eq!((requests.accepted, requests.answered, requests.failed), (8, 7, 1), "three parts of it were well");
+}
+
+#[test]
+fn a_divided_request_that_is_cancelled_leaves_nothing() {
+    let engine = Engine::builder(perceptron(8, 0.3)).max_batch_size(1).workers(1).build().unwrap();
+    for _ in 0..20 {
+        let ticket = engine.submit_divided([rows(30, &[8], 0.37)]).unwrap();
+        ticket.cancel();
+    }
+    assert!(engine.shutdown(Duration::from_secs(60)));
+    let requests = engine.snapshot().requests;
+    assert_eq!((requests.accepted, requests.waiting), (600, 0));
+    assert_eq!(requests.answered + requests.cancelled, 600, "{requests:?}");
 }
 
 #[test]

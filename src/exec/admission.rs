@@ -7,7 +7,7 @@ use crate::clock::{Time, nanos};
 use crate::monitor::CostModel;
 use crate::sched::{Costs, Precedence, Waiting};
 use crate::sync::Padded;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Classes that are told apart; all less urgent ones count as the last.
@@ -76,6 +76,8 @@ pub(super) struct Admission {
     pub(super) pace: Pace,
     pub(super) costs: CostModel,
     precedence: Precedence,
+    /// Whether several models take turns, so that nothing is known of who stands before whom. `Relaxed`, as `workers`.
+    shared: AtomicBool,
     /// Batches that can run at the same time.
     workers: AtomicU64,
     max_batch_size: AtomicU32,
@@ -129,6 +131,7 @@ impl Admission {
             pace: Pace::default(),
             costs: CostModel::new(),
             precedence,
+            shared: AtomicBool::new(false),
             workers: AtomicU64::new(workers as u64),
             max_batch_size: AtomicU32::new(max_batch_size),
             predicts,
@@ -144,6 +147,11 @@ impl Admission {
         let waiting = || (0..PLACES).map(|_| AtomicU32::new(0)).collect();
         self.tenants = most.map(|most| Tenants { most, waiting: waiting() });
         self
+    }
+
+    /// Whether several models take turns from now on.
+    pub(super) fn set_shared(&self, shared: bool) {
+        self.shared.store(shared, Ordering::Relaxed);
     }
 
     /// From now on so many batches can run at the same time.
@@ -194,7 +202,8 @@ impl Admission {
         let most = self.max_batch_size.load(Ordering::Relaxed).max(meta.rows);
         let riders = self.rows_of(waiting).saturating_add(meta.rows.into()).min(most.into());
         let Some(own) = self.costs.high(meta.group, riders as u32) else { return false };
-        let before = match self.precedence {
+        let shared = self.shared.load(Ordering::Relaxed);
+        let before = match if shared { Precedence::Unknown } else { self.precedence } {
             Precedence::Arrival => waiting,
             Precedence::Class => self.waiting[..=class(meta)].iter().map(|n| n.load(Ordering::Relaxed)).sum(),
             Precedence::Unknown => 0,

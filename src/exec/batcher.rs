@@ -11,7 +11,7 @@ use super::runner::Job;
 use super::slots::Slot;
 use crate::clock::Time;
 use crate::monitor::Ended;
-use crate::sched::{AdaptiveCap, Costs, Decision, FirstCome, Limits, Policy, View, Waiting};
+use crate::sched::{AdaptiveCap, Costs, Decision, FirstCome, Limits, Policy, Shares, View, Waiting};
 use crate::sync::{Arc, Padded};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -61,9 +61,16 @@ impl<Q, S> Taken<Q, S> {
     }
 }
 
+/// What decides: the shares of several models, or the policy alone.
+fn rule(policy: &mut Shares<Box<dyn Policy>>, shares: bool) -> &mut dyn Policy {
+    if shares { policy } else { policy.inner_mut() }
+}
+
 pub(super) struct Batcher<Q, S> {
     queue: Queue<Q, S>,
-    policy: Box<dyn Policy>,
+    policy: Shares<Box<dyn Policy>>,
+    /// Whether there are several models, so that shares matter.
+    shares: bool,
     decision: Decision,
     drained: Vec<Arc<Entry<Q, S>>>,
     limits: Limits,
@@ -71,6 +78,8 @@ pub(super) struct Batcher<Q, S> {
     /// Some worker sleeps no longer than until then.
     pub(super) timer: Time,
     pub(super) forecasts: Forecasts,
+    /// The slots that a batch was formed for and that have not asked again, one bit each.
+    running: u64,
     /// When the last batch was formed, if more waited then and no slot was free.
     backlogged: Option<Time>,
 }
@@ -80,15 +89,23 @@ impl<Q, S> Batcher<Q, S> {
         let (queue, decision) = (Queue::new(), Decision::default());
         Batcher {
             queue,
-            policy,
+            policy: Shares::new(policy),
+            shares: false,
             decision,
             drained: Vec::new(),
             limits,
             cap,
             timer: Time::NEVER,
             forecasts,
+            running: 0,
             backlogged: None,
         }
+    }
+
+    /// From now on there are these models, with these shares.
+    pub(super) fn set_shares(&mut self, models: &[(u32, u32)]) {
+        self.shares = models.len() > 1;
+        self.policy.set_weights(models);
     }
 
     /// Told what a look found; how long after the one before a batch was formed, if work waited all the time because every
@@ -175,11 +192,14 @@ impl<Q, S> Batcher<Q, S> {
         slot: &mut Slot<'_, T>,
         taken: &mut Taken<Q, S>,
     ) -> Look {
+        self.running &= !(1 << slot.index());
         loop {
             if self.queue.len() == 0 {
                 return Look::Empty;
             }
-            self.decide(now, costs, slot.slots().count_free());
+            // A worker that waits for its turn to look holds its slot already, and is idle all the same.
+            let idle = slot.slots().opened() & (slot.slots().free() | !self.running) & !(1 << slot.index());
+            self.decide(now, costs, idle.count_ones());
             if let Some(leader) = self.decision.run.first().and_then(|&at| self.queue.waiting().get(at))
                 && let Err(free_at) = self.forecasts.balance(now, leader.group, slot)
             {
@@ -189,6 +209,7 @@ impl<Q, S> Batcher<Q, S> {
             }
             self.take_decided(slot.index(), taken);
             if let Some(job) = taken.jobs.first() {
+                self.running |= 1 << slot.index();
                 let rows = taken.jobs.iter().fold(0_u32, |rows, job| rows.saturating_add(job.claimed.meta().rows));
                 let requests = taken.jobs.len() as u32;
                 self.forecasts.runs(now, slot.index(), job.claimed.meta().group, rows, requests, costs);
@@ -219,7 +240,7 @@ impl<Q, S> Batcher<Q, S> {
         let limits = Limits { max_queue_delay: Duration::ZERO, ..self.limits.clone() };
         self.decision.clear();
         let view = View::new(now, &waiting, &limits, costs);
-        let (policy, decision) = (&mut self.policy, &mut self.decision);
+        let (policy, decision) = (rule(&mut self.policy, self.shares), &mut self.decision);
         if catch_unwind(AssertUnwindSafe(|| policy.decide(&view, decision))).is_err() {
             return false;
         }
@@ -234,13 +255,13 @@ impl<Q, S> Batcher<Q, S> {
         let view = View { idle, ..View::new(now, self.queue.waiting(), &self.limits, costs) };
         let decision = &mut self.decision;
         decision.clear();
-        let policy = &mut self.policy;
+        let policy = rule(&mut self.policy, self.shares);
         let decided = catch_unwind(AssertUnwindSafe(|| policy.decide(&view, decision)));
         if decided.is_err() {
             // A policy that panics must not stop the engine: first come, first served from now on.
-            self.policy = Box::new(FirstCome);
+            *self.policy.inner_mut() = Box::new(FirstCome);
             decision.clear();
-            self.policy.decide(&view, decision);
+            rule(&mut self.policy, self.shares).decide(&view, decision);
         }
         let nothing = decision.run.is_empty() && decision.drop.is_empty();
         let asleep = decision.look_again == Time::NEVER && self.limits.max_queue_delay.is_zero();

@@ -10,10 +10,11 @@ use super::generations::{Generations, MAX_GENERATIONS};
 use super::health::Quarantine;
 use super::interrupt::{Interruption, Preemption};
 use super::lane::Lane;
+use super::models::Served;
 use super::replicas::{Roster, add_replica};
 use super::room::Room;
 use super::runner::BatchRunner;
-use super::shared::{Served, Shared};
+use super::shared::Shared;
 use super::sleepers::{MAX_WORKERS, Sleepers};
 use super::slots::Slots;
 use super::timekeeper::Timekeeper;
@@ -21,7 +22,7 @@ use crate::balance::Balancer;
 use crate::clock::{Clock, Monotonic};
 use crate::error::{Result, bail, ensure};
 use crate::monitor::{Counters, Feedback, Settings};
-use crate::sched::{AdaptiveCap, FirstCome, Limits, Policy, Precedence, Shares};
+use crate::sched::{AdaptiveCap, FirstCome, Limits, Policy, Precedence};
 use crate::sync::{Arc, Padded};
 use parking_lot::{Condvar, Mutex};
 use std::fmt;
@@ -32,8 +33,7 @@ use std::time::Duration;
 /// Settings of an [`Executor`]; made by [`Executor::builder`].
 #[must_use = "a builder does nothing until `build`"]
 pub struct Builder<R: BatchRunner> {
-    runners: Vec<R>,
-    served: Vec<Served>,
+    models: Vec<(R, Served)>,
     limits: Limits,
     workers: Option<usize>,
     queue_items: usize,
@@ -56,8 +56,7 @@ pub struct Builder<R: BatchRunner> {
 impl<R: BatchRunner> Builder<R> {
     pub(super) fn new(runner: R) -> Self {
         Builder {
-            runners: vec![runner],
-            served: vec![Served { name: "model".to_owned(), share: 1, ..Served::default() }],
+            models: vec![(runner, Served::new("model".to_owned(), 1))],
             limits: Limits::default(),
             workers: None,
             queue_items: 4096,
@@ -81,17 +80,17 @@ impl<R: BatchRunner> Builder<R> {
     /// The name of the first model, for reports, and its share of the compute time against further ones. Default:
     /// "model" and 1.
     pub fn named(mut self, name: impl Into<String>, share: u32) -> Self {
-        if let Some(first) = self.served.first_mut() {
-            (first.name, first.share) = (name.into(), share);
+        if let Some((_, first)) = self.models.first_mut() {
+            *first = Served::new(name.into(), share);
         }
         self
     }
 
     /// Serves one more model by the same replicas, with a share of the compute time relative to the others'. Requests
-    /// name it by its position: the first one is 0.
+    /// name it by its number, which here is its position: the first one is 0. More can be added to a running executor by
+    /// [`Executor::add_model`].
     pub fn model(mut self, name: impl Into<String>, runner: R, share: u32) -> Self {
-        self.runners.push(runner);
-        self.served.push(Served { name: name.into(), share, ..Served::default() });
+        self.models.push((runner, Served::new(name.into(), share)));
         self
     }
 
@@ -269,15 +268,6 @@ impl<R: BatchRunner> Builder<R> {
                 self.policy.name()
             );
         }
-        let (models, most) = (self.runners.len(), MAX_GENERATIONS / 2);
-        ensure!(models <= most, InvalidInput, "there are {models} models; at most {most} can be served");
-        if let Some(idle) = self.served.iter().find(|served| served.share == 0) {
-            bail!(InvalidInput, "the share of model {:?} is 0; it must be at least 1", idle.name);
-        }
-        let twice = |(at, served): &(usize, &Served)| self.served[..*at].iter().any(|other| other.name == served.name);
-        if let Some((_, served)) = self.served.iter().enumerate().find(twice) {
-            bail!(InvalidInput, "two models are named {:?}; reports could not tell them apart", served.name);
-        }
         let never = self.class_items.iter().position(|&items| items == 0);
         ensure!(never.is_none(), InvalidInput, "class_items of priority {} is 0", never.unwrap_or_default());
         ensure!(self.tenant_items != Some(0), InvalidInput, "tenant_items is 0");
@@ -306,18 +296,12 @@ impl<R: BatchRunner> Builder<R> {
         let most = self.limits.max_batch_size;
         let cap = self.latency_target.map(|target| AdaptiveCap::new(target, 1, most));
         let limits = Limits { max_batch_size: cap.as_ref().map_or(most, AdaptiveCap::rows), ..self.limits };
-        let policy = match self.served.as_slice() {
-            [_] => self.policy,
-            several => several.iter().zip(0..).fold(Box::new(Shares::new(self.policy)), |shares, (served, model)| {
-                Box::new(shares.weight(model, served.share))
-            }),
-        };
+        let policy = self.policy;
         let precedence = policy.precedence();
         let admission = Admission::new(precedence, workers, most, self.predict_deadlines, self.class_items)
             .tenant_items(self.tenant_items);
         let shared = Arc::new(Shared {
-            generations: Generations::new(self.runners, MAX_GENERATIONS),
-            models: self.served.into(),
+            generations: Generations::new(MAX_GENERATIONS),
             quarantine: self.quarantine,
             clock: self.clock,
             inline: self.inline,
@@ -347,6 +331,9 @@ impl<R: BatchRunner> Builder<R> {
             exited: Condvar::new(),
         });
         let executor = Executor::new(shared.clone(), self.shutdown_timeout);
+        for (runner, served) in self.models {
+            shared.add_model(runner, served)?;
+        }
         for _ in 0..workers {
             add_replica(&shared)?;
         }

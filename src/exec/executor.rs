@@ -266,13 +266,6 @@ impl<R: BatchRunner> Executor<R> {
         self.shared.snapshot()
     }
 
-    /// Says how long a batch of `rows` rows of `group` of the first model takes, as a warm-up has measured it, so that deadlines, costs and
-    /// shares are right from the first request on.
-    pub fn seed_cost(&self, group: u64, rows: u32, time: Duration) {
-        let salt = self.shared.generations.pin(0).map_or(0, |pin| pin.salt());
-        self.shared.admission.costs.observe(group.wrapping_add(salt), rows, time);
-    }
-
     /// Accepts nothing any more, runs or fails what waits, and waits until all has ended, at most `timeout`.
     ///
     /// After a drain that took too long what still waits is failed. Returns whether everything has ended: false also if

@@ -2,7 +2,7 @@
 //!
 //! A generation lives in a *seat*. Whoever uses it holds a pin: a caller while it looks at it, a request from its
 //! admission to its end. New requests pin the current seat of their model; after a swap that is another one, and the old
-//! seat is emptied by whoever takes its last pin away.
+//! seat is emptied by whoever takes its last pin away. A model that is removed has no current seat any more.
 //!
 //! ```text
 //!   EMPTY ── swap ──► LIVE ── next swap ──► RETIRING ◄──► REAPING ──► EMPTY
@@ -14,15 +14,21 @@
 //! on another shard than they began on were all counted before REAPING, so no sum hides one behind another's end.
 
 use super::health::Health;
+use super::models::Served;
 use crate::monitor::thread_number;
-use crate::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
-use crate::sync::{Mutex, Padded, UnsafeCell, in_one_order};
+use crate::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use crate::sync::{Mutex, MutexGuard, Padded, UnsafeCell, in_one_order};
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 /// Generations that can be held at the same time, over all models.
 pub(super) const MAX_GENERATIONS: usize = 64;
+/// Models that can be served at the same time.
+pub(super) const MAX_MODELS: usize = MAX_GENERATIONS / 2;
 const SHARDS: usize = 8;
+/// In place of a model's number and seat: there is none.
+const ABSENT: u64 = u64::MAX;
 
 const EMPTY: u8 = 0;
 const LIVE: u8 = 1;
@@ -33,8 +39,10 @@ const REAPING: u8 = 3;
 #[derive(Debug)]
 pub(super) struct Generation<R> {
     pub(super) runner: R,
-    /// The position of the model.
+    /// The number of the model.
     pub(super) model: u32,
+    /// What its model is called and has done.
+    pub(super) served: Arc<Served>,
     /// Counts up over all models; never used twice.
     pub(super) serial: u64,
     /// Counts the swaps of its model.
@@ -71,81 +79,169 @@ impl<R> Seat<R> {
     }
 }
 
-/// What the next generation is numbered.
+/// A model that is served, or whose last requests have not ended.
+#[derive(Debug, Clone)]
+pub(super) struct Member {
+    pub(super) model: u32,
+    pub(super) served: Arc<Served>,
+    /// The number of its next generation.
+    turn: u64,
+}
+
+/// What the next generation and the next model are numbered, and the models that there are, in order of their numbers.
 struct Roster {
     serial: u64,
-    turns: Vec<u64>,
+    next_model: u32,
+    members: Vec<Member>,
+}
+
+/// Why there is no generation more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NoSeat {
+    /// There is no such model.
+    Absent,
+    /// Another model has this name.
+    Named,
+    /// There are as many models as can be.
+    Models,
+    /// Too many earlier generations still have requests.
+    Generations,
 }
 
 /// All generations of all models.
 pub(super) struct Generations<R> {
     seats: Box<[Seat<R>]>,
-    /// The seat that new requests of each model go to.
-    current: Box<[AtomicUsize]>,
+    /// The number of each model, and in the lowest byte the seat that its new requests go to; a model stands at its number
+    /// modulo the length.
+    current: Box<[AtomicU64]>,
     /// Whoever fills or empties a seat holds this.
     roster: Mutex<Roster>,
     reaped: AtomicU64,
 }
 
+fn word(model: u32, seat: usize) -> u64 {
+    u64::from(model) << 8 | seat as u64
+}
+
+/// The seat in the word of `model`.
+#[inline]
+fn seat_in(word: u64, model: u32) -> Option<usize> {
+    (word >> 8 == u64::from(model)).then_some((word & 0xff) as usize)
+}
+
 impl<R> Generations<R> {
-    /// The first generation of each model, at most [`MAX_GENERATIONS`].
-    pub(super) fn new(runners: Vec<R>, seats: usize) -> Self {
-        let models = runners.len();
-        let generations = Generations {
+    /// No generation yet, and room for `seats` at the same time, at most [`MAX_GENERATIONS`].
+    pub(super) fn new(seats: usize) -> Self {
+        Generations {
             seats: (0..seats).map(|_| Seat::new()).collect(),
-            current: (0..models).map(AtomicUsize::new).collect(),
-            roster: Mutex::new(Roster { serial: 0, turns: vec![0; models] }),
+            current: (0..seats.div_ceil(2)).map(|_| AtomicU64::new(ABSENT)).collect(),
+            roster: Mutex::new(Roster { serial: 0, next_model: 0, members: Vec::new() }),
             reaped: AtomicU64::new(0),
-        };
-        for (model, runner) in runners.into_iter().enumerate() {
-            // The seats are empty, so model after model gets the next one.
-            let _ = generations.seat(&mut generations.roster.lock(), model, runner);
         }
-        generations
     }
 
-    /// Puts a runner into an empty seat; gives it back if there is none.
-    fn seat(&self, roster: &mut Roster, model: usize, runner: R) -> Result<usize, R> {
+    #[inline]
+    fn place(&self, model: u32) -> &AtomicU64 {
+        &self.current[model as usize % self.current.len()]
+    }
+
+    /// Puts a runner into an empty seat.
+    fn seat(&self, roster: &mut Roster, member: &Member, runner: R) -> Result<usize, NoSeat> {
         let empty = |seat: &Seat<R>| seat.state.load(Ordering::SeqCst) == EMPTY;
-        let Some(at) = self.seats.iter().position(empty) else { return Err(runner) };
-        let (serial, turn) = (roster.serial, roster.turns[model]);
-        let generation = Generation { runner, model: model as u32, serial, turn, health: Health::default() };
+        let at = self.seats.iter().position(empty).ok_or(NoSeat::Generations)?;
+        let (serial, turn, health) = (roster.serial, member.turn, Health::default());
+        let generation =
+            Generation { runner, model: member.model, served: member.served.clone(), serial, turn, health };
         roster.serial += 1;
-        roster.turns[model] += 1;
         // SAFETY: the seat is EMPTY and we hold the roster, so nobody reads or writes the cell until LIVE is set.
         self.seats[at].cell.with_mut(|cell| unsafe { *cell = Some(generation) });
         self.seats[at].state.store(LIVE, Ordering::SeqCst);
         Ok(at)
     }
 
-    /// How many models there are.
-    pub(super) fn models(&self) -> usize {
-        self.current.len()
+    /// Begins the first generation of one more model, whose number it answers: no two models ever have the same.
+    pub(super) fn add(&self, runner: R, served: Served) -> Result<u32, NoSeat> {
+        let mut roster = self.roster.lock();
+        self.forget_gone(&mut roster);
+        if roster.members.iter().any(|member| member.served.name == served.name) {
+            return Err(NoSeat::Named);
+        }
+        let free = |model: &u32| self.place(*model).load(Ordering::SeqCst) == ABSENT;
+        let numbers = (0..self.current.len() as u32).map(|skipped| roster.next_model.wrapping_add(skipped));
+        let model = numbers.into_iter().find(free).ok_or(NoSeat::Models)?;
+        let mut member = Member { model, served: Arc::new(served), turn: 0 };
+        let seat = self.seat(&mut roster, &member, runner)?;
+        member.turn += 1;
+        roster.members.push(member);
+        roster.next_model = model.wrapping_add(1);
+        self.place(model).store(word(model, seat), Ordering::SeqCst);
+        Ok(model)
     }
 
-    /// Begins the next generation of `model`. Gives the runner back if there is no such model, or if too many generations
-    /// are still finishing.
-    pub(super) fn swap(&self, model: usize, runner: R) -> Result<(), R> {
+    /// Begins the next generation of `model`.
+    pub(super) fn swap(&self, model: u32, runner: R) -> Result<(), NoSeat> {
         let mut roster = self.roster.lock();
-        let Some(current) = self.current.get(model) else { return Err(runner) };
-        let seat = self.seat(&mut roster, model, runner)?;
-        let old = current.swap(seat, Ordering::SeqCst);
-        self.seats[old].state.store(RETIRING, Ordering::SeqCst);
+        let old = seat_in(self.place(model).load(Ordering::SeqCst), model).ok_or(NoSeat::Absent)?;
+        let at = roster.members.iter().position(|member| member.model == model).ok_or(NoSeat::Absent)?;
+        let member = roster.members[at].clone();
+        let seat = self.seat(&mut roster, &member, runner)?;
+        roster.members[at].turn += 1;
+        self.place(model).store(word(model, seat), Ordering::SeqCst);
+        self.retire(roster, old);
+        Ok(())
+    }
+
+    /// Lets `model` take no new requests; those that it has keep its generation.
+    pub(super) fn remove(&self, model: u32) -> Result<(), NoSeat> {
+        let roster = self.roster.lock();
+        let old = seat_in(self.place(model).load(Ordering::SeqCst), model).ok_or(NoSeat::Absent)?;
+        self.place(model).store(ABSENT, Ordering::SeqCst);
+        self.retire(roster, old);
+        Ok(())
+    }
+
+    fn retire(&self, roster: MutexGuard<'_, Roster>, seat: usize) {
+        self.seats[seat].state.store(RETIRING, Ordering::SeqCst);
         drop(roster);
         in_one_order();
-        self.reap(old);
-        Ok(())
+        self.reap(seat);
+    }
+
+    /// Whether `model` takes requests.
+    pub(super) fn is_served(&self, model: u32) -> bool {
+        seat_in(self.place(model).load(Ordering::SeqCst), model).is_some()
+    }
+
+    /// Forgets the models that were removed and whose last requests have ended.
+    fn forget_gone(&self, roster: &mut Roster) {
+        let held = |model: u32| {
+            // Whoever fills or empties a seat holds the roster, as we do.
+            self.seats.iter().any(|seat| {
+                let full = seat.state.load(Ordering::SeqCst) != EMPTY;
+                // SAFETY: the seat is not EMPTY, so it holds a generation, which is emptied under the roster only.
+                let own = |cell: *const Option<Generation<R>>| unsafe { (*cell).as_ref().map(|own| own.model) };
+                full && seat.cell.with(own) == Some(model)
+            })
+        };
+        roster.members.retain(|member| self.is_served(member.model) || held(member.model));
+    }
+
+    /// The models, in order of their numbers: those that are served, and those that were removed and still have requests.
+    pub(super) fn members(&self) -> Vec<Member> {
+        let mut roster = self.roster.lock();
+        self.forget_gone(&mut roster);
+        roster.members.clone()
     }
 
     /// Pins the current generation of `model`; `None` if there is no such model.
     #[inline]
-    pub(super) fn pin(&self, model: usize) -> Option<Hold<'_, R>> {
-        let current = self.current.get(model)?;
+    pub(super) fn pin(&self, model: u32) -> Option<Hold<'_, R>> {
+        let place = self.place(model);
         loop {
-            let seat = current.load(Ordering::SeqCst);
-            let pin = self.pin_seat(seat);
+            let word = place.load(Ordering::SeqCst);
+            let pin = self.pin_seat(seat_in(word, model)?);
             in_one_order();
-            if current.load(Ordering::SeqCst) == seat && pin.is_some() {
+            if place.load(Ordering::SeqCst) == word && pin.is_some() {
                 return pin;
             }
         }
@@ -212,11 +308,11 @@ impl<R> Generations<R> {
     }
 
     /// How many old generations of `model` still have requests.
-    pub(super) fn retiring(&self, model: usize) -> usize {
+    pub(super) fn retiring(&self, model: u32) -> usize {
         let retiring = |seat: &usize| {
             let pin = self.pin_seat(*seat);
             let old = self.seats[*seat].state.load(Ordering::SeqCst) == RETIRING;
-            pin.is_some_and(|pin| old && pin.model as usize == model)
+            pin.is_some_and(|pin| old && pin.model == model)
         };
         (0..self.seats.len()).filter(retiring).count()
     }
@@ -265,12 +361,23 @@ impl<R> Drop for Hold<'_, R> {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use std::sync::Arc;
+
+    fn served(name: &str) -> Served {
+        Served::new(name.to_owned(), 1)
+    }
+
+    fn generations<R>(runners: impl IntoIterator<Item = R>, seats: usize) -> Generations<R> {
+        let generations = Generations::new(seats);
+        for (model, runner) in (0..).zip(runners) {
+            assert_eq!(generations.add(runner, served(&format!("model {model}"))), Ok(model));
+        }
+        generations
+    }
 
     #[test]
     fn the_old_one_goes_with_its_last_pin() {
         let (first, second) = (Arc::new(1), Arc::new(2));
-        let generations = Generations::new(vec![first.clone()], 4);
+        let generations = generations([first.clone()], 4);
         let seat = generations.pin(0).unwrap().keep();
         let held = generations.pin(0).unwrap();
         generations.swap(0, second.clone()).unwrap();
@@ -285,19 +392,40 @@ mod tests {
 
     #[test]
     fn there_is_no_model_and_no_seat_beyond_the_bounds() {
-        let generations = Generations::new(vec![1, 2], 3);
-        assert!(generations.pin(2).is_none() && generations.swap(2, 5).is_err());
+        let generations = generations([1, 2], 3);
+        assert!(generations.pin(2).is_none() && generations.swap(2, 5) == Err(NoSeat::Absent));
         let held = generations.pin(1).unwrap();
         generations.swap(1, 3).unwrap();
-        assert_eq!(generations.swap(1, 4), Err(4), "all seats are taken");
+        assert_eq!(generations.swap(1, 4), Err(NoSeat::Generations), "all seats are taken");
+        assert_eq!(generations.add(4, served("more")), Err(NoSeat::Models));
         drop(held);
         generations.swap(1, 4).unwrap();
         assert_eq!((generations.pin(0).unwrap().runner, generations.pin(1).unwrap().runner), (1, 4));
     }
 
     #[test]
+    fn a_removed_model_goes_with_its_last_pin_and_its_number_with_it() {
+        let (first, second) = (Arc::new(1), Arc::new(2));
+        let generations = generations([first, second.clone()], 4);
+        let members = || generations.members().iter().map(|member| member.model).collect::<Vec<_>>();
+        let held = generations.pin(1).unwrap();
+        generations.remove(1).unwrap();
+        assert_eq!(generations.remove(1), Err(NoSeat::Absent));
+        assert!(generations.pin(1).is_none() && *held.runner == 2 && generations.retiring(1) == 1);
+        assert_eq!(generations.add(Arc::new(3), served("model 1")), Err(NoSeat::Named), "it has requests yet");
+        assert_eq!(
+            (members(), generations.add(Arc::new(3), served("new"))),
+            (vec![0, 1], Ok(3)),
+            "2 would stand at 0's place"
+        );
+        drop(held);
+        assert_eq!((members(), Arc::strong_count(&second)), (vec![0, 3], 1));
+        assert!(generations.is_served(3) && generations.swap(1, Arc::new(4)) == Err(NoSeat::Absent));
+    }
+
+    #[test]
     fn nobody_sees_a_generation_that_is_gone() {
-        let generations = Generations::new(vec![Arc::new(0_u64)], 4);
+        let generations = generations([Arc::new(0_u64)], 4);
         std::thread::scope(|scope| {
             for _ in 0..3 {
                 scope.spawn(|| {
@@ -313,9 +441,7 @@ mod tests {
                 });
             }
             for value in 1..300 {
-                let mut next = Arc::new(value);
-                while let Err(back) = generations.swap(0, next) {
-                    next = back;
+                while generations.swap(0, Arc::new(value)).is_err() {
                     std::thread::yield_now();
                 }
             }
@@ -332,7 +458,8 @@ mod loom_tests {
     #[test]
     fn loom_a_pinned_generation_stays_and_an_unpinned_one_goes() {
         loom::model(|| {
-            let generations = Arc::new(Generations::new(vec![1], 2));
+            let generations = Arc::new(Generations::new(2));
+            generations.add(1, Served::new(String::new(), 1)).unwrap();
             let user = {
                 let generations = generations.clone();
                 loom::thread::spawn(move || {

@@ -42,6 +42,7 @@ mod interrupt;
 mod lane;
 #[cfg(all(test, loom))]
 mod loom_shutdown;
+mod models;
 mod options;
 mod queue;
 mod replicas;

@@ -63,7 +63,8 @@ impl SubmitOptions {
         self
     }
 
-    /// Which model it is for, by its position among those that the executor was built with.
+    /// Which model it is for, by its number: its position among those that the executor was built with, or what
+    /// [`Executor::add_model`](super::Executor::add_model) answered.
     #[must_use]
     pub fn model(mut self, model: u32) -> Self {
         self.model = model;
@@ -75,6 +76,14 @@ impl SubmitOptions {
     #[must_use]
     pub fn division(mut self, division: u64) -> Self {
         self.division = division;
+        self
+    }
+
+    /// A deadline that counts from the submit counts from now.
+    pub(crate) fn from_now(mut self) -> Self {
+        if let Some(Deadline::Within(duration)) = self.deadline {
+            self.deadline = Instant::now().checked_add(duration).map(Deadline::At);
+        }
         self
     }
 

@@ -1,4 +1,4 @@
-//! Replicas come and go while requests run; and models change.
+//! Replicas come and go while requests run.
 //!
 //! A replica is a worker thread and a slot with its scratches. One that is drained gives its slot out no more; its thread
 //! goes on to serve the slots of others, as any thread may. One that is removed ends its thread as well.
@@ -244,17 +244,17 @@ impl<R: BatchRunner> Executor<R> {
     /// What runs the batches of the first model.
     #[must_use]
     pub fn runner(&self) -> Pinned<'_, R> {
-        // There is always a first model.
+        // The first model is never removed.
         match self.pinned(0) {
             Some(pinned) => pinned,
             None => unreachable!("an executor without a model"),
         }
     }
 
-    /// Holds on to what runs the batches of a model, by its position; `None` if there is no such model.
+    /// Holds on to what runs the batches of a model, by its number; `None` if there is no such model.
     #[must_use]
     pub fn pinned(&self, model: u32) -> Option<Pinned<'_, R>> {
-        self.shared().generations.pin(model as usize).map(Pinned)
+        self.shared().generations.pin(model).map(Pinned)
     }
 
     /// As [`try_submit`](Self::try_submit), for the very generation that `pinned` holds.
@@ -314,36 +314,10 @@ impl<R: BatchRunner> Executor<R> {
     ) -> Submitting<'a, R> {
         self.submit_async_pinned(pinned.0, request, options)
     }
-
-    /// Lets `runner` take all requests for a model from now on. Those that were accepted before are run by the one before,
-    /// which is dropped when the last of them has ended.
-    ///
-    /// # Errors
-    /// `InvalidInput` if there is no such model, `Overloaded` if too many earlier ones still have requests.
-    pub fn swap(&self, model: u32, runner: R) -> Result<()> {
-        let shared = self.shared();
-        let models = shared.generations.models();
-        ensure!((model as usize) < models, InvalidInput, "there is no model {model}; there are {models}");
-        let swapped = shared.generations.swap(model as usize, runner);
-        shared.purge();
-        swapped.map_err(|_| err!(Overloaded, "too many earlier generations still have requests; swap again later"))
-    }
-
-    /// Takes a model for healthy again that rests because it kept panicking.
-    ///
-    /// # Errors
-    /// `InvalidInput` if there is no such model.
-    pub fn reinstate(&self, model: u32) -> Result<()> {
-        match self.pinned(model) {
-            Some(pinned) => pinned.0.health.reinstate(),
-            None => bail!(InvalidInput, "there is no model {model}"),
-        }
-        Ok(())
-    }
 }
 
 /// A hold on what runs the batches of a model: a swap does not take it away while this lives.
-pub struct Pinned<'a, R>(Hold<'a, R>);
+pub struct Pinned<'a, R>(pub(super) Hold<'a, R>);
 
 impl<R> Deref for Pinned<'_, R> {
     type Target = R;

@@ -159,9 +159,7 @@ impl<R: BatchRunner> Shared<R> {
         let stats = self.stats(slot);
         stats.batches.fetch_add(1, Ordering::Relaxed);
         stats.busy.fetch_add(nanos(time), Ordering::Relaxed);
-        if let Some(served) = self.models.get(generation.model as usize) {
-            served.stats.ran(u64::from(rows), nanos(time), answered, failed);
-        }
+        generation.served.stats.ran(u64::from(rows), nanos(time), answered, failed);
     }
 
     /// Runs one request for which no ticket was made.
@@ -211,7 +209,7 @@ impl<R: BatchRunner> Shared<R> {
     ) {
         let started = self.clock.now();
         if let Some(rest) = generation.health.rest(started) {
-            jobs.iter_mut().for_each(|job| job.answer = Some(Err(self.quarantined(generation, rest))));
+            jobs.iter_mut().for_each(|job| job.answer = Some(Err(quarantined(generation, rest))));
             return;
         }
         let mut batch = Batch::new(Riders::Many(jobs), &*self.clock, interrupts, generation.salt());
@@ -247,17 +245,8 @@ impl<R: BatchRunner> Shared<R> {
     fn count_panic(&self, generation: &Generation<R>, error: Option<&Error>) {
         let panicked = error.is_some_and(|error| error.kind() == ErrorKind::Panicked);
         if panicked && generation.health.panicked(self.quarantine, self.clock.now()) {
-            trace::quarantined(self.model_name(generation));
+            trace::quarantined(&generation.served.name);
         }
-    }
-
-    fn model_name(&self, generation: &Generation<R>) -> &str {
-        self.models.get(generation.model as usize).map_or("", |served| served.name.as_str())
-    }
-
-    fn quarantined(&self, generation: &Generation<R>, rest: Duration) -> Error {
-        let name = self.model_name(generation);
-        err!(Quarantined, "model {name:?} keeps panicking and rests for {rest:?}; reinstate it or swap it")
     }
 
     /// One run. After a panic the scratch is thrown away: nobody knows what state it is in.
@@ -284,6 +273,11 @@ impl<R: BatchRunner> Shared<R> {
             }
         }
     }
+}
+
+fn quarantined<R>(generation: &Generation<R>, rest: Duration) -> Error {
+    let name = &generation.served.name;
+    err!(Quarantined, "model {name:?} keeps panicking and rests for {rest:?}; reinstate it or swap it")
 }
 
 fn panicked(panic: Box<dyn Any + Send>) -> Error {

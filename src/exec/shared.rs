@@ -9,6 +9,7 @@ use super::generations::{Generations, Hold};
 use super::health::Quarantine;
 use super::interrupt::Interruption;
 use super::lane::Lane;
+use super::models::no_model;
 use super::options::{Reason, SubmitOptions, too_large};
 use super::replicas::Roster;
 use super::room::Room;
@@ -21,7 +22,7 @@ use super::trace;
 use super::wake::Wake;
 use crate::clock::{Clock, Time, nanos};
 use crate::error::{Error, err};
-use crate::monitor::{Counters, Ended, ModelSnapshot, ModelStats, Snapshot, Stats};
+use crate::monitor::{Counters, Ended, Snapshot, Stats};
 use crate::sched::Waiting;
 use crate::sync::{Arc, Padded};
 use parking_lot::{Condvar, Mutex};
@@ -59,19 +60,10 @@ pub(super) type EntryOf<R> = Entry<<R as BatchRunner>::Request, <R as BatchRunne
 pub(super) type TakenOf<R> = Taken<<R as BatchRunner>::Request, <R as BatchRunner>::Response>;
 pub(super) type ClaimedOf<R> = Claimed<<R as BatchRunner>::Request, <R as BatchRunner>::Response>;
 
-/// A model that is served, whatever its generation.
-#[derive(Debug, Default)]
-pub(super) struct Served {
-    pub(super) name: String,
-    pub(super) share: u32,
-    pub(super) stats: ModelStats,
-}
-
 pub(super) type SlotOf<'a, R> = Slot<'a, Scratches<<R as BatchRunner>::Scratch>>;
 
 pub(super) struct Shared<R: BatchRunner> {
     pub(super) generations: Generations<R>,
-    pub(super) models: Box<[Served]>,
     pub(super) quarantine: Quarantine,
     pub(super) clock: Box<dyn Clock>,
     /// Whether a caller may run its own request when nothing waits.
@@ -114,8 +106,7 @@ impl<R: BatchRunner> Shared<R> {
     /// Holds on to the generation that a request with these options is for.
     #[inline]
     pub(super) fn pin(&self, model: u32) -> Result<Hold<'_, R>, Reason> {
-        let pin = self.generations.pin(model as usize);
-        pin.ok_or_else(|| Reason::Invalid(err!(InvalidInput, "there is no model {model}")))
+        self.generations.pin(model).ok_or_else(|| Reason::Invalid(no_model(model)))
     }
 
     /// Checks a request; everything that can be said about it before it takes room.
@@ -383,17 +374,6 @@ impl<R: BatchRunner> Shared<R> {
         self.kick();
     }
 
-    fn model_snapshot(&self, model: usize) -> ModelSnapshot {
-        let served = &self.models[model];
-        let mut snapshot = ModelSnapshot::new(&served.name, served.share, &served.stats);
-        if let Some(pin) = self.generations.pin(model) {
-            snapshot.generation = pin.turn;
-            snapshot.resting_ns = pin.health.rest(self.clock.now()).map_or(0, nanos);
-        }
-        snapshot.retiring = self.generations.retiring(model);
-        snapshot
-    }
-
     pub(super) fn snapshot(&self) -> Snapshot {
         let held = self.credit.held();
         let stats = self.stats.iter().filter_map(OnceLock::get);
@@ -401,7 +381,7 @@ impl<R: BatchRunner> Shared<R> {
         snapshot.requests.waiting += u64::from(held.items);
         snapshot.queued = u64::from(held.items);
         snapshot.queued_bytes = held.bytes;
-        snapshot.models = (0..self.models.len()).map(|model| self.model_snapshot(model)).collect();
+        snapshot.models = self.model_snapshots();
         snapshot.replicas = self.replica_snapshots();
         snapshot.costs = self.admission.costs.learned();
         snapshot.retries = self.retries.load(Ordering::Relaxed);

@@ -46,9 +46,9 @@ impl<T> Slots<T> {
         self.free.load(Ordering::SeqCst) != 0
     }
 
-    /// How many are free.
-    pub(super) fn count_free(&self) -> u32 {
-        self.free.load(Ordering::SeqCst).count_ones()
+    /// The slots that are free, one bit each.
+    pub(super) fn free(&self) -> u64 {
+        self.free.load(Ordering::SeqCst)
     }
 
     /// Whether nobody holds any.

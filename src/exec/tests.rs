@@ -287,7 +287,7 @@ fn a_deadline_ends_a_future_though_no_worker_looks() {
 #[test]
 fn a_deadline_that_cannot_be_met_is_refused_at_submit() {
     let (executor, gate, _first) = busy(|builder| builder);
-    executor.seed_cost(0, 1, LONG);
+    executor.seed_cost(&executor.runner(), 0, 1, LONG);
     let options = SubmitOptions::new().deadline_in(LONG / 2);
     let refused = executor.try_submit(Ask::Double(1), options).unwrap_err();
     assert!(matches!(refused.reason(), Reason::WouldMissDeadline));

@@ -178,7 +178,7 @@ pub struct GroupTicket<R: BatchRunner> {
 }
 
 impl<R: BatchRunner> GroupTicket<R> {
-    pub(super) fn new(tickets: Vec<Ticket<R>>) -> Self {
+    pub(crate) fn new(tickets: Vec<Ticket<R>>) -> Self {
         GroupTicket { tickets, group: None }
     }
 
@@ -187,6 +187,12 @@ impl<R: BatchRunner> GroupTicket<R> {
     #[expect(clippy::len_without_is_empty, reason = "what was submitted together is not empty")]
     pub fn len(&self) -> usize {
         self.tickets.len()
+    }
+
+    /// Whether all answers are there.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.tickets.iter().all(Ticket::is_done)
     }
 
     /// The single tickets, in order of submission.

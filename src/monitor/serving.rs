@@ -39,6 +39,8 @@ pub struct ModelSnapshot {
     pub generation: u64,
     /// Older generations whose requests have not all ended.
     pub retiring: usize,
+    /// Whether it takes no requests any more, and is here for those that have not ended.
+    pub removed: bool,
     /// Requests answered with a result.
     pub answered: u64,
     /// Requests answered with an error.
@@ -61,6 +63,7 @@ impl ModelSnapshot {
             share,
             generation: 0,
             retiring: 0,
+            removed: false,
             answered: read(&stats.answered),
             failed: read(&stats.failed),
             batches: read(&stats.batches),
@@ -80,6 +83,9 @@ impl fmt::Display for ModelSnapshot {
             "model      {name} (share {share}, generation {generation}): {answered} answered, {failed} failed, "
         )?;
         write!(f, "{batches} batches, busy {busy:.3?}")?;
+        if self.removed {
+            f.write_str(", removed")?;
+        }
         if self.resting_ns > 0 { f.write_str(", quarantined") } else { Ok(()) }
     }
 }

@@ -46,6 +46,17 @@ impl<P: Policy> Shares<P> {
         self
     }
 
+    /// From now on there are these models, each with its weight; what others have used is forgotten.
+    pub fn set_weights(&mut self, weights: &[(u32, u32)]) {
+        self.weights = weights.iter().map(|&(model, weight)| (model, weight.max(1))).collect();
+        self.used.retain(|model, _| self.weights.contains_key(model));
+    }
+
+    /// The policy that decides between the requests of one model.
+    pub fn inner_mut(&mut self) -> &mut P {
+        &mut self.inner
+    }
+
     /// Puts the models that wait into `self.models`, the one that has used least first.
     fn rank(&mut self, waiting: &[Waiting]) {
         self.models.clear();
