@@ -1,6 +1,6 @@
 //! Drops nodes whose output is one of their inputs.
 
-use super::pattern::{constant, each, integers, replaceable, same_dims, scalar_beside};
+use super::pattern::{constant, each, integers, replaceable, same_dims, scalar_beside, told};
 use crate::error::Result;
 use crate::graph::{Graph, Node, Patch, ValueId};
 use crate::ops::elementwise::{Binary, BinaryKind, Cast, CastLike, Clip, Unary, UnaryKind, Variadic, Where};
@@ -8,6 +8,7 @@ use crate::ops::index::Slice;
 use crate::ops::layout::{Concat, Expand, Flatten, Pad, Reshape, Split, Squeeze, Tile, Transpose, Unsqueeze};
 use crate::ops::nn::Dropout;
 use crate::ops::reduce::{Reduce, ReduceKind};
+use crate::tensor::Dim;
 
 pub(super) fn drop_identities(graph: &mut Graph) -> Result<usize> {
     each(graph, |graph, _, node| {
@@ -47,7 +48,8 @@ fn source(graph: &Graph, node: &Node) -> Option<ValueId> {
         let rank = graph.fact(node.input(0)?).rank().or(transpose.perm.as_ref().map(Vec::len))?;
         transpose.permutation(rank).ok()?.into_iter().eq(0..rank)
     } else {
-        keeps_all(graph, node)? && same_dims(graph, node.input(0)?, node.output(0)?)
+        let told = node.inputs().iter().skip(1).flatten().all(|list| told(graph, *list));
+        told && keeps_all(graph, node)? && same_dims(graph, node.input(0)?, node.output(0)?)
     };
     holds.then_some(node.input(0)?)
 }
@@ -68,6 +70,13 @@ fn keeps_all(graph: &Graph, node: &Node) -> Option<bool> {
     let split = op.is::<Split>() && node.outputs().len() == 1;
     let reshape = op.is::<Reshape>() || op.is::<Flatten>() || op.is::<Squeeze>() || op.is::<Unsqueeze>();
     Some(split || reshape || op.is::<Expand>() || op.is::<Tile>())
+}
+
+/// True where `small` is broadcast to the shape of `large` for every request.
+fn spreads(graph: &Graph, small: ValueId, large: ValueId) -> bool {
+    let (Some(small), Some(large)) = (graph.fact(small).dims(), graph.fact(large).dims()) else { return false };
+    let fits = |(own, dim): (&Dim, &Dim)| *own == Dim::Known(1) || (own == dim && *own != Dim::Unknown);
+    small.len() <= large.len() && small.iter().rev().zip(large.iter().rev()).all(fits)
 }
 
 /// True where bound `index` of a `Clip` is absent or bounds nothing.
@@ -99,7 +108,8 @@ fn chosen(graph: &Graph, node: &Node) -> Option<ValueId> {
         return None;
     }
     let value = node.input(if *first { 1 } else { 2 })?;
-    same_dims(graph, value, node.output(0)?).then_some(value)
+    let other = node.input(if *first { 2 } else { 1 })?;
+    (same_dims(graph, value, node.output(0)?) && spreads(graph, other, value)).then_some(value)
 }
 
 #[cfg(test)]

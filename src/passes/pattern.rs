@@ -3,6 +3,7 @@
 use crate::error::Result;
 use crate::graph::{Graph, Node, NodeId, Patch, ValueId};
 use crate::ops::elementwise::{Binary, BinaryKind, Unary, UnaryKind};
+use crate::ops::layout::Concat;
 use crate::tensor::{Dim, Tensor};
 
 /// Applies what `rule` makes of each node, in topological order, and says how often it made something.
@@ -19,6 +20,18 @@ pub(super) fn each(graph: &mut Graph, rule: impl Fn(&Graph, NodeId, &Node) -> Op
 /// The tensor of a constant.
 pub(super) fn constant(graph: &Graph, value: ValueId) -> Option<&Tensor> {
     graph.constant_of(value)
+}
+
+/// True where every length in a list is known in terms of the lengths of the inputs, so that each request's own shapes
+/// tell whether it fits. Of any other list only the run can tell.
+pub(super) fn told(graph: &Graph, list: ValueId) -> bool {
+    let fact = graph.fact(list);
+    if fact.value.is_some() || fact.content.as_ref().is_some_and(|lengths| !lengths.contains(&Dim::Unknown)) {
+        return true;
+    }
+    // A wildcard among lengths is the one thing that content does not tell.
+    let Some((_, node)) = graph.producer(list) else { return false };
+    node.op().is::<Concat>() && node.inputs().iter().flatten().all(|part| told(graph, *part))
 }
 
 /// The elements of a constant of integers.

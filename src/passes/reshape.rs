@@ -1,6 +1,6 @@
 //! Reshapes by constants where shape arithmetic says no more than that, and one where there were several in a row.
 
-use super::pattern::{constant, each, integers};
+use super::pattern::{constant, each, integers, told};
 use crate::error::Result;
 use crate::graph::{Graph, Node, Patch};
 use crate::ops::layout::{Flatten, Reshape, Squeeze, Unsqueeze};
@@ -17,7 +17,7 @@ pub(super) fn simplify_reshapes(graph: &mut Graph) -> Result<usize> {
 /// A computed target as a constant: an axis that x has at the same place is copied, and one other may be left free.
 fn constant_target(graph: &Graph, node: &Node, reshape: &Reshape) -> Option<Patch> {
     let (x, target) = (node.input(0)?, node.input(1)?);
-    if reshape.allow_zero || constant(graph, target).is_some() {
+    if reshape.allow_zero || constant(graph, target).is_some() || !told(graph, target) {
         return None;
     }
     let facts: Vec<Option<&Fact>> = node.inputs().iter().map(|v| v.map(|v| graph.fact(v))).collect();
@@ -51,6 +51,9 @@ fn skip(graph: &Graph, node: &Node, reshape: &Reshape) -> Option<Patch> {
     let (_, before) = graph.producer(node.input(0)?)?;
     let op = before.op();
     if !(op.is::<Reshape>() || op.is::<Flatten>() || op.is::<Squeeze>() || op.is::<Unsqueeze>()) {
+        return None;
+    }
+    if !before.inputs().iter().skip(1).flatten().all(|list| told(graph, *list)) {
         return None;
     }
     let mut patch = Patch::new();

@@ -311,10 +311,10 @@ impl Lowering<'_> {
 /// The input and output of a node that only gives the same bytes another shape.
 fn alias_of(graph: &Graph, node: &Node) -> Option<(ValueId, ValueId)> {
     let op = node.op();
-    let pure_view = op.is::<Reshape>()
+    // What a list says that is not known yet may turn out not to fit.
+    let told = node.inputs().iter().skip(1).flatten().all(|v| graph.constant_of(*v).is_some());
+    let pure_view = (told && (op.is::<Reshape>() || op.is::<Squeeze>() || op.is::<Unsqueeze>()))
         || op.is::<Flatten>()
-        || op.is::<Squeeze>()
-        || op.is::<Unsqueeze>()
         || op.downcast_ref::<Unary>() == Some(&Unary(UnaryKind::Identity))
         || moves_unit_axes_only(graph, node)
         || (op.is::<Dropout>() && node.output(1).is_none() && node.input(2).is_none());

@@ -6,6 +6,7 @@ mod external;
 mod memory;
 mod peak;
 mod random;
+mod runtime;
 mod structure;
 #[path = "../support/mod.rs"]
 mod support;

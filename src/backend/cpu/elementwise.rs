@@ -292,6 +292,11 @@ pub(super) struct Copy {
 }
 
 impl Copy {
+    /// Of elements of this dtype.
+    pub(super) fn of(dtype: DType) -> Self {
+        Copy { size: dtype.size() }
+    }
+
     pub(super) fn new(spec: &Spec<'_>, _isa: Isa) -> Result<Option<Self>> {
         let identity = spec.op::<Unary>() == Some(&Unary(UnaryKind::Identity));
         let size = spec.input(0).filter(|s| s.shape.is_some()).map(|s| s.dtype.size());

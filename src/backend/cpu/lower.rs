@@ -18,6 +18,7 @@ use super::recurrent::Recurrent;
 use super::reduction::{Convert, Fold};
 use super::reference::Reference;
 use super::rows::{NormRows, SoftmaxRows};
+use super::told::Told;
 use crate::backend::Slot;
 use crate::error::Result;
 use crate::kernels::arch::Isa;
@@ -40,6 +41,8 @@ const FAMILIES: &[Family] = &[
     |spec, isa| boxed(SoftmaxRows::new(spec, isa)?),
     |spec, isa| boxed(NormRows::new(spec, isa)?),
     |spec, isa| boxed(Copy::new(spec, isa)?),
+    // Before the kernels that go by what inference says.
+    |spec, isa| boxed(Told::new(spec, isa)?),
     |spec, isa| boxed(Strided::new(spec, isa)?),
     |spec, isa| boxed(Runs::new(spec, isa)?),
     |spec, isa| boxed(Pick::new(spec, isa)?),

@@ -21,6 +21,7 @@ mod recurrent;
 mod reduction;
 mod reference;
 mod rows;
+mod told;
 
 use super::{Backend, Buffers, Checkpoint, Executable, Profile, Program, Slot, State, StepProfile, Weights, Work};
 use crate::error::{At, Error, Result, ensure, err};

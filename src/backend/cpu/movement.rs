@@ -205,6 +205,15 @@ impl Kernel for Pick {
             wide
         };
         let share = io.share();
+        let outside = |index: i64| err!(InvalidInput, "index {index} is outside an axis of {} entries", self.rows);
+        if self.outer * self.row == 0 {
+            // Nothing is picked, but what would be must be there all the same.
+            let rows = self.rows as i64;
+            return indices
+                .iter()
+                .find(|index| !(-rows..rows).contains(index))
+                .map_or(Ok(()), |index| Err(outside(*index)));
+        }
         with_bits!(self.size, T => {
             let (table, out): (&[T], &mut [T]) = (io.input(0)?, io.output(0)?);
             let from = self.rows * self.row;
@@ -215,9 +224,7 @@ impl Kernel for Pick {
                 let count = (indices.len() - first).min(share.end - at);
                 let (out, others) = rest.split_at_mut(count * self.row);
                 let table = &table[outer * from..(outer + 1) * from];
-                gather_rows(table, self.row, &indices[first..first + count], out).map_err(|index| {
-                    err!(InvalidInput, "index {index} is outside an axis of {} entries", self.rows)
-                })?;
+                gather_rows(table, self.row, &indices[first..first + count], out).map_err(outside)?;
                 (at, rest) = (at + count, others);
             }
         });

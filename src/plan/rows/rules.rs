@@ -360,17 +360,22 @@ impl Step<'_> {
     /// The same elements in another shape: the rows stay together where an axis begins where theirs began.
     fn reshaped(&self) -> Option<Label> {
         let (axis, _) = self.rows_of(0)?;
-        let known = |input: &Operand| input.label == Label::Shared || input.label == Label::Lengths;
-        self.inputs.iter().skip(1).flatten().all(known).then_some(())?;
+        self.is_told().then_some(())?;
         let before: usize = self.input(0)?.large[..axis].iter().product();
         let (large, small) = self.output()?;
         let (axis, per) = grown(large, small, self.rows)?;
         (large[..axis].iter().product::<usize>() == before).then_some(Label::Rows { axis, per })
     }
 
+    /// Whether the lists behind the first input are known for either number of rows: what comes with a request says
+    /// nothing of a part of it.
+    fn is_told(&self) -> bool {
+        self.inputs.iter().skip(1).flatten().all(|list| list.constant.is_some())
+    }
+
     /// Copies along axes: of something shared, one for each row; of rows, along other axes.
     fn repeated(&self, tiles: bool) -> Option<Label> {
-        let input = self.input(0)?;
+        let input = self.input(0).filter(|_| self.is_told())?;
         let (large, small) = self.output()?;
         let lead = large.rank().checked_sub(input.large.rank())?;
         match input.label {
