@@ -136,6 +136,10 @@ impl<R: Copy> To<R> {
                         let w = *w.from;
                         (0..n).for_each(|i| *to.add(i) = f(*u.from.add(i), w));
                     }
+                    (0, 1) => {
+                        let u = *u.from;
+                        (0..n).for_each(|i| *to.add(i) = f(u, *w.from.add(i)));
+                    }
                     (1, 1) => (0..n).for_each(|i| *to.add(i) = f(*u.from.add(i), *w.from.add(i))),
                     (p, q) => (0..n).for_each(|i| *to.add(i) = f(*u.from.add(i * p), *w.from.add(i * q))),
                 }

@@ -11,12 +11,13 @@
 //! 2. Where rows are too long for that, K is cut into chunks, and the output holds the sums between them: the same
 //!    additions in the same order, so the same bits.
 //! 3. While the strips of one block are computed, they fetch the next block, each a share of every panel.
+//!    So do tiles with the rows of the next strip, where these are long.
 //! 4. Rows that lie a multiple of 4 KiB apart would share a few lines of the first cache, and are copied together.
 
 use super::super::arch::{Body, Simd};
 use super::finish::Direct;
 use super::product::{Element, Product};
-use super::tile::{Ahead, Shared, Strip, tallest};
+use super::tile::{Ahead, ROWS_AHEAD, Shared, Strip, tallest};
 use std::cell::RefCell;
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -50,6 +51,17 @@ const WHOLE_WORDS: usize = 768;
 
 /// Words of a row in one chunk of K, where it is longer: so that blocks are wide enough that A is not read too often.
 const CHUNK_WORDS: usize = 512;
+
+/// Bytes of B in a block, where K is cut: nothing else is on its way then.
+const CHUNK_BLOCK_BYTES: usize = 512 * 1024;
+
+/// Rows this long and up to so long are fetched before their strip: short ones come by themselves, one behind the other,
+/// and long ones do not stay.
+const FETCHED_ROW_BYTES: usize = 1024;
+const MOST_FETCHED_BYTES: usize = 8192;
+
+/// Rows of a strip, filled up for fetching.
+const MOST_ROWS_AHEAD: usize = 16;
 
 /// Rows that lie a multiple of this apart share lines of the first cache.
 const ALIAS_BYTES: usize = 4096;
@@ -98,7 +110,8 @@ impl<E: Element, R: RowPointers> Body for Drive<'_, E, R> {
         let chunk = words.div_ceil(chunks).next_multiple_of(16);
         let panels = self.columns.div_ceil(width);
         let panel_bytes = if chunks == 1 { self.shared.panel_bytes } else { chunk * width * 4 };
-        let in_block = if strips == 1 { panels } else { (BLOCK_BYTES / panel_bytes.max(1)).max(1) };
+        let block_bytes = if chunks == 1 { BLOCK_BYTES } else { CHUNK_BLOCK_BYTES };
+        let in_block = if strips == 1 { panels } else { (block_bytes / panel_bytes.max(1)).max(1) };
         // Whole blocks of nearly the same size, in even numbers of panels, as short strips take panels in pairs.
         let blocks = panels.div_ceil(in_block).max(1);
         let in_block = panels.div_ceil(blocks).next_multiple_of(2);
@@ -122,7 +135,7 @@ impl<E: Element, R: RowPointers> Body for Drive<'_, E, R> {
                             _ if end < self.columns => strips.min(FETCHING_STRIPS),
                             _ => 0,
                         },
-                        share: 0,
+                        ..Ahead::default()
                     };
                     let shared = Shared { ahead, ..*self.shared };
                     self.block::<S>(s, &shared, column..end, 0, pointers, copies);
@@ -165,9 +178,15 @@ impl<E: Element, R: RowPointers> Drive<'_, E, R> {
         let strips = rows.div_ceil(const { tallest::<S, E::On<S>>() });
         let row_bytes = shared.words * 4 + shared.tail;
         let wide = columns.len() >= 8 * S::LANES;
+        let fetches_rows = shared.segments == 1
+            && self.rows.copy_bytes() == 0
+            && (FETCHED_ROW_BYTES..=MOST_FETCHED_BYTES).contains(&row_bytes);
+        let tiles = columns.len().div_ceil(E::On::<S>::PANEL * S::LANES);
+        let mut next = [std::ptr::null(); MOST_ROWS_AHEAD];
         let mut done = 0;
+        let height = |strip: usize| rows / strips + usize::from(strip < rows % strips);
         for strip in 0..strips {
-            let count = rows / strips + usize::from(strip < rows % strips);
+            let count = height(strip);
             self.rows.fill(self.range.start + done, count, pointers, copies);
             if offset > 0 {
                 pointers[..count].iter_mut().for_each(|row| *row = row.wrapping_add(offset));
@@ -180,7 +199,19 @@ impl<E: Element, R: RowPointers> Drive<'_, E, R> {
                 }
             }
             let fetching = strip < shared.ahead.shares;
-            let ahead = if fetching { Ahead { share: strip, ..shared.ahead } } else { Ahead::default() };
+            let mut ahead = if fetching { Ahead { share: strip, ..shared.ahead } } else { Ahead::default() };
+            if fetches_rows && strip + 1 < strips {
+                let count_ahead = height(strip + 1);
+                self.rows.fill(self.range.start + done + count, count_ahead, &mut next, &mut []);
+                for row in &mut next[..count_ahead] {
+                    *row = row.wrapping_add(offset);
+                }
+                let first = next[0];
+                next[count_ahead..].fill(first);
+                ahead.rows = next.as_ptr();
+                ahead.groups = count_ahead.div_ceil(ROWS_AHEAD * tiles);
+                ahead.count = count_ahead.next_multiple_of(ROWS_AHEAD * ahead.groups);
+            }
             let shared = Shared { ahead, ..*shared };
             strip_of::<S, E>(s, &shared, pointers, count, done, columns.clone());
             done += count;

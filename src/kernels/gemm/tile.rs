@@ -18,6 +18,7 @@
 //!    multiply-add, and so that a single row reads B at the speed of memory.
 //! 4. The panels to come are fetched while these are multiplied: a model's weights are larger than its caches, and the
 //!    first row of tiles to see a panel would otherwise wait for every line of it.
+//!    So are the rows of the next strip, four to a tile: a line of one of them each turn.
 //! 5. A tile of fewer columns than its vectors hold computes with the zeros that fill its panel, and stores a part.
 
 use super::super::arch::{Body, Simd};
@@ -69,14 +70,29 @@ pub(super) struct Shared<'a> {
     pub(super) finish: &'a Finish<'a>,
 }
 
-/// What a tile fetches of the panels that come after it, so that memory works while it computes.
-#[derive(Clone, Copy, Default)]
+/// Rows of the next strip that one tile fetches in turn: a word of each is what the tile itself takes in a turn, and a line
+/// four times that.
+pub(super) const ROWS_AHEAD: usize = LINE_BYTES / 4 / UNROLL;
+
+/// What a tile fetches of the panels and rows that come after it, so that memory works while it computes.
+#[derive(Clone, Copy)]
 pub(super) struct Ahead {
     /// How far behind each panel it begins, in bytes; where there is no block to come, each tile fetches for the next.
     pub(super) distance: Option<usize>,
     /// The tiles that share the work of one panel, and which of them this one is; nothing is fetched for none.
     pub(super) shares: usize,
     pub(super) share: usize,
+    /// The rows of the next strip, and how many there are: whole multiples of [`ROWS_AHEAD`].
+    pub(super) rows: *const *const u8,
+    pub(super) count: usize,
+    /// How many times [`ROWS_AHEAD`] of them each tile fetches.
+    pub(super) groups: usize,
+}
+
+impl Default for Ahead {
+    fn default() -> Self {
+        Ahead { distance: None, shares: 0, share: 0, rows: std::ptr::null(), count: 0, groups: 0 }
+    }
 }
 
 /// `MR` rows times a run of panels of B.
@@ -117,30 +133,42 @@ impl<E: Element, const MR: usize> Body for Strip<'_, E, MR> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let mut column = self.columns.start;
+        let mut done = 0;
+        let Ahead { rows, count, groups, .. } = self.shared.ahead;
+        // The rows of the next strip that the next tile fetches.
+        let mut next = || {
+            let first = done * groups * ROWS_AHEAD;
+            done += 1;
+            if first < count { (rows.wrapping_add(first), groups) } else { (rows, 0) }
+        };
+        macro_rules! tiles {
+            ($vectors:literal) => {
+                while column + ($vectors - 1) * S::LANES < self.columns.end {
+                    tile::<S, E::On<S>, MR, $vectors>(
+                        s,
+                        self.shared,
+                        self.rows,
+                        next(),
+                        self.row,
+                        column,
+                        self.columns.end,
+                    );
+                    column += $vectors * S::LANES;
+                }
+            };
+        }
         // SAFETY: whoever made the strip saw to it that the rows, B and the output are as long as it says.
         unsafe {
             if const { widest::<S, E::On<S>>(MR) >= 8 } {
-                while column + 7 * S::LANES < self.columns.end {
-                    tile::<S, E::On<S>, MR, 8>(s, self.shared, self.rows, self.row, column, self.columns.end);
-                    column += 8 * S::LANES;
-                }
+                tiles!(8);
             }
             if const { widest::<S, E::On<S>>(MR) >= 4 } {
-                while column + 3 * S::LANES < self.columns.end {
-                    tile::<S, E::On<S>, MR, 4>(s, self.shared, self.rows, self.row, column, self.columns.end);
-                    column += 4 * S::LANES;
-                }
+                tiles!(4);
             }
             if const { widest::<S, E::On<S>>(MR) >= 2 } {
-                while column + S::LANES < self.columns.end {
-                    tile::<S, E::On<S>, MR, 2>(s, self.shared, self.rows, self.row, column, self.columns.end);
-                    column += 2 * S::LANES;
-                }
+                tiles!(2);
             }
-            while column < self.columns.end {
-                tile::<S, E::On<S>, MR, 1>(s, self.shared, self.rows, self.row, column, self.columns.end);
-                column += S::LANES;
-            }
+            tiles!(1);
         }
     }
 }
@@ -150,6 +178,7 @@ impl<E: Element, const MR: usize> Body for Strip<'_, E, MR> {
 /// # Safety
 /// - `rows` holds `segments * MR` pointers, each to `words * 4 + tail` readable bytes.
 /// - The panels from `shared.b` on reach to `end`, each `(words + (tail > 0)) * segments` words high.
+/// - `next` holds `groups` times [`ROWS_AHEAD`] pointers.
 /// - `column` is the first of a panel, or `NV` is 1 and it is the first of a panel's vector.
 /// - The rows `row..row + MR` and the columns `column..end` lie in what `shared.finish` describes.
 #[inline(always)]
@@ -157,6 +186,7 @@ unsafe fn tile<S: Simd, P: Product<S>, const MR: usize, const NV: usize>(
     s: S,
     shared: &Shared<'_>,
     rows: *const *const u8,
+    (next, groups): (*const *const u8, usize),
     row: usize,
     column: usize,
     end: usize,
@@ -200,6 +230,12 @@ unsafe fn tile<S: Simd, P: Product<S>, const MR: usize, const NV: usize>(
                 }
             }
             each!(MR * NV, t => { first.add(t).write(P::start(s, s.load_i32(held.add(t * S::LANES)))) });
+            // Those of the next tile.
+            for i in 0..MR {
+                for j in NV..2 * NV {
+                    s.prefetch(sums.wrapping_add(i * finish.stride + column + j * S::LANES).cast());
+                }
+            }
         }
         let mut acc = acc.assume_init();
 
@@ -221,6 +257,10 @@ unsafe fn tile<S: Simd, P: Product<S>, const MR: usize, const NV: usize>(
                 for _ in 0..lines {
                     s.prefetch(ahead);
                     ahead = ahead.wrapping_add(LINE_BYTES);
+                }
+                for group in 0..groups {
+                    let row = *next.add(group * ROWS_AHEAD + word / UNROLL % ROWS_AHEAD);
+                    s.prefetch(row.wrapping_add(word * 4));
                 }
             }
             while word < shared.words {
@@ -303,7 +343,7 @@ unsafe fn tile<S: Simd, P: Product<S>, const MR: usize, const NV: usize>(
 /// Where a tile whose panel is `b` begins to fetch, and how many lines it fetches each turn.
 #[inline(always)]
 fn fetches<S: Simd, P: Product<S>, const NV: usize>(shared: &Shared<'_>, b: *const u8) -> (*const u8, usize) {
-    let Ahead { distance, shares, share } = shared.ahead;
+    let Ahead { distance, shares, share, .. } = shared.ahead;
     if shares == 0 {
         return (b, 0);
     }

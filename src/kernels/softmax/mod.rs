@@ -5,6 +5,7 @@
 
 mod columns;
 mod rows;
+mod short;
 #[cfg(test)]
 mod tests;
 

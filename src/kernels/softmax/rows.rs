@@ -2,6 +2,7 @@
 
 use super::super::arch::{Body, Isa, Simd};
 use super::super::vector::{exp_nonpositive, ln};
+use super::short::{self, ShortRows};
 
 /// Which of the two functions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,6 +98,10 @@ impl Body for Rows<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
+        if self.mask.is_none() && short::takes::<S>(self.cols) {
+            let Rows { form, cols, scale, rows, x, y, .. } = self;
+            return s.call(ShortRows { form, cols, scale, rows, x, y });
+        }
         for i in 0..self.rows {
             let additive = match self.mask {
                 Some(Mask { data, repeat }) => {

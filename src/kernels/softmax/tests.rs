@@ -53,6 +53,30 @@ fn rows_sum_to_one() {
 }
 
 #[test]
+fn short_rows_do_not_know_their_neighbors() {
+    for isa in Isa::available() {
+        for form in [Form::Softmax, Form::LogSoftmax] {
+            for cols in 1..16 {
+                for rows in [15, 16, 17, 40] {
+                    let x = numbers(rows * cols, 4);
+                    let (mut all, mut in_place) = (vec![f32::NAN; x.len()], x.clone());
+                    softmax(isa, form, cols, 0.7, None, 0, &x, &mut all);
+                    softmax_in_place(isa, form, cols, 0.7, None, 0, &mut in_place);
+                    assert_eq!(all, in_place);
+                    for (x, y) in x.chunks_exact(cols).zip(all.chunks_exact(cols)) {
+                        let z: Vec<f64> = x.iter().map(|&x| f64::from(x) * f64::from(0.7f32)).collect();
+                        check(y, &reference(form, &z), "short");
+                        let mut alone = vec![0.0; cols];
+                        softmax(isa, form, cols, 0.7, None, 0, x, &mut alone);
+                        assert_eq!(alone, y);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn columns_do_as_rows_do() {
     for isa in Isa::available() {
         for form in [Form::Softmax, Form::LogSoftmax] {

@@ -40,7 +40,7 @@ const BLOCK_BYTES: usize = 640 * 1024;
 const FEWEST_TILES: usize = 24;
 
 /// Channels and filters below which the transforms cost more than they save.
-const FEWEST_CHANNELS: usize = 32;
+const FEWEST_CHANNELS: usize = 12;
 
 thread_local! {
     /// V, M and the zeros: kept by each thread, so that a warm call allocates nothing.
