@@ -56,6 +56,12 @@ struct Arguments {
     /// Batches that run at the same time; by default one for each core
     #[arg(long)]
     threads: Option<usize>,
+    /// Cut the model into so many stages on threads of their own, through which a batch passes
+    #[arg(long, default_value_t = 1)]
+    stages: usize,
+    /// With stages: rows that pass through them at once
+    #[arg(long, default_value_t = 4)]
+    stage_rows: usize,
     /// How long to measure each load
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
@@ -158,10 +164,11 @@ struct Test<'a> {
 
 impl Test<'_> {
     fn engine(&self, policy: PolicyName, target: Duration) -> Result<Engine> {
-        let Arguments { cap, delay_us, threads, queue, preempt, feedback, .. } = *self.arguments;
+        let Arguments { cap, delay_us, threads, queue, preempt, feedback, stages, stage_rows, .. } = *self.arguments;
         let mut builder = Engine::builder(EngineModel::from(self.model.clone()))
             .max_batch_size(cap)
             .max_queue_delay(Duration::from_micros(delay_us))
+            .stages(stages, stage_rows)
             .policy(policy.make(preempt));
         if let Some(threads) = threads {
             builder = builder.workers(threads);

@@ -1,4 +1,4 @@
-//! A hundred equal tasks at once: one by one, in batches, split over five replicas, balanced.
+//! A hundred equal tasks at once: one by one by one replica and by five, in batches, split over the replicas, balanced.
 
 use onrush::balance::{Balancer, LeastLoaded, Load};
 use onrush::clock::Time;
@@ -54,10 +54,17 @@ fn settings() -> Vec<Setting> {
     }
     vec![
         Setting { name: "one replica, one by one", cap: 1, queues: all(), replicas: 1, spread: false },
-        Setting { name: "batching", cap: CAP, queues: all(), replicas: 1, spread: false },
-        Setting { name: "splitting over five, at random", cap: CAP, queues: bound, replicas: 1, spread: false },
-        Setting { name: "balancing at arrival", cap: CAP, queues: even, replicas: 1, spread: false },
-        Setting { name: "one queue, bound late, spread", cap: CAP, queues: all(), replicas: REPLICAS, spread: true },
+        Setting { name: "five replicas, one by one", cap: 1, queues: all(), replicas: REPLICAS, spread: false },
+        Setting { name: "one replica, batching", cap: CAP, queues: all(), replicas: 1, spread: false },
+        Setting { name: "and splitting over five, at random", cap: CAP, queues: bound, replicas: 1, spread: false },
+        Setting { name: "and balancing at arrival", cap: CAP, queues: even, replicas: 1, spread: false },
+        Setting {
+            name: "and one queue, bound late, spread",
+            cap: CAP,
+            queues: all(),
+            replicas: REPLICAS,
+            spread: true,
+        },
     ]
 }
 
@@ -144,10 +151,10 @@ pub(crate) fn steps(task_ms: f64, real: bool) -> onrush::Result<Vec<Step>> {
 }
 
 pub(crate) fn table(steps: &[Step]) -> String {
-    let mut text = format!("{:<32} {:>10} {:>9} {:>12} {:>10}\n", "", "mean wait", "tasks/s", "real wait", "tasks/s");
+    let mut text = format!("{:<36} {:>10} {:>9} {:>12} {:>10}\n", "", "mean wait", "tasks/s", "real wait", "tasks/s");
     for step in steps {
         let Step { name, mean_wait_s, throughput_per_s, .. } = step;
-        let _ = write!(text, "{name:<32} {mean_wait_s:>8.3} s {throughput_per_s:>9.1}");
+        let _ = write!(text, "{name:<36} {mean_wait_s:>8.3} s {throughput_per_s:>9.1}");
         if let (Some(wait), Some(throughput)) = (step.real_mean_wait_s, step.real_throughput_per_s) {
             let _ = write!(text, " {wait:>10.3} s {throughput:>10.1}");
         }

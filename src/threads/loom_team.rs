@@ -1,4 +1,5 @@
-//! The protocol of a team under the model checker: one leader, one helper, regions of two parts.
+//! The protocol of a team under the model checker: one leader, one helper who may come late or never in time, regions of two
+//! parts.
 
 use super::Threads;
 use super::team::with_team;
@@ -15,7 +16,9 @@ fn loom_every_part_of_a_region_runs_once_and_its_leader_sees_it() {
             assert_eq!(ran[part].load(Ordering::Relaxed), tag, "part {part} of region {tag}");
             ran[part].fetch_add(1, Ordering::Relaxed);
         };
-        let helper = with_team(&Threads::new(2), 1, &work, |team| {
+        let threads = Threads::new(2);
+        assert_eq!(threads.claim(5), 1);
+        let helper = with_team(&threads, 1, &work, |team| {
             let helper = team.helper(0);
             let helper = loom::thread::spawn(move || helper.help());
             for tag in 0..2 {
@@ -25,5 +28,6 @@ fn loom_every_part_of_a_region_runs_once_and_its_leader_sees_it() {
             helper
         });
         helper.join().unwrap();
+        assert_eq!((threads.claim(5), threads.claim(5)), (1, 0), "the helper is free again, once");
     });
 }
