@@ -130,7 +130,7 @@ fn groups(callers: usize, size: u64, help: bool) -> (f64, f64) {
                 while start.elapsed() < time {
                     let Ok(group) = executor.submit_many((0..size).collect(), SubmitOptions::new()) else { continue };
                     if help {
-                        group.wait();
+                        let _ = group.wait();
                     } else {
                         let timeout = Duration::from_secs(60);
                         group.into_tickets().into_iter().for_each(|ticket| drop(ticket.wait_timeout(timeout)));

@@ -113,3 +113,37 @@ fn a_batched_answer_is_the_solo_answer() {
         assert!(snapshot.batch_rows.max() > 1, "{name}: nothing was batched");
     }
 }
+
+/// What is not a number in one row, and what overflows, is nobody else's trouble.
+#[test]
+fn not_a_number_touches_only_its_own_row() {
+    for (model, row) in [(perceptron(), vec![19]), (convolutions(), vec![3, 9, 7]), (attention(), vec![11, 24])] {
+        let name = model.graph().name().to_owned();
+        let solo = model.compile(&onrush::CompileOptions::new()).unwrap();
+        let mut shape = vec![1];
+        shape.extend(&row);
+        let requests: Vec<Tensor> = (0..12)
+            .map(|n| match n % 4 {
+                1 => Tensor::new(&shape[..], vec![f32::NAN; row.iter().product()]).unwrap(),
+                3 => Tensor::new(&shape[..], vec![f32::INFINITY; row.iter().product()]).unwrap(),
+                _ => weights(&shape, 0.1 + n as f32 * 0.01),
+            })
+            .collect();
+        let engine = Engine::builder(solo.clone())
+            .max_batch_size(12)
+            .max_queue_delay(Duration::from_secs(10))
+            .workers(1)
+            .build()
+            .unwrap();
+        let tickets: Vec<_> = requests.iter().map(|request| engine.submit([request.clone()]).unwrap()).collect();
+        for (request, ticket) in requests.iter().zip(tickets) {
+            let (together, timing) = ticket.wait_timed();
+            assert_eq!(timing.batch_requests, 12, "{name}: all ride in one batch");
+            let (together, alone) = (together.unwrap(), solo.run([request.clone()]).unwrap());
+            if request.as_slice::<f32>().unwrap()[0].is_finite() {
+                assert!(together[0].as_slice::<f32>().unwrap().iter().all(|value| value.is_finite()), "{name}");
+                assert_eq!(together[0].as_bytes(), alone[0].as_bytes(), "{name}");
+            }
+        }
+    }
+}

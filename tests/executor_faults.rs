@@ -58,12 +58,16 @@ enum Ask {
     Fail,
     Bomb(Bomb),
     Huge,
+    /// Writes its name down.
+    Note(u64, Arc<Mutex<Vec<u64>>>),
     DropExecutor(Arc<Mutex<Option<Executor<Faulty>>>>),
 }
 
 #[derive(Default)]
 struct Faulty {
     scratches: AtomicUsize,
+    /// Whatever it runs on is gone.
+    lost: Arc<AtomicBool>,
 }
 
 impl BatchRunner for Faulty {
@@ -83,6 +87,9 @@ impl BatchRunner for Faulty {
     }
 
     fn run(&self, _: &mut usize, batch: &mut Batch<'_, Ask, u64>) -> Result<()> {
+        if self.lost.load(Ordering::SeqCst) {
+            return Err(Error::new(ErrorKind::Io, "the device is lost"));
+        }
         for at in 0..batch.len() {
             let answer = match batch.request(at) {
                 Ask::Value(value) => *value,
@@ -99,6 +106,10 @@ impl BatchRunner for Faulty {
                 Ask::DropExecutor(executor) => {
                     drop(executor.lock().unwrap().take());
                     0
+                }
+                Ask::Note(name, notes) => {
+                    notes.lock().unwrap().push(*name);
+                    *name
                 }
                 Ask::Huge => 0,
             };
@@ -312,14 +323,47 @@ fn callers_blocked_for_room_are_told_of_a_shutdown() {
 fn a_flood_of_one_tenant_leaves_the_other_its_share() {
     let fair = FairShare::new(Duration::from_micros(1));
     let (executor, gate, first) = stopped(|b| b.policy(fair).max_batch_size(4).look_ahead(1000));
-    let flood: Vec<_> =
-        (0..200).map(|n| executor.submit(Ask::Value(n), SubmitOptions::new().tenant(1)).unwrap()).collect();
-    let victim = executor.submit(Ask::Value(5), SubmitOptions::new().tenant(2)).unwrap();
+    let ran = Arc::new(Mutex::new(Vec::new()));
+    let of =
+        |tenant: u64| executor.submit(Ask::Note(tenant, ran.clone()), SubmitOptions::new().tenant(tenant)).unwrap();
+    let flood: Vec<_> = (0..200).map(|_| of(1)).collect();
+    let victims: Vec<_> = (0..8).map(|_| of(2)).collect();
     gate.open();
-    let waited = victim.wait_timed().1.queued;
-    let slowest = flood.into_iter().map(|ticket| ticket.wait_timed().1.queued).max().unwrap();
-    assert!(waited <= slowest);
+    flood.into_iter().chain(victims).for_each(|ticket| assert!(ticket.wait().is_ok()));
+    let last = ran.lock().unwrap().iter().rposition(|tenant| *tenant == 2).unwrap();
+    assert!(last < 40, "the eighth of the victim's requests came after {last} of 208, though its share is half");
     first.wait().unwrap();
+    assert_conserved(&executor);
+}
+
+#[test]
+fn a_flood_of_one_tenant_leaves_the_other_room() {
+    let (executor, gate, first) = stopped(|b| b.queue_items(10).tenant_items(6));
+    let of = |tenant| executor.try_submit(Ask::Value(1), SubmitOptions::new().tenant(tenant));
+    let flood: Vec<_> = (0..100).filter_map(|_| of(1).ok()).collect();
+    assert_eq!(flood.len(), 6);
+    let victims: Vec<_> = (0..4).map(|_| of(2).unwrap()).collect();
+    gate.open();
+    flood.into_iter().chain(victims).for_each(|ticket| assert!(ticket.wait().is_ok()));
+    first.wait().unwrap();
+    assert_conserved(&executor);
+}
+
+#[test]
+fn a_lost_device_fails_its_requests_and_a_swap_heals() {
+    let lost = Arc::new(AtomicBool::new(false));
+    let on = |lost: &Arc<AtomicBool>| Faulty { lost: lost.clone(), ..Faulty::default() };
+    let builder = Executor::builder(on(&lost)).model("other", Faulty::default(), 1);
+    let executor = builder.workers(2).max_batch_size(16).build().unwrap();
+    submit(&executor, Ask::Value(1)).wait().unwrap();
+    lost.store(true, Ordering::SeqCst);
+    let failed: Vec<_> = (0..50).map(|n| submit(&executor, Ask::Value(n))).collect();
+    let others: Vec<_> =
+        (0..50).map(|n| executor.submit(Ask::Value(n), SubmitOptions::new().model(1)).unwrap()).collect();
+    failed.into_iter().for_each(|ticket| assert_eq!(ticket.wait().unwrap_err().kind(), ErrorKind::Io));
+    others.into_iter().for_each(|ticket| assert!(ticket.wait().is_ok(), "what runs elsewhere goes on"));
+    executor.swap(0, Faulty::default()).unwrap();
+    assert_eq!(submit(&executor, Ask::Value(3)).wait().unwrap(), 3);
     assert_conserved(&executor);
 }
 

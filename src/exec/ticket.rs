@@ -206,7 +206,11 @@ impl<R: BatchRunner> GroupTicket<R> {
     /// Each answer has its own, as [`Ticket::wait`].
     #[must_use]
     pub fn wait(mut self) -> Vec<Result<R::Response>> {
-        while self.tickets.iter().any(|ticket| ticket.entry.is_waiting()) && self.tickets[0].shared.help() {}
+        let Some(shared) = self.tickets.first().map(|ticket| ticket.shared.clone()) else { return Vec::new() };
+        let _blocked = Blocked::on(&shared);
+        // Where many wait, each would run its own group alone, and batches of several groups would never form.
+        let may_help = || !shared.is_crowded();
+        while may_help() && self.tickets.iter().any(|ticket| ticket.entry.is_waiting()) && shared.help() {}
         while !self.listen(|| Wake::Thread(current())) {
             park();
         }
