@@ -12,10 +12,6 @@ pub trait Body {
 ///
 /// Pointers need no alignment. `*_part` forms touch only the first `n <= LANES` elements; loads fill the other lanes
 /// with zero.
-///
-/// # Safety of the pointer methods
-/// Loads need `LANES` (or `n`) readable elements behind the pointer, stores as many writable ones.
-#[allow(clippy::missing_safety_doc)]
 pub trait Simd: Copy + Send + Sync + 'static {
     /// `LANES` floats.
     type F32: Copy;
@@ -47,12 +43,24 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// Every lane `x`.
     fn splat(self, x: f32) -> Self::F32;
     /// Loads `LANES` floats.
+    ///
+    /// # Safety
+    /// `LANES` elements at `p` are readable.
     unsafe fn load(self, p: *const f32) -> Self::F32;
     /// Loads `n` floats, zero after them.
+    ///
+    /// # Safety
+    /// `n <= LANES` elements at `p` are readable.
     unsafe fn load_part(self, p: *const f32, n: usize) -> Self::F32;
     /// Stores `LANES` floats.
+    ///
+    /// # Safety
+    /// `LANES` elements at `p` are writable.
     unsafe fn store(self, p: *mut f32, v: Self::F32);
     /// Stores the first `n` floats.
+    ///
+    /// # Safety
+    /// `n <= LANES` elements at `p` are writable.
     unsafe fn store_part(self, p: *mut f32, n: usize, v: Self::F32);
     /// `a + b`.
     fn add(self, a: Self::F32, b: Self::F32) -> Self::F32;
@@ -126,16 +134,28 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn prefetch(self, _p: *const u8) {}
 
     /// Loads `LANES` integers.
+    ///
+    /// # Safety
+    /// `LANES` elements at `p` are readable.
     unsafe fn load_i32(self, p: *const i32) -> Self::I32;
     /// Loads `n` integers, zero after them.
+    ///
+    /// # Safety
+    /// `n <= LANES` elements at `p` are readable.
     #[inline(always)]
     unsafe fn load_i32_part(self, p: *const i32, n: usize) -> Self::I32 {
         // SAFETY: as the caller promises; the lanes are of the same size.
         self.to_bits(unsafe { self.load_part(p.cast(), n) })
     }
     /// Stores `LANES` integers.
+    ///
+    /// # Safety
+    /// `LANES` elements at `p` are writable.
     unsafe fn store_i32(self, p: *mut i32, v: Self::I32);
     /// Stores the first `n` integers.
+    ///
+    /// # Safety
+    /// `n <= LANES` elements at `p` are writable.
     #[inline(always)]
     unsafe fn store_i32_part(self, p: *mut i32, n: usize, v: Self::I32) {
         // SAFETY: as the caller promises; the lanes are of the same size.
@@ -178,35 +198,68 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn from_bits(self, a: Self::I32) -> Self::F32;
 
     /// Loads `LANES` bytes, widened.
+    ///
+    /// # Safety
+    /// `LANES` elements at `p` are readable.
     unsafe fn load_u8(self, p: *const u8) -> Self::I32;
     /// Loads `LANES` signed bytes, widened.
+    ///
+    /// # Safety
+    /// `LANES` elements at `p` are readable.
     unsafe fn load_i8(self, p: *const i8) -> Self::I32;
     /// Stores `LANES` bytes, saturated to 0..=255.
+    ///
+    /// # Safety
+    /// `LANES` elements at `p` are writable.
     unsafe fn store_u8(self, p: *mut u8, v: Self::I32);
     /// Stores `LANES` bytes of integers that are in 0..=255.
+    ///
+    /// # Safety
+    /// `LANES` elements at `p` are writable.
     #[inline(always)]
     unsafe fn store_u8_inside(self, p: *mut u8, v: Self::I32) {
         // SAFETY: as the caller promises.
         unsafe { self.store_u8(p, v) }
     }
     /// Stores `LANES` signed bytes, saturated to -128..=127.
+    ///
+    /// # Safety
+    /// `LANES` elements at `p` are writable.
     unsafe fn store_i8(self, p: *mut i8, v: Self::I32);
     /// Loads `LANES` half-precision floats.
+    ///
+    /// # Safety
+    /// `LANES` elements at `p` are readable.
     unsafe fn load_f16(self, p: *const u16) -> Self::F32;
     /// Stores `LANES` half-precision floats, ties to even.
+    ///
+    /// # Safety
+    /// `LANES` elements at `p` are writable.
     unsafe fn store_f16(self, p: *mut u16, v: Self::F32);
 
     /// Loads `LANES` 16-bit words, widened with zeros.
+    ///
+    /// # Safety
+    /// `LANES` elements at `p` are readable.
     unsafe fn load_u16(self, p: *const u16) -> Self::I32;
     /// Stores the low 16 bits of every lane.
+    ///
+    /// # Safety
+    /// `LANES` elements at `p` are writable.
     unsafe fn store_u16(self, p: *mut u16, v: Self::I32);
     /// Loads `LANES` bfloat16.
+    ///
+    /// # Safety
+    /// `LANES` elements at `p` are readable.
     #[inline(always)]
     unsafe fn load_bf16(self, p: *const u16) -> Self::F32 {
         // SAFETY: as the caller promises.
         self.from_bits(self.shl_i32(unsafe { self.load_u16(p) }, 16))
     }
     /// Stores `LANES` bfloat16, ties to even; NaN stays NaN.
+    ///
+    /// # Safety
+    /// `LANES` elements at `p` are writable.
     #[inline(always)]
     unsafe fn store_bf16(self, p: *mut u16, v: Self::F32) {
         let bits = self.to_bits(v);
@@ -219,6 +272,9 @@ pub trait Simd: Copy + Send + Sync + 'static {
     }
 
     /// [`Simd::load_u8`] of `n` elements.
+    ///
+    /// # Safety
+    /// `n <= LANES` elements at `p` are readable.
     #[inline(always)]
     unsafe fn load_u8_part(self, p: *const u8, n: usize) -> Self::I32 {
         let mut lanes = [0u8; 16];
@@ -229,6 +285,9 @@ pub trait Simd: Copy + Send + Sync + 'static {
         }
     }
     /// [`Simd::load_i8`] of `n` elements.
+    ///
+    /// # Safety
+    /// `n <= LANES` elements at `p` are readable.
     #[inline(always)]
     unsafe fn load_i8_part(self, p: *const i8, n: usize) -> Self::I32 {
         let mut lanes = [0i8; 16];
@@ -239,6 +298,9 @@ pub trait Simd: Copy + Send + Sync + 'static {
         }
     }
     /// [`Simd::store_u8`] of `n` elements.
+    ///
+    /// # Safety
+    /// `n <= LANES` elements at `p` are writable.
     #[inline(always)]
     unsafe fn store_u8_part(self, p: *mut u8, n: usize, v: Self::I32) {
         let mut lanes = [0u8; 16];
@@ -249,6 +311,9 @@ pub trait Simd: Copy + Send + Sync + 'static {
         }
     }
     /// [`Simd::store_i8`] of `n` elements.
+    ///
+    /// # Safety
+    /// `n <= LANES` elements at `p` are writable.
     #[inline(always)]
     unsafe fn store_i8_part(self, p: *mut i8, n: usize, v: Self::I32) {
         let mut lanes = [0i8; 16];
@@ -259,6 +324,9 @@ pub trait Simd: Copy + Send + Sync + 'static {
         }
     }
     /// [`Simd::load_f16`] of `n` elements.
+    ///
+    /// # Safety
+    /// `n <= LANES` elements at `p` are readable.
     #[inline(always)]
     unsafe fn load_f16_part(self, p: *const u16, n: usize) -> Self::F32 {
         let mut lanes = [0u16; 16];
@@ -269,6 +337,9 @@ pub trait Simd: Copy + Send + Sync + 'static {
         }
     }
     /// [`Simd::store_f16`] of `n` elements.
+    ///
+    /// # Safety
+    /// `n <= LANES` elements at `p` are writable.
     #[inline(always)]
     unsafe fn store_f16_part(self, p: *mut u16, n: usize, v: Self::F32) {
         let mut lanes = [0u16; 16];
@@ -282,8 +353,14 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// The sums to start from, one a lane.
     fn dot_start(self, sums: Self::I32) -> Self::Dot;
     /// Broadcasts four unsigned bytes of A to every lane.
+    ///
+    /// # Safety
+    /// Four bytes at `p` are readable.
     unsafe fn dot_a(self, p: *const u8) -> Self::DotA;
     /// Loads `LANES` groups of four signed bytes of B.
+    ///
+    /// # Safety
+    /// `4 * LANES` bytes at `p` are readable.
     unsafe fn dot_b(self, p: *const i8) -> Self::DotB;
     /// Adds to every lane the exact sum of its four byte products.
     fn dot(self, acc: Self::Dot, a: Self::DotA, b: Self::DotB) -> Self::Dot;
@@ -292,6 +369,9 @@ pub trait Simd: Copy + Send + Sync + 'static {
 
     /// Adds to lane `i` the exact sum of the products `taps[t][i] * w[4 * i + t]` of unsigned and signed bytes, for the
     /// first `n <= LANES` lanes; the others are unspecified. `w` holds `4 * LANES` bytes.
+    ///
+    /// # Safety
+    /// `n` bytes at each tap and `4 * LANES` at `w` are readable.
     #[inline(always)]
     unsafe fn dot_taps(self, acc: Self::I32, taps: [*const u8; 4], n: usize, w: *const i8) -> Self::I32 {
         // SAFETY: as the caller promises.
@@ -315,6 +395,9 @@ pub trait Simd: Copy + Send + Sync + 'static {
     }
     /// [`Simd::dot_taps`] of `4 * LANES` neighbors at once, whose lanes are in the order of [`Simd::quad_channel`]; so
     /// are the `16 * LANES` weights.
+    ///
+    /// # Safety
+    /// `4 * LANES` bytes at each tap and `16 * LANES` at `w` are readable.
     #[inline(always)]
     unsafe fn dot_quads(self, acc: [Self::I32; 4], taps: [*const u8; 4], w: *const i8) -> [Self::I32; 4] {
         let [mut a, mut b, mut c, mut d] = acc;
@@ -330,6 +413,9 @@ pub trait Simd: Copy + Send + Sync + 'static {
         [a, b, c, d]
     }
     /// Stores `4 * LANES` integers, which are in the range of bytes, in the order of memory.
+    ///
+    /// # Safety
+    /// `4 * LANES` bytes at `p` are writable.
     #[inline(always)]
     unsafe fn store_quads(self, p: *mut u8, v: [Self::I32; 4], signed: bool) {
         let n = Self::LANES;
@@ -350,6 +436,9 @@ pub trait Simd: Copy + Send + Sync + 'static {
     }
 
     /// `y[i] = table[x[i]]` of 64 bytes, in a table of 256.
+    ///
+    /// # Safety
+    /// 256 bytes at `table` and 64 at `x` are readable, 64 at `y` are writable.
     #[inline(always)]
     unsafe fn look_up(self, table: *const u8, x: *const u8, y: *mut u8) {
         for i in 0..64 {
@@ -364,6 +453,9 @@ pub trait Simd: Copy + Send + Sync + 'static {
 }
 
 /// Copies `n <= 16` elements; a loop, for a call of `memcpy` costs more.
+///
+/// # Safety
+/// `n` elements at `from` are readable, as many at `to` writable.
 #[inline(always)]
 unsafe fn copy_part<T: Copy>(from: *const T, to: *mut T, n: usize) {
     for i in 0..n {

@@ -131,6 +131,10 @@ fn micro_side(size: usize) -> usize {
     }
 }
 
+/// Never called: where there are no such registers, [`micro_side`] says that no block is square.
+///
+/// # Safety
+/// It touches nothing.
 #[cfg(not(target_arch = "x86_64"))]
 unsafe fn micro<U: Copy>(_: *const U, _: isize, _: *mut U, _: usize) {}
 

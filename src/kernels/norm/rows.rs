@@ -95,6 +95,9 @@ impl Body for RowsBody<'_> {
 }
 
 /// `h = x + residual + bias`.
+///
+/// # Safety
+/// All of them have `n` elements; those of `h` are writable.
 #[inline(always)]
 unsafe fn add<S: Simd>(
     s: S,
@@ -142,6 +145,9 @@ pub(super) unsafe fn moments<S: Simd>(s: S, x: *const f32, n: usize, center: Cen
 }
 
 /// The sum of `x - center`, or of its squares, in four accumulators.
+///
+/// # Safety
+/// `n` elements at `x` are readable.
 #[inline(always)]
 unsafe fn sum_of<S: Simd>(s: S, x: *const f32, n: usize, center: S::F32, squared: bool) -> f32 {
     let mut sums = [s.splat(0.0); 4];
@@ -169,6 +175,9 @@ unsafe fn sum_of<S: Simd>(s: S, x: *const f32, n: usize, center: S::F32, squared
 }
 
 /// `y = (x - mean) * factor * scale + shift`.
+///
+/// # Safety
+/// All of them have `n` elements; those of `y` are writable. `x` may be `y`.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
 unsafe fn apply<S: Simd>(

@@ -9,10 +9,6 @@ mod sealed {
 }
 
 /// A quantized element: `u8` or `i8`.
-///
-/// # Safety of the pointer methods
-/// The pointers need `n <= LANES` readable or writable elements.
-#[allow(clippy::missing_safety_doc)]
 pub trait Byte: Copy + PartialOrd + sealed::Sealed + 'static {
     /// The smallest value.
     const LOWEST: Self;
@@ -21,8 +17,14 @@ pub trait Byte: Copy + PartialOrd + sealed::Sealed + 'static {
     /// The nearest value.
     fn saturate(v: i32) -> Self;
     /// Loads `n` elements, widened.
+    ///
+    /// # Safety
+    /// `n <= LANES` elements at `p` are readable.
     unsafe fn load_part<S: Simd>(s: S, p: *const Self, n: usize) -> S::I32;
     /// Stores `n` elements, saturated.
+    ///
+    /// # Safety
+    /// `n <= LANES` elements at `p` are writable.
     unsafe fn store_part<S: Simd>(s: S, p: *mut Self, n: usize, v: S::I32);
 }
 

@@ -133,7 +133,10 @@ pub(crate) enum Additive {
     Row(*const f32),
 }
 
-/// Vector `i` of the row, scaled and masked, with minus infinity behind the end.
+/// The vector at element `i` of the row, scaled and masked, with minus infinity behind the end.
+///
+/// # Safety
+/// From `i` on, the row and what is added have `left` elements each.
 #[inline(always)]
 unsafe fn scaled<S: Simd>(s: S, x: *const f32, i: usize, left: usize, scale: f32, additive: Additive) -> S::F32 {
     // SAFETY: the caller promises `left` elements from i on in both.
@@ -262,6 +265,9 @@ unsafe fn log_softmax_row<S: Simd>(s: S, x: *const f32, y: *mut f32, n: usize, s
 }
 
 /// Stores a whole vector where `left` allows, else a part.
+///
+/// # Safety
+/// `left` elements at `y` are writable.
 #[inline(always)]
 unsafe fn put<S: Simd>(s: S, y: *mut f32, left: usize, v: S::F32) {
     // SAFETY: the caller promises `left` writable elements.

@@ -19,6 +19,8 @@ impl Avx2 {
     /// Runs `body` compiled for this instruction set.
     #[inline]
     pub(super) fn enter<B: Body>(self, body: B) -> B::Output {
+        /// # Safety
+        /// The machine has these features.
         #[target_feature(enable = "avx2,fma,f16c")]
         #[inline(never)]
         fn entry<B: Body>(token: Avx2, body: B) -> B::Output {

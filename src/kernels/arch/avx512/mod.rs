@@ -27,6 +27,8 @@ impl Avx512 {
     /// Runs `body` compiled for this instruction set.
     #[inline]
     pub(super) fn enter<B: Body>(self, body: B) -> B::Output {
+        /// # Safety
+        /// The machine has these features.
         #[target_feature(
             enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vbmi,avx512bf16,avx2,fma,f16c,bmi1,bmi2"
         )]
