@@ -154,7 +154,7 @@ impl Model {
         &self.imported.graph
     }
 
-    /// What the file says of itself: producer, versions, metadata.
+    /// The graph with what the file says of itself: versions, and inputs that have a default.
     #[must_use]
     pub fn imported(&self) -> &Imported {
         &self.imported

@@ -3,8 +3,11 @@
 mod support;
 
 use bytes::Bytes;
+use onrush::graph::Metadata;
 use onrush::onnx::{Imported, LoadOptions, export, import, import_reader};
+use onrush::ops::Attr;
 use onrush::{Dim, ErrorKind, Feeds, Model, Tensor};
+use std::any::Any;
 use support::*;
 
 #[track_caller]
@@ -44,14 +47,81 @@ fn what_the_file_says_of_itself() {
         .message(14, &Message::new().text(1, "author").text(2, "me"))
         .message(8, &Message::new().text(1, "com.example").int(2, 2));
     let imported = import_reader(&model.0[..], &LoadOptions::default()).unwrap();
-    assert_eq!((imported.ir_version, imported.model_version), (8, 3));
-    assert_eq!((imported.producer_name.as_str(), imported.producer_version.as_str()), ("writer", "1.2"));
-    assert_eq!((imported.domain.as_str(), imported.doc_string.as_str()), ("com.example", "about"));
+    let said = imported.graph.metadata();
+    assert_eq!((imported.ir_version, said.model_version), (8, 3));
+    assert_eq!((said.producer_name.as_str(), said.producer_version.as_str()), ("writer", "1.2"));
+    assert_eq!((said.domain.as_str(), said.doc_string.as_str()), ("com.example", "about"));
     assert_eq!(imported.opsets, [(String::new(), 17), ("com.example".to_owned(), 2)]);
-    assert_eq!(imported.metadata, [("author".to_owned(), "me".to_owned())]);
+    assert_eq!(said.properties, [("author".to_owned(), "me".to_owned())]);
     assert_eq!(imported.graph.name(), "made in code");
     let again = import(export(&imported.graph).unwrap().into(), &LoadOptions::default()).unwrap();
-    assert_eq!(again.metadata, imported.metadata);
+    assert_eq!(again.graph.metadata(), said);
+    // What has been read from no file says who writes it.
+    let mut silent = imported.graph.clone();
+    silent.set_metadata(Metadata::default());
+    let again = import(export(&silent).unwrap().into(), &LoadOptions::default()).unwrap();
+    assert_eq!(again.graph.metadata().producer_name, "onrush");
+}
+
+#[test]
+fn remarks_on_every_part() {
+    let pair = |key: &str| Message::new().text(1, key).text(2, "value");
+    let mut add = node("Add", &["x", "w"], &["sum"], &[]).text(6, "adds").message(9, &pair("node"));
+    add = add.message(9, &pair("again"));
+    let then = Graph {
+        nodes: vec![node("Relu", &["sum"], &["t"], &[]).text(6, "within a branch")],
+        outputs: vec![unshaped("t", F32)],
+        ..Graph::default()
+    };
+    let other = Graph {
+        nodes: vec![node("Neg", &["sum"], &["e"], &[])],
+        outputs: vec![unshaped("e", F32)],
+        ..Graph::default()
+    };
+    let branches = [body("then_branch", &then.message().text(10, "a branch")), body("else_branch", &other.message())];
+    let graph = Graph {
+        nodes: vec![add, node("If", &["c"], &["y"], &branches)],
+        initializers: vec![floats("w", &[2], &[1.0, 2.0]).text(12, "weights").message(16, &pair("tensor"))],
+        inputs: vec![value("x", F32, &[2]).text(3, "an input").message(4, &pair("input")), value("c", BOOL, &[])],
+        outputs: vec![value("y", F32, &[2]).text(3, "an output")],
+    };
+    let between = value("sum", F32, &[2]).text(3, "in between");
+    let graph = graph.message().text(10, "a graph").message(13, &between).message(16, &pair("graph"));
+    let imported = load(&header(17).message(7, &graph));
+    let said = imported.graph.metadata();
+    assert_eq!((said.graph.doc_string.as_str(), said.graph.properties.len()), ("a graph", 1));
+    assert_eq!((said.nodes["sum"].doc_string.as_str(), said.nodes["sum"].properties.len()), ("adds", 2));
+    let of_values: Vec<&str> = said.values.values().map(|remark| remark.doc_string.as_str()).collect();
+    assert_eq!(of_values, ["in between", "weights", "an input", "an output"]);
+    assert_eq!(said.values.values().filter(|remark| !remark.properties.is_empty()).count(), 2);
+    let again = import(export(&imported.graph).unwrap().into(), &LoadOptions::default()).unwrap();
+    let mut expected = said.clone();
+    (expected.producer_name, expected.producer_version) = ("onrush".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
+    assert_eq!(again.graph.metadata(), &expected);
+    // Bodies keep theirs.
+    for graph in [&imported.graph, &again.graph] {
+        let (_, node) = graph.nodes().unwrap().find(|(_, node)| node.op().name() == "If").unwrap();
+        let attrs = node.op().attrs();
+        let Some(Attr::Body(then)) = attrs.get("then_branch") else { panic!("it has a branch") };
+        let then = (then.as_ref() as &dyn Any).downcast_ref::<onrush::graph::Graph>().unwrap();
+        assert_eq!((then.metadata().graph.doc_string.as_str(), then.metadata().nodes.len()), ("a branch", 1));
+    }
+}
+
+#[test]
+fn declared_shapes_of_what_only_a_run_can_tell() {
+    let graph = Graph {
+        nodes: vec![node("Reshape", &["x", "to"], &["y"], &[])],
+        initializers: vec![],
+        inputs: vec![value("x", F32, &[2]), unshaped("to", I64)],
+        outputs: vec![value("y", F32, &[1, 2])],
+    };
+    let imported = load(&graph.model(17));
+    assert_eq!(imported.graph.fact(imported.graph.outputs()[0]).rank(), None);
+    let again = load(&Message(export(&imported.graph).unwrap()));
+    assert_eq!(again.graph.metadata().declared["y"], [Dim::Known(1), Dim::Known(2)]);
+    let x = [pair(1.0, 2.0), Tensor::vector(vec![2i64, 1, 1])];
+    assert_eq!(again.graph.interpret(&x).unwrap()[0].shape().to_vec(), [2, 1, 1]);
 }
 
 #[test]

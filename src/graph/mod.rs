@@ -6,11 +6,13 @@
 mod cut;
 mod infer;
 mod interpret;
+mod metadata;
 mod patch;
 mod specialize;
 mod verify;
 
 pub use cut::Stage;
+pub use metadata::{Metadata, Remark};
 pub use patch::{Operand, Patch};
 
 use crate::error::{Result, bail};
@@ -150,7 +152,7 @@ pub struct Graph {
     nodes: Vec<Option<Node>>,
     inputs: Vec<ValueId>,
     outputs: Vec<ValueId>,
-    metadata: Vec<(String, String)>,
+    metadata: Arc<Metadata>,
     order: OnceLock<Arc<[NodeId]>>,
     /// Places of the nodes, kept by patches; stale where there is not one for each node.
     ranks: Vec<u32>,
@@ -169,15 +171,15 @@ impl Graph {
         &self.name
     }
 
-    /// Key and value pairs that travel with the model file.
+    /// What the model file says beside what it computes.
     #[must_use]
-    pub fn metadata(&self) -> &[(String, String)] {
+    pub fn metadata(&self) -> &Metadata {
         &self.metadata
     }
 
-    /// Sets the key and value pairs that travel with the model file.
-    pub fn set_metadata(&mut self, metadata: Vec<(String, String)>) {
-        self.metadata = metadata;
+    /// Sets what the model file says beside what it computes.
+    pub fn set_metadata(&mut self, metadata: Metadata) {
+        self.metadata = Arc::new(metadata);
     }
 
     /// Adds an input.

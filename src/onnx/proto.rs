@@ -53,12 +53,18 @@ pub(crate) struct GraphProto {
     pub(crate) name: String,
     #[prost(message, repeated, tag = "5")]
     pub(crate) initializer: Vec<TensorProto>,
+    #[prost(string, tag = "10")]
+    pub(crate) doc_string: String,
     #[prost(message, repeated, tag = "11")]
     pub(crate) input: Vec<ValueInfoProto>,
     #[prost(message, repeated, tag = "12")]
     pub(crate) output: Vec<ValueInfoProto>,
+    #[prost(message, repeated, tag = "13")]
+    pub(crate) value_info: Vec<ValueInfoProto>,
     #[prost(message, repeated, tag = "15")]
     pub(crate) sparse_initializer: Vec<SparseTensorProto>,
+    #[prost(message, repeated, tag = "16")]
+    pub(crate) metadata_props: Vec<StringStringEntryProto>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -73,10 +79,14 @@ pub(crate) struct NodeProto {
     pub(crate) op_type: String,
     #[prost(message, repeated, tag = "5")]
     pub(crate) attribute: Vec<AttributeProto>,
+    #[prost(string, tag = "6")]
+    pub(crate) doc_string: String,
     #[prost(string, tag = "7")]
     pub(crate) domain: String,
     #[prost(string, tag = "8")]
     pub(crate) overload: String,
+    #[prost(message, repeated, tag = "9")]
+    pub(crate) metadata_props: Vec<StringStringEntryProto>,
 }
 
 /// The numbers of `AttributeProto.AttributeType`.
@@ -144,10 +154,14 @@ pub(crate) struct TensorProto {
     pub(crate) double_data: Vec<f64>,
     #[prost(uint64, repeated, tag = "11")]
     pub(crate) uint64_data: Vec<u64>,
+    #[prost(string, tag = "12")]
+    pub(crate) doc_string: String,
     #[prost(message, repeated, tag = "13")]
     pub(crate) external_data: Vec<StringStringEntryProto>,
     #[prost(int32, tag = "14")]
     pub(crate) data_location: i32,
+    #[prost(message, repeated, tag = "16")]
+    pub(crate) metadata_props: Vec<StringStringEntryProto>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -166,6 +180,10 @@ pub(crate) struct ValueInfoProto {
     pub(crate) name: String,
     #[prost(message, optional, tag = "2")]
     pub(crate) r#type: Option<TypeProto>,
+    #[prost(string, tag = "3")]
+    pub(crate) doc_string: String,
+    #[prost(message, repeated, tag = "4")]
+    pub(crate) metadata_props: Vec<StringStringEntryProto>,
 }
 
 /// Only the type of dense tensors is read; of the others it matters that they are there.

@@ -75,7 +75,7 @@ pub(super) fn write(graph: &Graph, table: &mut Table) -> Result<GraphEntry> {
         nodes.push(NodeEntry { name: node.name().to_owned(), op, inputs: inputs?, outputs });
     }
     let outputs: Result<Vec<_>> = graph.outputs().iter().map(|id| number(&numbers, id)).collect();
-    let metadata = graph.metadata().to_vec();
+    let metadata = graph.metadata().clone();
     Ok(GraphEntry { name: graph.name().to_owned(), metadata, inputs, constants, nodes, outputs: outputs? })
 }
 

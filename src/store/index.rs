@@ -1,6 +1,7 @@
 //! The index of a compiled model as JSON: everything that is not a long run of bytes.
 
 use super::sections::Section;
+use crate::graph::Metadata;
 use serde::{Deserialize, Serialize};
 
 /// The whole index.
@@ -56,7 +57,8 @@ pub(super) struct PortEntry {
 #[serde(deny_unknown_fields)]
 pub(super) struct GraphEntry {
     pub(super) name: String,
-    pub(super) metadata: Vec<(String, String)>,
+    /// Without the remarks on nodes and values, which are others now.
+    pub(super) metadata: Metadata,
     pub(super) inputs: Vec<PortEntry>,
     /// Name and tensor.
     pub(super) constants: Vec<(String, usize)>,

@@ -6,10 +6,11 @@
 mod attributes;
 mod names;
 mod opsets;
+mod remarks;
 
 use super::proto::{
-    DimensionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto, TensorProto,
-    TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto,
+    DimensionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto,
+    TensorTypeProto, TypeProto, ValueInfoProto,
 };
 use super::tensors::to_proto;
 use crate::error::{At, Result, bail, ensure, err};
@@ -30,7 +31,7 @@ const IR_VERSIONS: &[(u32, i64)] = &[(17, 8), (19, 9), (21, 10), (23, 11), (24, 
 /// Protobuf's own limit, which readers in other languages hold.
 const MAX_FILE_BYTES: usize = i32::MAX as usize;
 
-/// The bytes of an ONNX model that computes what `graph` does, with its metadata. Constants lie within.
+/// The bytes of an ONNX model that computes what `graph` does, with its [metadata](Graph::metadata). Constants lie within.
 ///
 /// Export a graph as it was imported: what the fusing passes make has no name in a file.
 ///
@@ -44,21 +45,26 @@ pub fn export(graph: &Graph) -> Result<Vec<u8>> {
     let opset = exporter.opsets.entry("").or_default();
     *opset = OLDEST.max(*opset);
     let ir_version = IR_VERSIONS.iter().rev().find(|(from, _)| from <= opset).map_or(8, |(_, version)| *version);
+    let metadata = graph.metadata();
+    let own = metadata.producer_name.is_empty();
+    let (producer, version) = match own {
+        true => (env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION")),
+        false => (metadata.producer_name.as_str(), metadata.producer_version.as_str()),
+    };
     let model = ModelProto {
         ir_version,
-        producer_name: env!("CARGO_PKG_NAME").to_owned(),
-        producer_version: env!("CARGO_PKG_VERSION").to_owned(),
+        producer_name: producer.to_owned(),
+        producer_version: version.to_owned(),
+        domain: metadata.domain.clone(),
+        model_version: metadata.model_version,
+        doc_string: metadata.doc_string.clone(),
         graph: Some(proto),
         opset_import: exporter
             .opsets
             .iter()
             .map(|(domain, version)| OperatorSetIdProto { domain: (*domain).to_owned(), version: i64::from(*version) })
             .collect(),
-        metadata_props: graph
-            .metadata()
-            .iter()
-            .map(|(key, value)| StringStringEntryProto { key: key.clone(), value: value.clone() })
-            .collect(),
+        metadata_props: remarks::pairs(&metadata.properties),
         ..ModelProto::default()
     };
     let length = model.encoded_len();
@@ -120,8 +126,13 @@ impl Exporter {
                 name = copy;
             }
             listed.push(*id);
-            proto.output.push(value_info(&name, graph.fact(*id)));
+            // Checkers want the shape of every output, as far as there is one.
+            let declared = graph.metadata().declared.get(graph.value(*id).name());
+            let declared = declared.map(|dims| Fact::new(graph.fact(*id).dtype, dims.clone()));
+            proto.output.push(value_info(&name, declared.as_ref().unwrap_or(graph.fact(*id))));
         }
+        let initializers = if captured.is_none() { self.initializers.as_mut_slice() } else { &mut [] };
+        remarks::write(graph, &values, &mut proto, initializers);
         Ok(proto)
     }
 
@@ -228,5 +239,6 @@ fn value_info(name: &str, fact: &Fact) -> ValueInfoProto {
     let shape = fact.dims().map(|dims| TensorShapeProto { dim: dims.iter().map(dim).collect() });
     let elem_type = dtype_to_onnx(fact.dtype) as i32;
     let tensor_type = Some(TensorTypeProto { elem_type, shape });
-    ValueInfoProto { name: name.to_owned(), r#type: Some(TypeProto { tensor_type, ..TypeProto::default() }) }
+    let r#type = Some(TypeProto { tensor_type, ..TypeProto::default() });
+    ValueInfoProto { name: name.to_owned(), r#type, ..ValueInfoProto::default() }
 }

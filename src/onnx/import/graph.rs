@@ -7,10 +7,10 @@ use super::order::{self, describe};
 use super::types::{Unnamed, declared};
 use super::{Context, FunctionKey, Overridable, constants};
 use crate::error::{At, Result, bail, ensure, err};
-use crate::graph::{Graph, ValueId};
+use crate::graph::{Graph, Metadata, ValueId};
 use crate::onnx::proto::GraphProto;
-use crate::tensor::{Fact, Tensor};
-use std::collections::{HashMap, HashSet};
+use crate::tensor::{Dim, Fact, Tensor};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
 
 /// A graph that is being built.
@@ -19,6 +19,8 @@ pub(super) struct Builder<'c, 'm> {
     pub(super) graph: Graph,
     /// Names that values have or will have.
     names: HashSet<String>,
+    /// See [`Metadata::declared`].
+    declared: BTreeMap<String, Vec<Dim>>,
 }
 
 /// The names that nodes see: those of a graph, or of a function that is being inlined into one.
@@ -102,7 +104,7 @@ pub(super) fn main_graph<'m>(
         bail!(InvalidInput, "the model has no input {name:?} with a default (overridable_inputs)");
     }
     builder.nodes_and_outputs(&mut frame, proto)?;
-    Ok((builder.graph, overridable))
+    Ok((builder.finish(super::remarks::of_model(context.model, proto)), overridable))
 }
 
 impl<'c, 'm> Builder<'c, 'm> {
@@ -111,7 +113,14 @@ impl<'c, 'm> Builder<'c, 'm> {
         let initializers = proto.initializer.iter().map(|t| &t.name);
         let outputs = proto.node.iter().flat_map(|n| &n.output);
         let names = inputs.chain(initializers).chain(outputs).cloned().collect();
-        Builder { context, graph: Graph::new(&proto.name), names }
+        Builder { context, graph: Graph::new(&proto.name), names, declared: BTreeMap::new() }
+    }
+
+    /// The graph with what the file says beside it.
+    fn finish(self, metadata: Metadata) -> Graph {
+        let mut graph = self.graph;
+        graph.set_metadata(Metadata { declared: self.declared, ..metadata });
+        graph
     }
 
     /// A body of a node in `outer`: its formal inputs, then the captures of the node as further inputs. A captured
@@ -157,7 +166,7 @@ impl<'c, 'm> Builder<'c, 'm> {
         }
         builder.initializers(&mut frame, proto)?;
         builder.nodes_and_outputs(&mut frame, proto)?;
-        Ok(builder.graph)
+        Ok(builder.finish(super::remarks::of_graph(proto)))
     }
 
     fn initializers(&mut self, frame: &mut Frame<'c, 'm>, proto: &'m GraphProto) -> Result<()> {
@@ -193,6 +202,9 @@ impl<'c, 'm> Builder<'c, 'm> {
             if let Some(fact) = declared(info, &Unnamed::Unknown(&known)).at(place)? {
                 self.check_output(id, &fact).at(place)?;
                 self.graph.name_lengths(id, &fact);
+                if let (None, Some(dims)) = (self.graph.fact(id).rank(), fact.shape) {
+                    self.declared.insert(self.graph.value(id).name().to_owned(), dims);
+                }
             }
             self.graph.output(id)?;
         }

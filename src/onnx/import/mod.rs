@@ -8,6 +8,7 @@ mod graph;
 mod nodes;
 mod opsets;
 mod order;
+mod remarks;
 mod survey;
 mod types;
 
@@ -35,24 +36,13 @@ const NEWEST_IR: i64 = 14;
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Imported {
-    /// The graph, with functions inlined and initializers as constants.
+    /// The graph, with functions inlined and initializers as constants; its [metadata](Graph::metadata) tell who wrote the
+    /// file, and why.
     pub graph: Graph,
     /// Version of the file format.
     pub ir_version: i64,
-    /// The tool that wrote the file.
-    pub producer_name: String,
-    /// The version of that tool.
-    pub producer_version: String,
-    /// The model's own version, as its author counts.
-    pub model_version: i64,
-    /// Reverse-DNS name of where the model comes from.
-    pub domain: String,
-    /// What the author says about the model.
-    pub doc_string: String,
     /// Domains and the opset version of each; ONNX's own is the empty name.
     pub opsets: Vec<(String, u32)>,
-    /// Key and value pairs.
-    pub metadata: Vec<(String, String)>,
     /// Inputs that have a default: constants of the graph, but for those that the
     /// [options](LoadOptions::overridable_inputs) keep as inputs.
     pub overridable: Vec<Overridable>,
@@ -64,14 +54,8 @@ pub struct Imported {
 impl From<Graph> for Imported {
     fn from(graph: Graph) -> Self {
         Imported {
-            metadata: graph.metadata().to_vec(),
             graph,
             ir_version: NEWEST_IR,
-            producer_name: String::new(),
-            producer_version: String::new(),
-            model_version: 0,
-            domain: String::new(),
-            doc_string: String::new(),
             opsets: Vec::new(),
             overridable: Vec::new(),
             mapping: Mapping::default(),
@@ -157,27 +141,20 @@ fn import_from(bytes: Bytes, folder: Option<&Folder>, options: &LoadOptions) -> 
     let opsets = Opsets::read(&model.opset_import, model.ir_version, options)?;
     let context = Context::new(&model, &opsets, folder, options)?;
     survey::refuse_unknown(&context, proto, &opsets)?;
-    let (mut graph, overridable) = graph::main_graph(&context, proto, &opsets)?;
-    let metadata: Vec<_> = model.metadata_props.iter().map(|p| (p.key.clone(), p.value.clone())).collect();
-    graph.set_metadata(metadata.clone());
+    let (graph, overridable) = graph::main_graph(&context, proto, &opsets)?;
     graph.verify()?;
     Ok(Imported {
         graph,
         ir_version: model.ir_version,
         opsets: opsets.to_list(),
-        metadata,
         overridable,
         mapping: Mapping::default(),
-        producer_name: model.producer_name,
-        producer_version: model.producer_version,
-        model_version: model.model_version,
-        domain: model.domain,
-        doc_string: model.doc_string,
     })
 }
 
 /// What holds for the whole import: limits, functions, the source of tensors.
 struct Context<'m> {
+    model: &'m ModelProto,
     options: &'m LoadOptions,
     functions: HashMap<FunctionKey<'m>, Function<'m>>,
     tensors: TensorSource<'m>,
@@ -211,6 +188,7 @@ impl<'m> Context<'m> {
         }
         let inputs = model.graph.iter().flat_map(|g| &g.input);
         Ok(Context {
+            model,
             options,
             functions,
             tensors: TensorSource::new(options.limits.max_tensor_bytes, folder),
