@@ -3,6 +3,7 @@
 //! A refusal must be quick and cheap, so it looks only at counters: how much waits before the request, and what such
 //! batches are known to cost.
 
+use super::pace::{Margin, Pace};
 use crate::clock::{Time, nanos};
 use crate::monitor::CostModel;
 use crate::sched::{Costs, Precedence, Waiting};
@@ -23,57 +24,11 @@ impl Costs for CostModel {
     }
 }
 
-/// How fast requests leave the queue. `Relaxed`: estimates, each usable alone.
-#[derive(Debug, Default)]
-pub(super) struct Pace {
-    /// Nanoseconds that a batch takes, averaged.
-    batch: AtomicU64,
-    /// Nanoseconds of a batch per request in it, averaged.
-    request: AtomicU64,
-    /// Rows of a request in 256ths, averaged.
-    rows: AtomicU64,
-    /// Nanoseconds between two batches while work waited and every slot was taken, averaged; zero until there was such a
-    /// time. It holds whatever else uses the processor.
-    gap: AtomicU64,
-    /// Rows of the batches at the end of such gaps in 256ths, averaged.
-    gap_rows: AtomicU64,
-}
-
-fn average(cell: &AtomicU64, value: u64) {
-    let old = cell.load(Ordering::Relaxed);
-    cell.store(if old == 0 { value } else { old - old / 8 + value / 8 }, Ordering::Relaxed);
-}
-
-impl Pace {
-    pub(super) fn observe(&self, time: u64, requests: u64, rows: u64) {
-        average(&self.batch, time);
-        average(&self.request, time / requests.max(1));
-        average(&self.rows, rows.saturating_mul(256) / requests.max(1));
-    }
-
-    /// A batch of `rows` rows left the queue `gap` nanoseconds after the one before, and work waited all the time.
-    pub(super) fn observe_gap(&self, gap: u64, rows: u64) {
-        average(&self.gap, gap.max(1));
-        average(&self.gap_rows, rows.saturating_mul(256));
-    }
-
-    /// How long `rows` rows need to leave the queue, by the gaps of late.
-    fn drain(&self, rows: u64) -> Option<u64> {
-        let (gap, gap_rows) = (self.gap.load(Ordering::Relaxed), self.gap_rows.load(Ordering::Relaxed));
-        let nanos = u128::from(gap) * u128::from(rows) * 256 / u128::from(gap_rows.max(1));
-        (gap > 0).then(|| u64::try_from(nanos).unwrap_or(u64::MAX))
-    }
-
-    /// After about this long a place should be free.
-    pub(super) fn retry_after(&self) -> Duration {
-        Duration::from_nanos(self.batch.load(Ordering::Relaxed).max(1000))
-    }
-}
-
 /// What admission knows.
 #[derive(Debug)]
 pub(super) struct Admission {
     pub(super) pace: Pace,
+    pub(super) margin: Margin,
     pub(super) costs: CostModel,
     precedence: Precedence,
     /// Whether several models take turns, so that nothing is known of who stands before whom. `Relaxed`, as `workers`.
@@ -114,7 +69,7 @@ fn take_place(waiting: &AtomicU32, most: u32) -> bool {
     waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
 }
 
-fn class(meta: &Waiting) -> usize {
+pub(super) fn class(meta: &Waiting) -> usize {
     usize::from(meta.priority).min(CLASSES - 1)
 }
 
@@ -129,6 +84,7 @@ impl Admission {
         let counts = precedence == Precedence::Class || limits.iter().any(|&limit| limit < u32::MAX);
         Admission {
             pace: Pace::default(),
+            margin: Margin::default(),
             costs: CostModel::new(),
             precedence,
             shared: AtomicBool::new(false),
@@ -202,33 +158,41 @@ impl Admission {
         let most = self.max_batch_size.load(Ordering::Relaxed).max(meta.rows);
         let riders = self.rows_of(waiting).saturating_add(meta.rows.into()).min(most.into());
         let Some(own) = self.costs.high(meta.group, riders as u32) else { return false };
-        let shared = self.shared.load(Ordering::Relaxed);
-        let before = match if shared { Precedence::Unknown } else { self.precedence } {
-            Precedence::Arrival => waiting,
-            Precedence::Class => self.waiting[..=class(meta)].iter().map(|n| n.load(Ordering::Relaxed)).sum(),
-            Precedence::Unknown => 0,
-        };
-        let running = if busy { self.pace.batch.load(Ordering::Relaxed) / 2 } else { 0 };
-        let wait = self.time_for(meta.group, before).saturating_add(running);
-        // An estimate that is right on average would be too short half of the time.
-        let wait = wait.saturating_add(wait / 16);
+        let running = if busy { self.pace.batch() / 2 } else { 0 };
+        let wait = self.margin.widen(self.wait(meta, waiting).saturating_add(running));
         meta.arrived.after(Duration::from_nanos(wait.saturating_add(own))) > meta.deadline
     }
 
-    fn rows_of(&self, requests: u32) -> u64 {
-        u64::from(requests).saturating_mul(self.pace.rows.load(Ordering::Relaxed)) / 256
+    /// How long the request waits, in nanoseconds, until those that run before it have left the queue.
+    fn wait(&self, meta: &Waiting, waiting: u32) -> u64 {
+        let shared = self.shared.load(Ordering::Relaxed);
+        let (before, class) = match if shared { Precedence::Unknown } else { self.precedence } {
+            Precedence::Arrival => (waiting, 0),
+            Precedence::Class => {
+                let urgent = self.waiting[..=class(meta)].iter().map(|n| n.load(Ordering::Relaxed)).sum();
+                (urgent, class(meta))
+            }
+            Precedence::Unknown => (0, 0),
+        };
+        self.time_for(meta.group, before, class)
     }
 
-    /// How long the workers need for the batches that `requests` requests fill, in nanoseconds. Best known from the gaps
-    /// between batches while work waited; before there were any, from the running times of late or of full batches,
-    /// whichever is less. What does not fill a batch rides with the request that asks.
-    fn time_for(&self, group: u64, requests: u32) -> u64 {
-        let singly = u64::from(requests).saturating_mul(self.pace.request.load(Ordering::Relaxed));
-        let most = self.max_batch_size.load(Ordering::Relaxed);
-        let batches = self.rows_of(requests) / u64::from(most.max(1));
-        if let Some(drained) = self.pace.drain(batches.saturating_mul(most.into())) {
+    fn rows_of(&self, requests: u32) -> u64 {
+        self.pace.rows_of(requests)
+    }
+
+    /// How long the workers need for the batches that `requests` requests fill while those of more urgent classes than `class`
+    /// go on overtaking them, in nanoseconds. Best known from how fast the queue drained of late while work waited; before
+    /// that, from the running times of late or of full batches, whichever is less. What does not fill a batch rides with the
+    /// request that asks.
+    fn time_for(&self, group: u64, requests: u32, class: usize) -> u64 {
+        let rows = self.rows_of(requests);
+        if let Some(drained) = self.pace.drain(rows, class) {
             return drained;
         }
+        let singly = u64::from(requests).saturating_mul(self.pace.request());
+        let most = self.max_batch_size.load(Ordering::Relaxed);
+        let batches = rows / u64::from(most.max(1));
         let full = self.costs.predict(group, most).map_or(u64::MAX, nanos);
         singly.min(batches.saturating_mul(full)) / self.workers.load(Ordering::Relaxed).max(1)
     }
@@ -292,9 +256,23 @@ mod tests {
     fn gaps_between_batches_are_believed_before_running_times() {
         let admission = admission(Precedence::Arrival);
         // Batches run for 100 us, and leave the queue only every 160: something else has the processor.
-        (0..50).for_each(|_| admission.pace.observe_gap(160_000, 4));
+        (0..200).for_each(|_| admission.pace.observe_gap(160_000, [request(1, 0); 4].iter()));
         assert!(admission.would_miss(&request(1, 439), 9, false));
         assert!(!admission.would_miss(&request(1, 441), 9, false));
+    }
+
+    #[test]
+    fn the_less_urgent_wait_longer_while_the_urgent_overtake() {
+        let admission = Admission::new(Precedence::Class, 1, 4, true, [u32::MAX; CLASSES]);
+        admission.costs.observe(0, 4, Duration::from_micros(100));
+        admission.pace.observe(100_000, 4, 4);
+        // Of each four rows that leave in 100 us three are urgent.
+        let batch = [request(0, 0), request(0, 0), request(0, 0), request(2, 0)];
+        (0..200).for_each(|_| admission.pace.observe_gap(100_000, batch.iter()));
+        (0..8).for_each(|_| assert!(admission.join(&request(2, 0))));
+        assert!(admission.would_miss(&request(2, 920), 8, false), "eight rows, one in each 100 us");
+        assert!(!admission.would_miss(&request(2, 960), 8, false));
+        assert!(!admission.would_miss(&request(0, 100), 8, false), "nobody stands before the urgent one");
     }
 
     #[test]

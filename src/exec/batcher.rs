@@ -54,6 +54,11 @@ impl<Q, S> Default for Taken<Q, S> {
 }
 
 impl<Q, S> Taken<Q, S> {
+    /// Whether some request is to be ended because its deadline has passed or cannot be met.
+    pub(super) fn has_expired(&self) -> bool {
+        self.ended.iter().any(|(_, how)| *how == Ended::Expired)
+    }
+
     /// The requests that left the queue.
     pub(super) fn left(&self) -> impl Iterator<Item = &Waiting> {
         let ended = self.ended.iter().map(|(claimed, _)| claimed.meta());
@@ -165,6 +170,13 @@ impl<Q, S> Batcher<Q, S> {
         self.drained.drain(..).for_each(|entry| self.queue.push(entry));
     }
 
+    /// Takes those whose deadline has passed.
+    pub(super) fn expire(&mut self, now: Time, taken: &mut Taken<Q, S>) {
+        self.queue.expire(now, |entry| {
+            taken.ended.extend(Entry::claim(entry).map(|claimed| (claimed, Ended::Expired)));
+        });
+    }
+
     /// Removes those that were cancelled, and takes those whose deadline has passed.
     pub(super) fn sweep(&mut self, now: Time, taken: &mut Taken<Q, S>) {
         let leaves = |entry: &Entry<Q, S>| !entry.is_waiting() || entry.meta.deadline <= now;
@@ -252,7 +264,8 @@ impl<Q, S> Batcher<Q, S> {
     }
 
     fn decide(&mut self, now: Time, costs: &dyn Costs, idle: u32) {
-        let view = View { idle, ..View::new(now, self.queue.waiting(), &self.limits, costs) };
+        let deadlines_rise = self.queue.deadlines_rise();
+        let view = View { idle, deadlines_rise, ..View::new(now, self.queue.waiting(), &self.limits, costs) };
         let decision = &mut self.decision;
         decision.clear();
         let policy = rule(&mut self.policy, self.shares);
@@ -273,7 +286,7 @@ impl<Q, S> Batcher<Q, S> {
     fn take_decided(&mut self, slot: usize, taken: &mut Taken<Q, S>) {
         let Decision { run, drop, .. } = &self.decision;
         // The common case of a policy that serves in order of arrival: the front leaves, nothing has to be moved.
-        let mut in_front = drop.is_empty() && run.iter().enumerate().all(|(rank, &at)| rank == at);
+        let mut in_front = drop.iter().chain(run).enumerate().all(|(rank, &at)| rank == at);
         for &at in drop {
             let claimed = self.queue.take(at).and_then(Entry::claim);
             taken.ended.extend(claimed.map(|claimed| (claimed, Ended::Expired)));
@@ -294,7 +307,7 @@ impl<Q, S> Batcher<Q, S> {
             taken.jobs.extend(claimed.map(|claimed| Job { claimed, answer: None }));
         }
         if in_front {
-            self.queue.remove_front(run.len());
+            self.queue.remove_front(drop.len() + run.len());
         } else {
             self.queue.remove_taken();
         }

@@ -44,6 +44,7 @@ mod lane;
 mod loom_shutdown;
 mod models;
 mod options;
+mod pace;
 mod queue;
 mod replicas;
 mod room;

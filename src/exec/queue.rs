@@ -12,11 +12,17 @@ pub(super) struct Queue<Q, S> {
     head: usize,
     /// No deadline is earlier than this.
     pub(super) earliest_deadline: Time,
+    /// Pairs of neighbors of which the one behind has the earlier deadline.
+    inversions: usize,
+}
+
+fn inversions(waiting: &[Waiting]) -> usize {
+    waiting.windows(2).filter(|pair| pair[1].deadline < pair[0].deadline).count()
 }
 
 impl<Q, S> Queue<Q, S> {
     pub(super) fn new() -> Self {
-        Queue { waiting: Vec::new(), entries: Vec::new(), head: 0, earliest_deadline: Time::NEVER }
+        Queue { waiting: Vec::new(), entries: Vec::new(), head: 0, earliest_deadline: Time::NEVER, inversions: 0 }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -27,10 +33,24 @@ impl<Q, S> Queue<Q, S> {
         &self.waiting[self.head..]
     }
 
+    /// Whether the deadlines rise from the front to the end.
+    pub(super) fn deadlines_rise(&self) -> bool {
+        self.inversions == 0
+    }
+
+    /// Adds an entry at its place: submitters that race may come in another order than that of their times.
     pub(super) fn push(&mut self, entry: Arc<Entry<Q, S>>) {
-        self.earliest_deadline = self.earliest_deadline.min(entry.meta.deadline);
-        self.waiting.push(entry.meta);
-        self.entries.push(Some(entry));
+        let meta = entry.meta;
+        self.earliest_deadline = self.earliest_deadline.min(meta.deadline);
+        let mut at = self.waiting.len();
+        while at > self.head && self.waiting[at - 1].arrived > meta.arrived {
+            at -= 1;
+        }
+        let near = at.saturating_sub(1).max(self.head);
+        let before = inversions(&self.waiting[near..(at + 1).min(self.waiting.len())]);
+        self.waiting.insert(at, meta);
+        self.entries.insert(at, Some(entry));
+        self.inversions += inversions(&self.waiting[near..(at + 2).min(self.waiting.len())]) - before;
     }
 
     /// The seat of the generation that the entry at a position is for.
@@ -45,7 +65,9 @@ impl<Q, S> Queue<Q, S> {
 
     /// Cuts off the front `count` positions.
     pub(super) fn remove_front(&mut self, count: usize) {
-        self.head += count.min(self.len());
+        let count = count.min(self.len());
+        self.inversions -= inversions(&self.waiting[self.head..(self.head + count + 1).min(self.waiting.len())]);
+        self.head += count;
         if self.head * 2 >= self.waiting.len() {
             self.waiting.drain(..self.head);
             self.entries.drain(..self.head);
@@ -55,16 +77,32 @@ impl<Q, S> Queue<Q, S> {
 
     /// Removes every position that was taken.
     pub(super) fn remove_taken(&mut self) {
-        let mut kept = self.head;
+        let (mut kept, mut last) = (self.head, Time::ZERO);
+        self.inversions = 0;
         for at in self.head..self.entries.len() {
             if self.entries[at].is_some() {
                 self.entries.swap(kept, at);
                 self.waiting[kept] = self.waiting[at];
+                let deadline = self.waiting[kept].deadline;
+                self.inversions += usize::from(deadline < last);
+                last = deadline;
                 kept += 1;
             }
         }
         self.entries.truncate(kept);
         self.waiting.truncate(kept);
+    }
+
+    /// Takes out every entry whose deadline is not later than `now`, and hands it on. Where the deadlines rise only the front
+    /// is looked at.
+    pub(super) fn expire(&mut self, now: Time, mut to: impl FnMut(Arc<Entry<Q, S>>)) {
+        if !self.deadlines_rise() {
+            return self.sweep(|entry| entry.meta.deadline <= now, to);
+        }
+        let expired = self.waiting().iter().take_while(|request| request.deadline <= now).count();
+        (0..expired).for_each(|at| self.take(at).into_iter().for_each(&mut to));
+        self.remove_front(expired);
+        self.earliest_deadline = self.waiting().first().map_or(Time::NEVER, |request| request.deadline);
     }
 
     /// Takes out every entry for which `leaves` says so, and hands it on.
@@ -114,5 +152,61 @@ mod tests {
         let mut gone = Vec::new();
         queue.sweep(|entry| entry.meta.arrived.as_nanos() % 2 == 0, |entry| gone.push(entry.meta.arrived.as_nanos()));
         assert_eq!((gone, arrivals(&queue)), (vec![0, 2, 4], vec![1, 3]));
+    }
+
+    #[test]
+    fn late_pushes_find_their_place() {
+        let mut queue = queue(0);
+        for at in [3, 5, 4, 1, 9] {
+            queue.push(Arc::new(Entry::new(at, Waiting::at(Time::from_nanos(at)), 0)));
+        }
+        assert_eq!(arrivals(&queue), [1, 3, 4, 5, 9]);
+        assert_eq!(queue.take(2).map(|entry| entry.meta.arrived.as_nanos()), Some(4));
+    }
+
+    /// A queue of these deadlines, in order of arrival.
+    fn due(deadlines: &[u64]) -> Queue<u64, ()> {
+        let mut queue = Queue::new();
+        for (&deadline, at) in deadlines.iter().zip(0..) {
+            let meta = Waiting { deadline: Time::from_nanos(deadline), ..Waiting::at(Time::from_nanos(at)) };
+            queue.push(Arc::new(Entry::new(deadline, meta, 0)));
+        }
+        queue
+    }
+
+    #[test]
+    fn whether_deadlines_rise_is_known_through_every_change() {
+        let mut random = 7_u64;
+        let mut draw = |below: u64| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (random >> 33) % below
+        };
+        let mut queue = due(&[]);
+        for step in 0..2000 {
+            let len = queue.len() as u64;
+            match draw(4) {
+                0 if len > 0 => queue.remove_front(draw(len + 1) as usize),
+                1 if len > 0 => {
+                    (0..2).for_each(|_| _ = queue.take(draw(len) as usize));
+                    queue.remove_taken();
+                }
+                _ => {
+                    let (arrived, deadline) = (step - draw(3).min(step), step + draw(3));
+                    let meta =
+                        Waiting { deadline: Time::from_nanos(deadline), ..Waiting::at(Time::from_nanos(arrived)) };
+                    queue.push(Arc::new(Entry::new(step, meta, 0)));
+                }
+            }
+            assert_eq!(queue.deadlines_rise(), queue.waiting().is_sorted_by_key(|request| request.deadline), "{step}");
+        }
+    }
+
+    #[test]
+    fn what_has_expired_leaves_whether_deadlines_rise_or_not() {
+        for (deadlines, gone, next) in [(&[3, 5, 8, 9], vec![3, 5], 8), (&[8, 3, 9, 5], vec![3, 5], 8)] {
+            let (mut queue, mut expired) = (due(deadlines), Vec::new());
+            queue.expire(Time::from_nanos(5), |entry| expired.push(entry.meta.deadline.as_nanos()));
+            assert_eq!((expired, queue.len(), queue.earliest_deadline), (gone, 2, Time::from_nanos(next)));
+        }
     }
 }

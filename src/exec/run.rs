@@ -114,6 +114,7 @@ impl<R: BatchRunner> Shared<R> {
         let _span = trace::scatter(slot);
         let stats = self.stats(slot);
         let (mut answered, mut failed, mut expired, mut slowest) = (0, 0, 0, Duration::ZERO);
+        let mut is_late = false;
         // Taken one by one from the end: what a panicking destructor leaves is ended by the guard.
         jobs.reverse();
         while let Some(job) = jobs.pop() {
@@ -126,6 +127,7 @@ impl<R: BatchRunner> Shared<R> {
             let timing = stages.timing(job.claimed.meta().arrived, requests as u32, rows);
             stats.queue.record_owned(nanos(timing.queued), 1);
             slowest = slowest.max(stages.ended.since(job.claimed.meta().arrived));
+            is_late |= job.claimed.meta().deadline < stages.ended;
             if let Ok(wake) = job.claimed.finish(Outcome { result, timing }) {
                 *counter += 1;
                 wakes.push(wake);
@@ -138,6 +140,7 @@ impl<R: BatchRunner> Shared<R> {
         let time = stages.ended.since(started);
         self.count_batch(slot, &generation, rows, time, answered, requests - answered);
         self.admission.pace.observe(nanos(time), requests, u64::from(rows));
+        self.admission.margin.observe(is_late);
         if answered == requests {
             self.admission.costs.observe(group, rows, time);
         }

@@ -57,6 +57,7 @@ impl Drop for Inside {
 }
 
 pub(super) type EntryOf<R> = Entry<<R as BatchRunner>::Request, <R as BatchRunner>::Response>;
+pub(super) type BatcherOf<R> = Batcher<<R as BatchRunner>::Request, <R as BatchRunner>::Response>;
 pub(super) type TakenOf<R> = Taken<<R as BatchRunner>::Request, <R as BatchRunner>::Response>;
 pub(super) type ClaimedOf<R> = Claimed<<R as BatchRunner>::Request, <R as BatchRunner>::Response>;
 
@@ -73,7 +74,7 @@ pub(super) struct Shared<R: BatchRunner> {
     pub(super) credit: Padded<Credit>,
     pub(super) room: Room,
     pub(super) lanes: Box<[Padded<Lane<EntryOf<R>>>]>,
-    pub(super) batcher: Mutex<Batcher<R::Request, R::Response>>,
+    pub(super) batcher: Mutex<BatcherOf<R>>,
     /// Requests in the batcher that somebody should look at. `SeqCst`: it is part of "work is visible" (see `sleepers`).
     pub(super) ready: Padded<AtomicUsize>,
     pub(super) slots: Slots<Scratches<R::Scratch>>,
@@ -242,17 +243,18 @@ impl<R: BatchRunner> Shared<R> {
         batcher.drain(&self.lanes);
         if self.aborting.load(Ordering::SeqCst) {
             batcher.abort(taken);
-        } else if batcher.has_expired(now) || self.dead.load(Ordering::Relaxed) > 0 {
-            self.dead.store(0, Ordering::Relaxed);
-            batcher.sweep(now, taken);
+        } else {
+            self.tidy(&mut batcher, now, taken);
         }
         if self.credit.held().closed {
             batcher.stop_delaying();
         }
         let look = batcher.look(now, &self.admission.costs, slot, taken);
         if let Some(gap) = batcher.gap(now, look, self.slots.any_free()) {
-            let rows = taken.jobs.iter().map(|job| u64::from(job.claimed.meta().rows)).sum();
-            self.admission.pace.observe_gap(nanos(gap), rows);
+            self.admission.pace.observe_gap(nanos(gap), taken.jobs.iter().map(|job| job.claimed.meta()));
+        }
+        if taken.has_expired() {
+            self.admission.margin.raise();
         }
         let mut needs_timer = false;
         if let Look::Again(time) = look {
@@ -270,6 +272,16 @@ impl<R: BatchRunner> Shared<R> {
             trace::formed(slot.index(), taken.jobs.len());
         }
         look
+    }
+
+    /// Takes what has expired and removes what was cancelled; the whole queue is looked through only where it must be.
+    pub(super) fn tidy(&self, batcher: &mut BatcherOf<R>, now: Time, taken: &mut TakenOf<R>) {
+        if self.dead.load(Ordering::Relaxed) > 0 {
+            self.dead.store(0, Ordering::Relaxed);
+            batcher.sweep(now, taken);
+        } else if batcher.has_expired(now) {
+            batcher.expire(now, taken);
+        }
     }
 
     /// Counts what left the queue for slot `slot`, gives its room back, and ends what is not to be run.

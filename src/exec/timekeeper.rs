@@ -72,10 +72,13 @@ impl<R: BatchRunner> Shared<R> {
         self.timekeeper.next.store(u64::MAX, Ordering::SeqCst);
         let mut batcher = self.batcher.lock();
         batcher.drain(&self.lanes);
-        batcher.sweep(now, taken);
+        self.tidy(&mut batcher, now, taken);
         let earliest = batcher.earliest_deadline();
         self.ready.store(batcher.len(), Ordering::SeqCst);
         drop(batcher);
+        if taken.has_expired() {
+            self.admission.margin.raise();
+        }
         self.timekeeper.next.fetch_min(earliest.as_nanos(), Ordering::SeqCst);
         self.release(taken.left());
         taken.ended.drain(..).for_each(|(claimed, how)| self.end_unrun(claimed, how, now));

@@ -16,6 +16,12 @@ const MEAN_SHIFT: u32 = 3;
 const UP_SHIFT: u32 = 2;
 const DOWN_SHIFT: u32 = 6;
 
+/// Of so many first times of a cell the least counts: plans are built and memory is touched for the first time.
+const YOUNG: u64 = 4;
+/// A time counts for no more than so many times what is known, so that a run which the system held up says little, and a
+/// lasting change is still learned in a few batches.
+const MOST_AT_ONCE: u64 = 2;
+
 /// One learned time. `key` is zero while the cell is free. All `Relaxed`: the numbers of a cell are estimates, and each is
 /// usable alone; one that is written while its cell changes hands is wrong once.
 #[derive(Debug, Default)]
@@ -141,11 +147,17 @@ impl CostModel {
         cell.stamp.store(self.batches.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
         // Two workers may blend at once and one time be lost: an estimate bears that.
         let (mean, high) = (cell.mean.load(Ordering::Relaxed), cell.high.load(Ordering::Relaxed));
-        let first = mean == 0;
-        cell.mean.store(if first { nanos } else { blend(mean, nanos, MEAN_SHIFT) }, Ordering::Relaxed);
+        let times = cell.times.fetch_add(1, Ordering::Relaxed);
+        if mean == 0 || (times < YOUNG && nanos < mean) {
+            cell.mean.store(nanos, Ordering::Relaxed);
+            cell.high.store(nanos, Ordering::Relaxed);
+            return;
+        }
+        let (to_mean, to_high) =
+            (nanos.min(mean.saturating_mul(MOST_AT_ONCE)), nanos.min(high.saturating_mul(MOST_AT_ONCE)));
+        cell.mean.store(blend(mean, to_mean, MEAN_SHIFT), Ordering::Relaxed);
         let shift = if nanos > high { UP_SHIFT } else { DOWN_SHIFT };
-        cell.high.store(if first { nanos } else { blend(high, nanos, shift) }, Ordering::Relaxed);
-        cell.times.fetch_add(1, Ordering::Relaxed);
+        cell.high.store(blend(high, to_high, shift), Ordering::Relaxed);
     }
 
     /// The mean time of a batch, in nanoseconds; inferred where that size was never seen, `None` where nothing was.

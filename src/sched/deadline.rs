@@ -1,7 +1,6 @@
 //! Earliest deadline first, with early drop: under overload, work that would come too late is not begun.
 
 use super::{Decision, Policy, View};
-use crate::clock::nanos;
 
 /// The earliest deadline first, by arrival among equals; those without a deadline last.
 ///
@@ -10,7 +9,16 @@ use crate::clock::nanos;
 #[derive(Debug, Clone, Default)]
 pub struct EarliestDeadline {
     order: Vec<(u64, usize)>,
-    gone: Vec<bool>,
+    gone: Vec<usize>,
+}
+
+/// How many of the batch, which are then its first, would end after their deadlines.
+fn count_late(view: &View<'_>, decision: &Decision) -> usize {
+    let Some(&first) = decision.run.first() else { return 0 };
+    let rows = decision.run.iter().fold(0_u32, |rows, &at| rows.saturating_add(view.waiting[at].rows));
+    let Some(time) = view.costs.bound(view.waiting[first].group, rows) else { return 0 };
+    let end = view.now.after(time);
+    decision.run.iter().filter(|&&at| view.waiting[at].deadline < end).count()
 }
 
 impl EarliestDeadline {
@@ -18,6 +26,18 @@ impl EarliestDeadline {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Gives up the first `late` of the batch and forgets the others.
+    fn give_up(&mut self, late: usize, decision: &mut Decision) {
+        self.gone.extend(&decision.run[..late]);
+        self.gone.sort_unstable();
+        decision.drop.extend(&decision.run[..late]);
+        decision.run.clear();
+    }
+
+    fn is_gone(&self, at: usize) -> bool {
+        self.gone.binary_search(&at).is_ok()
     }
 }
 
@@ -27,25 +47,26 @@ impl Policy for EarliestDeadline {
     }
 
     fn decide(&mut self, view: &View<'_>, decision: &mut Decision) {
+        self.gone.clear();
         self.order.clear();
-        self.order.extend(view.waiting.iter().enumerate().map(|(at, request)| (request.deadline.as_nanos(), at)));
+        if !view.deadlines_rise {
+            self.order.extend(view.waiting.iter().enumerate().map(|(at, request)| (request.deadline.as_nanos(), at)));
+        }
         loop {
-            view.form_by_key(&mut self.order, decision);
-            let Some(&first) = decision.run.first() else { return };
-            let rows = decision.run.iter().fold(0_u32, |rows, &at| rows.saturating_add(view.waiting[at].rows));
-            let Some(time) = view.costs.bound(view.waiting[first].group, rows) else { return };
-            let end = view.now.as_nanos().saturating_add(nanos(time));
-            let late = decision.run.iter().filter(|&&at| view.waiting[at].deadline.as_nanos() < end).count();
+            if view.deadlines_rise {
+                view.form((0..view.waiting.len()).filter(|&at| !self.is_gone(at)), decision);
+            } else {
+                view.form_by_key(&mut self.order, decision);
+            }
+            // Others take the places of those that would be late, and the batch is looked at again.
+            let late = count_late(view, decision);
             if late == 0 {
                 return;
             }
-            // The late ones are the first of the batch; others take their places, and the batch is looked at again.
-            decision.drop.extend(&decision.run[..late]);
-            self.gone.clear();
-            self.gone.resize(view.waiting.len(), false);
-            decision.drop.iter().for_each(|&at| self.gone[at] = true);
-            decision.run.clear();
-            self.order.retain(|&(_, at)| !self.gone[at]);
+            self.give_up(late, decision);
+            let mut order = std::mem::take(&mut self.order);
+            order.retain(|&(_, at)| !self.is_gone(at));
+            self.order = order;
         }
     }
 }
@@ -70,7 +91,13 @@ mod tests {
         let waiting: Vec<_> = deadlines.iter().map(request).collect();
         let limits = Limits { max_batch_size, ..Limits::default() };
         let mut decision = Decision::default();
-        EarliestDeadline::new().decide(&View::new(Time::ZERO, &waiting, &limits, &PerRow(10)), &mut decision);
+        let view = View::new(Time::ZERO, &waiting, &limits, &PerRow(10));
+        EarliestDeadline::new().decide(&view, &mut decision);
+        if deadlines.is_sorted() {
+            let mut same = Decision::default();
+            EarliestDeadline::new().decide(&View { deadlines_rise: true, ..view }, &mut same);
+            assert_eq!((&same.run, &same.drop), (&decision.run, &decision.drop), "the short way");
+        }
         decision
     }
 
@@ -83,6 +110,8 @@ mod tests {
     fn what_would_end_too_late_is_dropped_and_its_place_taken() {
         let decision = decide(&[15, 90, 19, 91, 92], 2);
         assert_eq!((decision.drop, decision.run), (vec![0, 2], vec![1, 3]));
+        let decision = decide(&[15, 19, 19, 90, 91, 92], 2);
+        assert_eq!((decision.drop, decision.run), (vec![0, 1, 2], vec![3, 4]));
     }
 
     #[test]

@@ -139,13 +139,16 @@ pub struct View<'a> {
     pub costs: &'a dyn Costs,
     /// Replicas that are free beside the one that asks.
     pub idle: u32,
+    /// Whether the deadlines of those that wait are known to rise in order of arrival, as they do where all ask for an answer
+    /// within the same time.
+    pub deadlines_rise: bool,
 }
 
 impl<'a> View<'a> {
     /// A view of `waiting`, which must be in order of arrival, by a replica with no other one idle.
     #[must_use]
     pub fn new(now: Time, waiting: &'a [Waiting], limits: &'a Limits, costs: &'a dyn Costs) -> Self {
-        View { now, waiting, limits, costs, idle: 0 }
+        View { now, waiting, limits, costs, idle: 0, deadlines_rise: false }
     }
 }
 
