@@ -22,6 +22,10 @@ impl Costs for CostModel {
     fn bound(&self, group: u64, rows: u32) -> Option<Duration> {
         self.high(group, rows).map(Duration::from_nanos)
     }
+
+    fn times(&self, group: u64, rows: u32) -> u64 {
+        self.seen(group, rows)
+    }
 }
 
 /// What admission knows.

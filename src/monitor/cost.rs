@@ -172,6 +172,12 @@ impl CostModel {
         self.estimate(group, rows, |cell| cell.high.load(Ordering::Relaxed))
     }
 
+    /// How many batches of about so many rows were seen.
+    #[must_use]
+    pub fn seen(&self, group: u64, rows: u32) -> u64 {
+        self.find(group, class_of(rows), false).map_or(0, |cell| cell.times.load(Ordering::Relaxed))
+    }
+
     fn estimate(&self, group: u64, rows: u32, read: impl Fn(&Cell) -> u64) -> Option<u64> {
         let class = class_of(rows);
         let at = |class| self.find(group, class, false).map(&read).filter(|&nanos| nanos > 0);

@@ -48,7 +48,12 @@ impl View<'_> {
     /// is not full waits, if the limits ask for it, until its oldest member has waited for `max_queue_delay`; one that
     /// reaches a preferred size does not wait, and is cut to it.
     pub fn form(&self, order: impl IntoIterator<Item = usize>, decision: &mut Decision) {
-        let max_rows = self.limits.max_batch_size.max(1);
+        self.form_within(order, self.limits.max_batch_size, decision);
+    }
+
+    /// As [`form`](View::form), with a bound on the rows of its own.
+    pub fn form_within(&self, order: impl IntoIterator<Item = usize>, max_rows: u32, decision: &mut Decision) {
+        let max_rows = max_rows.clamp(1, self.limits.max_batch_size.max(1));
         let mut order = order.into_iter().filter_map(|at| self.waiting.get(at).map(|request| (at, request)));
         let Some((first, leader)) = order.next() else { return };
         decision.run.push(first);
@@ -89,6 +94,16 @@ impl View<'_> {
     ///
     /// A long queue is not sorted as a whole: only as many as one batch and its look-ahead can reach.
     pub fn form_by_key<K: Ord + Copy>(&self, order: &mut [(K, usize)], decision: &mut Decision) {
+        self.form_by_key_within(order, |_| u32::MAX, decision);
+    }
+
+    /// As [`form_by_key`](View::form_by_key), with a bound on the rows that may depend on the request that opens the batch.
+    pub fn form_by_key_within<K: Ord + Copy>(
+        &self,
+        order: &mut [(K, usize)],
+        max_rows: impl FnOnce(&Waiting) -> u32,
+        decision: &mut Decision,
+    ) {
         let reach = (self.limits.max_batch_size as usize).saturating_add(self.limits.look_ahead).saturating_add(1);
         let near = if order.len() > reach.saturating_mul(2) {
             order.select_nth_unstable(reach);
@@ -97,7 +112,8 @@ impl View<'_> {
             order
         };
         near.sort_unstable();
-        self.form(near.iter().map(|&(_, at)| at), decision);
+        let leader = near.first().and_then(|&(_, at)| self.waiting.get(at));
+        self.form_within(near.iter().map(|&(_, at)| at), leader.map_or(1, max_rows), decision);
     }
 
     /// Lets those at the end wait, so that at most `rows` rows are left; the first always rides.

@@ -116,6 +116,12 @@ impl<P: Policy> Policy for Levels<P> {
     fn precedence(&self) -> Precedence {
         self.inner.precedence()
     }
+
+    fn timeout(&self, priority: u8) -> Option<Duration> {
+        let level = self.levels.get(&priority).filter(|level| level.action == TimeoutAction::Reject);
+        let own = level.and_then(|level| level.timeout);
+        own.into_iter().chain(self.inner.timeout(priority)).min()
+    }
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ mod priority;
 mod shares;
 mod shortest;
 pub mod sim;
+mod worth;
 
 #[cfg(test)]
 mod tests;
@@ -116,6 +117,12 @@ pub trait Costs {
     fn bound(&self, group: u64, rows: u32) -> Option<Duration> {
         self.predict(group, rows)
     }
+
+    /// How many batches of about so many rows were seen; by default always enough.
+    fn times(&self, group: u64, rows: u32) -> u64 {
+        let _ = (group, rows);
+        u64::MAX
+    }
 }
 
 /// Knows nothing.
@@ -189,6 +196,13 @@ pub trait Policy: Send + 'static {
     fn precedence(&self) -> Precedence {
         Precedence::Arrival
     }
+
+    /// How long a request of this priority may wait before the policy gives it up; so that one which would have to wait longer
+    /// is refused at submit. By default for ever.
+    fn timeout(&self, priority: u8) -> Option<Duration> {
+        let _ = priority;
+        None
+    }
 }
 
 /// Which of the waiting requests run before a new one, as far as that can be said without asking the policy.
@@ -214,5 +228,9 @@ impl Policy for Box<dyn Policy> {
 
     fn precedence(&self) -> Precedence {
         self.as_ref().precedence()
+    }
+
+    fn timeout(&self, priority: u8) -> Option<Duration> {
+        self.as_ref().timeout(priority)
     }
 }

@@ -1,17 +1,32 @@
 //! Strict priority with ageing: the most urgent class first, but nobody waits for ever.
 
-use super::{Decision, Policy, Precedence, View};
-use crate::clock::nanos;
+use super::{Decision, Policy, Precedence, View, Waiting};
+use crate::clock::{Time, nanos};
 use std::time::Duration;
+
+/// Classes whose requests were seen within this time, in nanoseconds, are expected to ask again.
+const MEMORY: u64 = 1_000_000_000;
+/// Classes that are told apart when it is looked which ones ask.
+const CLASSES: usize = 8;
+/// One batch in so many has half the rows, so that it shows whether that would do.
+const TRIAL: u32 = 64;
 
 /// The lowest class number first, by arrival within a class.
 ///
 /// For each `ageing` that a request has waited it moves up one class. A request of class `c` therefore stands, after
 /// `c * ageing`, among the most urgent, and before all of them that arrived later.
+///
+/// What runs cannot be overtaken any more. So while requests of several classes come, batches have no more rows than they need
+/// to answer [nine tenths](StrictPriority::efficiency) of what full ones would: an urgent request that finds all replicas busy
+/// waits for a short batch, and rides in one.
 #[derive(Debug, Clone)]
 pub struct StrictPriority {
     ageing: u64,
     separate: bool,
+    efficiency: f64,
+    max_batch_time: Duration,
+    seen: [Option<Time>; CLASSES],
+    decisions: u32,
     order: Vec<((u64, u64), usize)>,
 }
 
@@ -19,7 +34,15 @@ impl StrictPriority {
     /// Classes move up by one for each `ageing`; `Duration::MAX` never moves them.
     #[must_use]
     pub fn new(ageing: Duration) -> Self {
-        StrictPriority { ageing: nanos(ageing).max(1), separate: false, order: Vec::new() }
+        StrictPriority {
+            ageing: nanos(ageing).max(1),
+            separate: false,
+            efficiency: 0.9,
+            max_batch_time: Duration::MAX,
+            seen: [None; CLASSES],
+            decisions: 0,
+            order: Vec::new(),
+        }
     }
 
     /// Lets no less urgent request ride in a batch with a more urgent one. An urgent request is answered sooner, as its
@@ -29,6 +52,39 @@ impl StrictPriority {
     pub fn separate(mut self) -> Self {
         self.separate = true;
         self
+    }
+
+    /// Which part, from 0 to 1, of what the best batch size answers must be left while requests of several classes come;
+    /// batches have no more rows than that takes. With 1 throughput comes first and urgent requests wait for full batches.
+    /// Default 0.9.
+    #[must_use]
+    pub fn efficiency(mut self, part: f64) -> Self {
+        self.efficiency = part.clamp(0.0, 1.0);
+        self
+    }
+
+    /// How long a batch may probably take while requests of several classes come, whatever that costs in throughput: the
+    /// longest time that an urgent request waits for what runs. A single request may take longer. Default: no bound.
+    #[must_use]
+    pub fn max_batch_time(mut self, time: Duration) -> Self {
+        self.max_batch_time = time;
+        self
+    }
+
+    /// Whether requests of several classes came of late.
+    fn is_mixed(&mut self, view: &View<'_>) -> bool {
+        for request in view.waiting {
+            self.seen[usize::from(request.priority).min(CLASSES - 1)] = Some(view.now);
+        }
+        let of_late = |seen: &&Option<Time>| seen.is_some_and(|seen| nanos(view.now.since(seen)) <= MEMORY);
+        self.seen.iter().filter(of_late).count() > 1
+    }
+
+    /// The most rows in a batch that `leader` opens.
+    fn rows(&self, view: &View<'_>, leader: &Waiting) -> u32 {
+        let rows = view.worthwhile_rows(leader.group, self.efficiency);
+        let rows = if self.decisions.is_multiple_of(TRIAL) { rows / 2 } else { rows };
+        view.rows_within(leader.group, rows, self.max_batch_time)
     }
 }
 
@@ -48,7 +104,12 @@ impl Policy for StrictPriority {
             let first = self.order.iter().map(|((class, _), _)| *class).min();
             self.order.retain(|((class, _), _)| Some(*class) == first);
         }
-        view.form_by_key(&mut self.order, decision);
+        self.decisions = self.decisions.wrapping_add(1);
+        let is_mixed = self.is_mixed(view);
+        let mut order = std::mem::take(&mut self.order);
+        let rows = |leader: &Waiting| if is_mixed { self.rows(view, leader) } else { u32::MAX };
+        view.form_by_key_within(&mut order, rows, decision);
+        self.order = order;
     }
 
     fn precedence(&self) -> Precedence {
@@ -58,7 +119,7 @@ impl Policy for StrictPriority {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Limits, Waiting};
+    use super::super::{Costs, Limits, Waiting};
     use super::*;
     use crate::clock::Time;
 
@@ -73,6 +134,59 @@ mod tests {
         };
         assert_eq!(run(StrictPriority::new(Duration::MAX)), [1, 3, 0, 2]);
         assert_eq!(run(StrictPriority::new(Duration::MAX).separate()), [1, 3]);
+    }
+
+    /// So many nanoseconds for a batch, and one for each row.
+    struct Fixed(u64);
+
+    impl Costs for Fixed {
+        fn predict(&self, _group: u64, rows: u32) -> Option<Duration> {
+            Some(Duration::from_nanos(self.0 + u64::from(rows)))
+        }
+    }
+
+    #[test]
+    fn batches_are_short_only_while_several_classes_come_and_where_long_ones_do_not_pay() {
+        let request = |priority| Waiting { priority, ..Waiting::at(Time::ZERO) };
+        let alike = vec![request(2); 40];
+        let mixed: Vec<_> = alike.iter().copied().chain([request(0)]).collect();
+        let limits = Limits::default();
+        let mut policy = StrictPriority::new(Duration::MAX);
+        let mut rows = |waiting: &[Waiting], now, fixed| {
+            let mut decision = Decision::default();
+            policy.decide(&View::new(Time::from_nanos(now), waiting, &limits, &Fixed(fixed)), &mut decision);
+            decision.run.len()
+        };
+        assert_eq!(rows(&alike, 0, 0), 32, "nobody more urgent is expected");
+        assert_eq!(rows(&mixed, 1, 0), 1, "a batch saves nothing");
+        assert_eq!(rows(&alike, 2, 0), 1, "the next urgent one may come while it runs");
+        assert_eq!(rows(&alike, 3, 1), 8, "a batch saves a little");
+        assert_eq!(rows(&alike, 4, 1000), 32, "a batch saves nearly everything");
+        assert_eq!(rows(&alike, MEMORY + 2, 0), 32, "long after the last urgent one");
+    }
+
+    #[test]
+    fn half_a_batch_is_tried_now_and_then() {
+        let request = |priority| Waiting { priority, ..Waiting::at(Time::ZERO) };
+        let waiting: Vec<_> = (0..80).map(|at| request(at % 2)).collect();
+        let mut policy = StrictPriority::new(Duration::MAX);
+        let mut rows = || {
+            let mut decision = Decision::default();
+            policy.decide(&View::new(Time::ZERO, &waiting, &Limits::default(), &Fixed(1)), &mut decision);
+            decision.run.len()
+        };
+        let sizes: Vec<_> = (0..TRIAL * 2).map(|_| rows()).collect();
+        assert_eq!((sizes.iter().filter(|&&n| n == 8).count(), sizes.iter().filter(|&&n| n == 4).count()), (126, 2));
+    }
+
+    #[test]
+    fn a_batch_takes_no_longer_than_it_may() {
+        let request = |priority| Waiting { priority, ..Waiting::at(Time::ZERO) };
+        let waiting: Vec<_> = (0..80).map(|at| request(at % 2)).collect();
+        let mut policy = StrictPriority::new(Duration::MAX).efficiency(1.0).max_batch_time(Duration::from_nanos(1010));
+        let mut decision = Decision::default();
+        policy.decide(&View::new(Time::ZERO, &waiting, &Limits::default(), &Fixed(1000)), &mut decision);
+        assert_eq!(decision.run.len(), 8);
     }
 
     #[test]

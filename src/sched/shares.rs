@@ -6,6 +6,7 @@
 use super::{Decision, Policy, Precedence, View, Waiting};
 use crate::clock::nanos;
 use std::collections::HashMap;
+use std::time::Duration;
 
 /// Lets models take turns by their weights, in predicted compute time; within a model another policy decides.
 ///
@@ -121,6 +122,10 @@ impl<P: Policy> Policy for Shares<P> {
     fn precedence(&self) -> Precedence {
         Precedence::Unknown
     }
+
+    fn timeout(&self, priority: u8) -> Option<Duration> {
+        self.inner.timeout(priority)
+    }
 }
 
 #[cfg(test)]
@@ -128,7 +133,6 @@ mod tests {
     use super::super::{Costs, FirstCome, Limits};
     use super::*;
     use crate::clock::Time;
-    use std::time::Duration;
 
     /// A batch of model 1 takes ten times as long as one of any other.
     struct Slow;
