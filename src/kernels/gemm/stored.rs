@@ -2,6 +2,7 @@
 
 use super::super::arch::Isa;
 use super::super::stored::{Parts, Stored, restore_all, store_all};
+use super::few_bits::{PackedBlocks, PackedCodes};
 use super::pack::{self, PackedB};
 use super::pack_bytes::{self, PackedBytes};
 use crate::error::{Result, ensure};
@@ -51,5 +52,38 @@ impl Stored for PackedBytes {
         ensure!(k.is_some(), Malformed, "{segments} segments of {segment} bytes");
         let data = parts.take_buffer(&[n.div_ceil(panel), panel, 4, summands, segments, segment.div_ceil(4)])?;
         Ok(PackedBytes { data, sums: parts.take_elements(&[n])?, n, panel, segments, segment, summands })
+    }
+}
+
+impl Stored for PackedCodes {
+    const KIND: &'static str = "panels of few bits";
+
+    fn store(&self, parts: &mut Parts) {
+        parts.put_all(&[self.k, self.n, self.bits, self.panel]);
+        parts.put_buffer(&self.data);
+    }
+
+    fn restore(isa: Isa, parts: &mut Parts) -> Result<Self> {
+        let [k, n, bits, panel] = parts.take_sizes()?;
+        ensure!(panel == pack::panel_width(isa), Malformed, "panels of {panel} columns, not for {}", isa.name());
+        ensure!(matches!(bits, 2 | 4 | 8), Malformed, "codes of {bits} bits");
+        let data = parts.take_buffer(&[n.div_ceil(panel), k.div_ceil(8 / bits), panel])?;
+        Ok(PackedCodes { data, k, n, bits, panel })
+    }
+}
+
+impl Stored for PackedBlocks {
+    const KIND: &'static str = "panels of blocks";
+
+    fn store(&self, parts: &mut Parts) {
+        parts.put_all(&[self.blocks, self.n, self.panel]);
+        parts.put_elements(&self.data);
+    }
+
+    fn restore(isa: Isa, parts: &mut Parts) -> Result<Self> {
+        let [blocks, n, panel] = parts.take_sizes()?;
+        ensure!(panel == pack::panel_width(isa), Malformed, "panels of {panel} columns, not for {}", isa.name());
+        let data = parts.take_elements(&[n.div_ceil(panel), blocks, panel])?;
+        Ok(PackedBlocks { data, blocks, n, panel })
     }
 }

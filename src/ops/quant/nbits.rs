@@ -86,7 +86,7 @@ impl MatMulNBits {
     }
 
     /// A zero point for each block of each column.
-    fn zeros(&self, tensor: Option<&Tensor>) -> Result<Vec<f64>> {
+    pub(crate) fn zeros(&self, tensor: Option<&Tensor>) -> Result<Vec<f64>> {
         let blocks = self.blocks();
         let count = self.n * blocks;
         match tensor {

@@ -1,0 +1,321 @@
+//! Products with weights of two, four or eight bits, scaled by blocks of K: memory delivers an eighth of the bytes.
+//!
+//! ```text
+//! for each panel of columns:
+//!     for each chunk of K: unpack (code - zero) * scale into the cache, and multiply it as f32
+//! ```
+//! The unpacked chunk goes through the tile of f32 products, so the sums are theirs, in one order for every number of
+//! rows.
+
+use super::super::arch::{Body, Isa, Simd};
+use super::super::view::{Matrix, MatrixMut};
+use super::epilogue::Epilogue;
+use super::finish::Direct;
+use super::float::finish;
+use super::pack::panel_width;
+use super::part::{Operand, Part, Strided, drive};
+use super::product::Float;
+use crate::tensor::Buffer;
+use std::ops::Range;
+
+/// Rows of B that are unpacked together: a multiple of the codes in a byte.
+const CHUNK: usize = 256;
+
+/// The codes of a B of `[k, n]`, in panels: `[panels][k / each][panel]` bytes of `each` codes, the lowest bits first.
+#[derive(Debug, Clone)]
+pub struct PackedCodes {
+    pub(super) data: Buffer,
+    pub(super) k: usize,
+    pub(super) n: usize,
+    pub(super) bits: usize,
+    pub(super) panel: usize,
+}
+
+impl PackedCodes {
+    /// Packs codes that lie column by column, each column in bytes of its own, the lowest bits first.
+    ///
+    /// # Panics
+    /// If `bits` is none of 2, 4 and 8, or `columns` is not `n` times as long as the bytes of a column, or those are
+    /// fewer than `k` codes need.
+    #[must_use]
+    #[track_caller]
+    pub fn pack(isa: Isa, columns: &[u8], k: usize, n: usize, bits: usize) -> Self {
+        assert!(matches!(bits, 2 | 4 | 8), "codes of {bits} bits");
+        let (each, panel) = (8 / bits, panel_width(isa));
+        let column_bytes = columns.len().checked_div(n).unwrap_or(0);
+        let rows = k.div_ceil(each);
+        assert!(columns.len() == n * column_bytes && rows <= column_bytes, "{} bytes of codes", columns.len());
+        let mut data = Buffer::zeroed(n.div_ceil(panel) * rows * panel);
+        let packed = data.as_mut_slice().unwrap_or_default();
+        for column in 0..n {
+            let to = &mut packed[column / panel * rows * panel + column % panel..];
+            for (row, &byte) in columns[column * column_bytes..][..rows].iter().enumerate() {
+                to[row * panel] = byte;
+            }
+        }
+        PackedCodes { data, k, n, bits, panel }
+    }
+
+    /// Rows of B.
+    #[must_use]
+    pub fn k(&self) -> usize {
+        self.k
+    }
+
+    /// Columns of B.
+    #[must_use]
+    pub fn n(&self) -> usize {
+        self.n
+    }
+
+    /// Bits of a code.
+    #[must_use]
+    pub fn bits(&self) -> usize {
+        self.bits
+    }
+}
+
+/// A number for each block of each column, in panels: `[panels][blocks][panel]`.
+#[derive(Debug, Clone)]
+pub struct PackedBlocks {
+    pub(super) data: Vec<f32>,
+    pub(super) blocks: usize,
+    pub(super) n: usize,
+    pub(super) panel: usize,
+}
+
+impl PackedBlocks {
+    /// Packs `[n, blocks]` numbers.
+    ///
+    /// # Panics
+    /// If there are not `n * blocks`.
+    #[must_use]
+    #[track_caller]
+    pub fn pack(isa: Isa, numbers: &[f32], blocks: usize, n: usize) -> Self {
+        assert!(numbers.len() == n * blocks, "{} numbers for {n} columns of {blocks} blocks", numbers.len());
+        let panel = panel_width(isa);
+        let mut data = vec![0.0; n.div_ceil(panel) * blocks * panel];
+        for column in 0..n {
+            for block in 0..blocks {
+                data[(column / panel * blocks + block) * panel + column % panel] = numbers[column * blocks + block];
+            }
+        }
+        PackedBlocks { data, blocks, n, panel }
+    }
+
+    /// Blocks of a column.
+    #[must_use]
+    pub fn blocks(&self) -> usize {
+        self.blocks
+    }
+
+    /// Columns.
+    #[must_use]
+    pub fn n(&self) -> usize {
+        self.n
+    }
+}
+
+/// A B whose element in row `k` of column `n` is `(code - zero) * scale`, the zero and the scale of its block.
+#[derive(Debug, Clone, Copy)]
+pub struct FewBits<'a> {
+    /// The codes.
+    pub codes: &'a PackedCodes,
+    /// Rows of a block: a multiple of four.
+    pub block: usize,
+    /// The scale of each block.
+    pub scales: &'a PackedBlocks,
+    /// The zero of each block; without, half the range of a code.
+    pub zeros: Option<&'a PackedBlocks>,
+}
+
+/// Elements of scratch that [`gemm_few_bits`] needs.
+#[must_use]
+pub fn few_bits_scratch_len(isa: Isa, k: usize) -> usize {
+    k.min(CHUNK).next_multiple_of(4) * panel_width(isa)
+}
+
+/// The part `rows`, `columns` of `out = a x b + bias`; `a` is `[m, k]`, `bias` has an element a column of B, and `out`
+/// holds the part only. An element's bits do not depend on the division.
+///
+/// # Panics
+/// If the sizes do not fit together, `columns` does not start with a panel, or `scratch` is shorter than
+/// [`few_bits_scratch_len`].
+#[track_caller]
+pub fn gemm_few_bits(
+    isa: Isa,
+    a: Matrix<'_, f32>,
+    b: FewBits<'_>,
+    rows: Range<usize>,
+    columns: Range<usize>,
+    mut out: MatrixMut<'_, f32>,
+    bias: Option<&[f32]>,
+    scratch: &mut [f32],
+) {
+    let FewBits { codes, block, scales, .. } = b;
+    let (k, n, panel) = (codes.k, codes.n, codes.panel);
+    assert!(a.cols() == k, "A has {} columns, B {k} rows", a.cols());
+    assert!(rows.start <= rows.end && rows.end <= a.rows(), "rows {rows:?} of {}", a.rows());
+    assert!(panel == panel_width(isa), "B is packed in panels of {panel}, not for {}", isa.name());
+    assert!(block > 0 && block.is_multiple_of(4), "blocks of {block} rows");
+    for blocks in [Some(scales), b.zeros].into_iter().flatten() {
+        let fits = blocks.n == n && blocks.panel == panel && blocks.blocks == k.div_ceil(block);
+        assert!(fits, "{} blocks of {} columns", blocks.blocks, blocks.n);
+    }
+    assert!(scratch.len() >= few_bits_scratch_len(isa, k), "{} elements of scratch", scratch.len());
+    assert!(columns.start.is_multiple_of(panel) && columns.end <= n, "columns {columns:?} of {n}");
+    let part = Part { whole: (a.rows(), n), rows: rows.clone(), columns: columns.clone(), first_column: 0 };
+    part.check_output(out.rows(), out.cols());
+    let epilogue = Epilogue { bias, ..Default::default() };
+    for first in columns.clone().step_by(panel) {
+        let here = first..columns.end.min(first + panel);
+        let part = Part { whole: part.whole, rows: rows.clone(), columns: here.clone(), first_column: first };
+        // SAFETY: the columns lie in `out`, which is borrowed for as long.
+        let mut out = unsafe {
+            let start = out.as_mut_ptr().add(here.start - columns.start);
+            MatrixMut::from_raw(start, out.rows(), here.len(), out.stride())
+        };
+        let mut finish = finish(&epilogue, &part, &mut out);
+        for start in (0..k.max(1)).step_by(CHUNK) {
+            let end = k.min(start + CHUNK);
+            isa.dispatch(Unpack { b, panel: first / panel, rows: start..end, to: scratch });
+            let operand = Operand {
+                data: scratch.as_ptr().cast(),
+                n: here.len(),
+                panel,
+                panel_bytes: (end - start) * panel * 4,
+                words: end - start,
+                tail: 0,
+            };
+            finish.resume = start > 0;
+            let last = finish.direct;
+            if end < k {
+                finish.direct = Some(Direct::NOTHING);
+            }
+            // SAFETY: rows of A are k elements long, the scratch holds the panel's rows, and the epilogue's operands
+            // were checked against the part.
+            unsafe {
+                let a = Strided { data: a.as_ptr().add(start).cast(), stride_bytes: a.stride() * 4 };
+                drive::<Float, _>(isa, &a, operand, &part, &finish, false);
+            }
+            finish.direct = last;
+        }
+    }
+}
+
+/// Rows of one panel as f32.
+struct Unpack<'a> {
+    b: FewBits<'a>,
+    panel: usize,
+    rows: Range<usize>,
+    to: &'a mut [f32],
+}
+
+impl Body for Unpack<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        match self.b.codes.bits {
+            2 => self.unpack::<S, 2>(s),
+            4 => self.unpack::<S, 4>(s),
+            _ => self.unpack::<S, 8>(s),
+        }
+    }
+}
+
+impl Unpack<'_> {
+    #[inline(always)]
+    fn unpack<S: Simd, const BITS: usize>(self, s: S) {
+        let Unpack { b: FewBits { codes, block, scales, zeros }, panel, rows, to } = self;
+        let (each, width) = (8 / BITS, codes.panel);
+        let mask = s.splat_i32((1 << BITS) - 1);
+        let half = s.splat((1u32 << (BITS - 1)) as f32);
+        let bytes = &codes.data.as_slice()[panel * codes.k.div_ceil(each) * width..];
+        let mut row = rows.start;
+        while row < rows.end {
+            let end = rows.end.min((row / block + 1) * block);
+            let at = (panel * scales.blocks + row / block) * width;
+            for lane in (0..width).step_by(S::LANES) {
+                let of = |blocks: &super::PackedBlocks| {
+                    let numbers = &blocks.data[at + lane..][..S::LANES];
+                    // SAFETY: as many as lanes.
+                    unsafe { s.load(numbers.as_ptr()) }
+                };
+                let (scale, zero) = (of(scales), zeros.map_or(half, of));
+                for row in (row..end).step_by(each) {
+                    let from = &bytes[row / each * width + lane..][..S::LANES];
+                    let to = &mut to[(row - rows.start) * width + lane..][..(each - 1) * width + S::LANES];
+                    // SAFETY: the slices hold what is read and written.
+                    unsafe {
+                        let word = s.load_u8(from.as_ptr());
+                        for e in 0..each {
+                            let code = s.and_i32(s.shr_i32(word, (e * BITS) as i32), mask);
+                            let real = s.mul(s.sub(s.from_i32(code), zero), scale);
+                            s.store(to.as_mut_ptr().add(e * width), real);
+                        }
+                    }
+                }
+            }
+            row = end;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn against_the_definition_on_every_instruction_set() {
+        let mut random = fastrand::Rng::with_seed(7);
+        let sizes: [[usize; 4]; 5] =
+            [[1, 16, 1, 16], [1, 300, 70, 32], [5, 600, 33, 64], [14, 37, 40, 16], [3, 513, 64, 1024]];
+        for (bits, [m, k, n, block]) in [2usize, 4, 8].into_iter().flat_map(|bits| sizes.map(|size| (bits, size))) {
+            let (each, blocks) = (8 / bits, k.div_ceil(block));
+            let column_bytes = blocks * block / each;
+            let bytes: Vec<u8> = (0..n * column_bytes).map(|_| random.u8(..)).collect();
+            let mut numbers = |len: usize, lo: f32| (0..len).map(|_| random.f32() + lo).collect::<Vec<f32>>();
+            let (scales, zeros, bias) = (numbers(n * blocks, 0.5), numbers(n * blocks, 1.0), numbers(n, -0.5));
+            let (a, depth) = (numbers(m * k, -0.5), k);
+            for zeros in [None, Some(&zeros)] {
+                let real = |row: usize, column: usize| {
+                    let byte = bytes[column * column_bytes + row / each];
+                    let code = f32::from(byte >> (row % each * bits) & ((1u16 << bits) - 1) as u8);
+                    let at = column * blocks + row / block;
+                    (code - zeros.map_or((1 << (bits - 1)) as f32, |zeros| zeros[at])) * scales[at]
+                };
+                for isa in Isa::available() {
+                    let codes = PackedCodes::pack(isa, &bytes, k, n, bits);
+                    let packed = PackedBlocks::pack(isa, &scales, blocks, n);
+                    let zeros = zeros.map(|zeros| PackedBlocks::pack(isa, zeros, blocks, n));
+                    let b = FewBits { codes: &codes, block, scales: &packed, zeros: zeros.as_ref() };
+                    let mut scratch = vec![f32::NAN; few_bits_scratch_len(isa, k)];
+                    let mut run = |rows: Range<usize>, columns: Range<usize>| {
+                        let mut out = vec![f32::NAN; rows.len() * columns.len()];
+                        let view = MatrixMut::dense(&mut out, rows.len(), columns.len());
+                        let a = Matrix::dense(&a, m, k);
+                        gemm_few_bits(isa, a, b, rows, columns, view, Some(&bias), &mut scratch);
+                        out
+                    };
+                    let out = run(0..m, 0..n);
+                    for (i, &y) in out.iter().enumerate() {
+                        let (row, column) = (i / n, i % n);
+                        let terms = (0..k).map(|k| f64::from(a[row * depth + k]) * f64::from(real(k, column)));
+                        let (sum, size) = terms.fold((0.0, 0.0), |(sum, size), t| (sum + t, size + t.abs()));
+                        let wanted = sum + f64::from(bias[column]);
+                        let error = (f64::from(y) - wanted).abs();
+                        assert!(error <= 1e-6 * (size + 1.0), "{bits} bits, {m}x{k}x{n}, {}: {y} {wanted}", isa.name());
+                    }
+                    let solo: Vec<f32> = (0..m).flat_map(|row| run(row..row + 1, 0..n)).collect();
+                    assert_eq!(solo, out, "a row's bits depend on its batch");
+                    let panel = panel_width(isa);
+                    if n > panel {
+                        let right = run(0..m, panel..n);
+                        assert_eq!(right[0], out[panel]);
+                    }
+                }
+            }
+        }
+    }
+}
