@@ -10,6 +10,7 @@ use crate::ops::elementwise::{Binary, BinaryKind, Clip, Unary, UnaryKind};
 use crate::ops::fused::{Activation, Epilogue};
 use crate::ops::matrix::MatMul;
 use crate::ops::nn::{Conv, ConvTranspose};
+use crate::ops::quant::MatMulNBits;
 use crate::tensor::Dim;
 use std::sync::Arc;
 
@@ -32,7 +33,7 @@ fn product(graph: &Graph, value: ValueId) -> Option<(&Node, Epilogue)> {
     if let Some(epilogue) = op.downcast_ref::<Epilogue>() {
         return Some((node, epilogue.clone()));
     }
-    let takes = op.is::<Conv>() || op.is::<ConvTranspose>() || op.is::<MatMul>();
+    let takes = op.is::<Conv>() || op.is::<ConvTranspose>() || op.is::<MatMul>() || op.is::<MatMulNBits>();
     let float = graph.fact(value).dtype.is_float();
     (takes && float).then(|| (node, Epilogue::of(op.clone(), node.inputs().len())))
 }

@@ -11,6 +11,7 @@ use crate::ops::fused::Epilogue;
 use crate::ops::layout::Transpose;
 use crate::ops::matrix::{Gemm, MatMul};
 use crate::ops::nn::{Conv, ConvTranspose};
+use crate::ops::quant::MatMulNBits;
 use crate::ops::{Budget, Inputs, Op};
 use crate::tensor::{Dim, Tensor};
 use std::sync::Arc;
@@ -71,7 +72,8 @@ fn matmul_bias(graph: &Graph, node: &Node) -> Option<Patch> {
     let (product, bias) = [(0, 1), (1, 0)].into_iter().find_map(|(product, bias)| {
         let (product, bias) = (node.input(product)?, node.input(bias)?);
         let (_, matmul) = graph.producer(product)?;
-        (matmul.op().is::<MatMul>() && constant(graph, bias).is_some()).then_some((product, bias))
+        let takes = matmul.op().is::<MatMul>() || (matmul.op().is::<MatMulNBits>() && matmul.input(5).is_none());
+        (takes && constant(graph, bias).is_some()).then_some((product, bias))
     })?;
     graph.single_user(product)?;
     let (_, matmul) = graph.producer(product)?;
@@ -85,8 +87,9 @@ fn matmul_bias(graph: &Graph, node: &Node) -> Option<Patch> {
     }
     let mut patch = Patch::new();
     let flat = patch.constant("bias", value.reshaped([value.len()]).ok()?);
-    let inputs = [matmul.input(0).map(Into::into), matmul.input(1).map(Into::into), Some(flat)];
-    let op = Epilogue { bias: true, ..Epilogue::of(Arc::new(MatMul), 2) };
+    let mut inputs: Vec<Option<Operand>> = matmul.inputs().iter().map(|input| input.map(Into::into)).collect();
+    inputs.push(Some(flat));
+    let op = Epilogue { bias: true, ..Epilogue::of(matmul.op().clone(), matmul.inputs().len()) };
     let outputs = patch.node(matmul.name(), Arc::new(op), &inputs, 1);
     patch.replace(node.output(0)?, outputs[0]);
     Some(patch)

@@ -31,6 +31,7 @@ mod reshape;
 #[cfg(test)]
 mod testing;
 mod transpose;
+mod weight_only;
 mod widen;
 
 use crate::error::{At, Result};
@@ -91,6 +92,8 @@ const PASSES: &[Pass] = &[
     Pass { name: "epilogue", run: Run::Rewrite(epilogue::fuse_epilogues) },
     // With epilogues in place, so that what a product ends with comes along; before the layout of images is settled.
     Pass { name: "integer", run: Run::Rewrite(integer::compute_on_integers) },
+    // What is left of bytes that only one side of a product has.
+    Pass { name: "weight-only", run: Run::Rewrite(weight_only::keep_weights) },
     // Once it is clear which constants stay integers.
     Pass { name: "unquantized", run: Run::Fold(fold::fold_unquantized) },
     // Last: the patterns above are written for the layout of ONNX.

@@ -14,6 +14,7 @@ use crate::ops::matrix::{Gemm, MatMul};
 use crate::ops::nn::{
     BatchNormalization, Conv, ConvTranspose, Dropout, GlobalPool, LayerNormalization, LogSoftmax, Pool, Softmax,
 };
+use crate::ops::quant::MatMulNBits;
 use crate::ops::reduce::Reduce;
 use crate::tensor::DType;
 use std::collections::{HashMap, HashSet};
@@ -45,7 +46,7 @@ fn role(op: &dyn Op) -> Option<Role> {
         return smooth.then_some(Role::Computes);
     }
     if any!(Conv, ConvTranspose, MatMul, Gemm, Pool, GlobalPool, Softmax, LogSoftmax, Clip, Variadic, Reduce, Attention)
-        || any!(BatchNormalization, LayerNormalization)
+        || any!(BatchNormalization, LayerNormalization, MatMulNBits)
     {
         return Some(Role::Computes);
     }

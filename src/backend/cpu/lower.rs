@@ -27,6 +27,7 @@ use crate::ops::Op;
 use crate::ops::elementwise::{Binary, Clip, Unary, UnaryKind, Variadic};
 use crate::ops::fused::{ChannelsLast, Epilogue};
 use crate::ops::nn::{LayerNormalization, LogSoftmax, Softmax};
+use crate::ops::quant::MatMulNBits;
 use crate::tensor::DType;
 
 type Family = fn(&Spec<'_>, Isa) -> Result<Option<Box<dyn Kernel>>>;
@@ -91,7 +92,8 @@ pub(super) fn in_place(op: &dyn Op, inputs: &[Option<&Slot>], outputs: &[Option<
     };
     let epilogue = op.downcast_ref::<Epilogue>().or_else(|| op.downcast_ref::<ChannelsLast>()?.op.downcast_ref());
     if let Some(epilogue) = epilogue {
-        return epilogue.residual_index().filter(same);
+        // Where K comes in chunks, the output holds sums while the residual waits.
+        return epilogue.residual_index().filter(|_| !epilogue.op.is::<MatMulNBits>()).filter(same);
     }
     let pairwise = op.is::<Binary>() || (op.is::<Variadic>() && inputs.len() == 2);
     let rowwise = op.is::<Softmax>() || op.is::<LogSoftmax>() || op.is::<LayerNormalization>();

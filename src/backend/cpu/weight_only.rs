@@ -2,10 +2,12 @@
 
 use super::arena::Io;
 use super::kernel::{Context, Division, Kernel, Spec};
+use super::product::activation;
 use crate::error::{Result, ensure};
 use crate::kernels::Matrix;
 use crate::kernels::arch::Isa;
-use crate::kernels::gemm::{FewBits, PackedBlocks, PackedCodes, few_bits_scratch_len, gemm_few_bits};
+use crate::kernels::gemm::{self, Activation, FewBits, PackedBlocks, PackedCodes, few_bits_scratch_len, gemm_few_bits};
+use crate::ops::fused::Epilogue;
 use crate::ops::quant::MatMulNBits;
 use crate::tensor::{DType, Tensor};
 use std::sync::Arc;
@@ -20,17 +22,31 @@ pub(super) struct WeightOnly {
     scales: Arc<PackedBlocks>,
     zeros: Option<Arc<PackedBlocks>>,
     bias: Option<usize>,
+    residual: Option<usize>,
+    activation: Activation,
 }
 
 impl WeightOnly {
     pub(super) fn new(spec: &Spec<'_>, isa: Isa) -> Result<Option<Self>> {
-        let Some(op) = spec.op::<MatMulNBits>() else { return Ok(None) };
+        let epilogue = spec.op::<Epilogue>();
+        let op = epilogue.map_or(&spec.instruction.op, |e| &e.op);
+        let Some(op) = op.downcast_ref::<MatMulNBits>() else { return Ok(None) };
+        let Some(activation) = activation(epilogue.and_then(|e| e.activation)) else { return Ok(None) };
+        let own = epilogue.map_or(spec.instruction.inputs.len(), |e| e.arity);
         let (Some(out), Some(codes), Some(scales)) = (spec.output_shape(0), spec.constant(1), spec.constant(2)) else {
             return Ok(None);
         };
-        let zeros = spec.constant(3);
-        let given = |index: usize| spec.instruction.inputs.get(index).is_some_and(Option::is_some);
-        let plain = [spec.input(0), spec.output(0), spec.input(5)].into_iter().flatten().all(|s| s.dtype == DType::F32);
+        let given = |index: usize| index < own && spec.input(index).is_some();
+        let zeros = spec.constant(3).filter(|_| given(3));
+        let bias = match (given(5), epilogue.and_then(Epilogue::bias_index)) {
+            (true, Some(_)) => return Ok(None),
+            (true, None) => Some(5),
+            (false, bias) => bias,
+        };
+        let residual = epilogue.and_then(Epilogue::residual_index);
+        let operands = [bias, residual].map(|index| spec.input(index?));
+        let plain =
+            [spec.input(0), spec.output(0)].into_iter().chain(operands).flatten().all(|s| s.dtype == DType::F32);
         // Blocks by an index of their own, and zeros that are computed, are for the reference.
         if !plain
             || given(4)
@@ -54,8 +70,17 @@ impl WeightOnly {
         let fits = (codes.k(), codes.n(), codes.bits()) == (k, n, op.bits)
             && [Some(&scales), zeros.as_ref()].into_iter().flatten().all(|b| (b.blocks(), b.n()) == (blocks, n));
         ensure!(fits, Malformed, "the packed weights are those of another product; compile the model again");
-        let bias = given(5).then_some(5);
-        Ok(Some(WeightOnly { isa, m: out.len() / n, block: op.block_size, codes, scales, zeros, bias }))
+        Ok(Some(WeightOnly {
+            isa,
+            m: out.len() / n,
+            block: op.block_size,
+            codes,
+            scales,
+            zeros,
+            bias,
+            residual,
+            activation,
+        }))
     }
 }
 
@@ -77,6 +102,9 @@ impl Kernel for WeightOnly {
         let (m, k, n) = (self.m, self.codes.k(), self.codes.n());
         let a: &[f32] = io.input(0)?;
         let bias: Option<&[f32]> = self.bias.map(|index| io.input(index)).transpose()?;
+        let residual: Option<&[f32]> = self.residual.map(|index| io.input(index)).transpose()?;
+        let residual = residual.map(|residual| gemm::Residual::Before(Matrix::dense(residual, m, n)));
+        let epilogue = gemm::Epilogue { bias, residual, activation: self.activation, ..Default::default() };
         let share = io.share();
         let out = io.output_matrix::<f32>(0, n)?;
         let (rows, columns) = match self.division() {
@@ -87,7 +115,7 @@ impl Kernel for WeightOnly {
             let b =
                 FewBits { codes: &self.codes, block: self.block, scales: &self.scales, zeros: self.zeros.as_deref() };
             let scratch = bytemuck::cast_slice_mut(context.workspace);
-            gemm_few_bits(self.isa, Matrix::dense(a, m, k), b, rows, columns, out, bias, scratch);
+            gemm_few_bits(self.isa, Matrix::dense(a, m, k), b, rows, columns, out, &epilogue, scratch);
         }
         Ok(())
     }

@@ -9,7 +9,7 @@
 
 use super::super::arch::{Body, Isa, Simd};
 use super::super::view::{Matrix, MatrixMut};
-use super::epilogue::Epilogue;
+use super::epilogue::{Epilogue, Residual};
 use super::finish::Direct;
 use super::float::finish;
 use super::pack::panel_width;
@@ -135,12 +135,11 @@ pub fn few_bits_scratch_len(isa: Isa, k: usize) -> usize {
     k.min(CHUNK).next_multiple_of(4) * panel_width(isa)
 }
 
-/// The part `rows`, `columns` of `out = a x b + bias`; `a` is `[m, k]`, `bias` has an element a column of B, and `out`
-/// holds the part only. An element's bits do not depend on the division.
+/// The part `rows`, `columns` of `out = epilogue(a x b)`; `a` is `[m, k]`, and `out` holds the part only. An element's bits do not depend on the division.
 ///
 /// # Panics
-/// If the sizes do not fit together, `columns` does not start with a panel, or `scratch` is shorter than
-/// [`few_bits_scratch_len`].
+/// If the sizes do not fit together, `columns` does not start with a panel, `scratch` is shorter than
+/// [`few_bits_scratch_len`], or the residual is the output's own content.
 #[track_caller]
 pub fn gemm_few_bits(
     isa: Isa,
@@ -149,7 +148,7 @@ pub fn gemm_few_bits(
     rows: Range<usize>,
     columns: Range<usize>,
     mut out: MatrixMut<'_, f32>,
-    bias: Option<&[f32]>,
+    epilogue: &Epilogue<'_>,
     scratch: &mut [f32],
 ) {
     let FewBits { codes, block, scales, .. } = b;
@@ -166,7 +165,8 @@ pub fn gemm_few_bits(
     assert!(columns.start.is_multiple_of(panel) && columns.end <= n, "columns {columns:?} of {n}");
     let part = Part { whole: (a.rows(), n), rows: rows.clone(), columns: columns.clone(), first_column: 0 };
     part.check_output(out.rows(), out.cols());
-    let epilogue = Epilogue { bias, ..Default::default() };
+    let own = matches!(epilogue.residual, Some(Residual::OutputBefore | Residual::OutputAfter));
+    assert!(!own, "the output holds sums while a residual waits");
     for first in columns.clone().step_by(panel) {
         let here = first..columns.end.min(first + panel);
         let part = Part { whole: part.whole, rows: rows.clone(), columns: here.clone(), first_column: first };
@@ -175,7 +175,7 @@ pub fn gemm_few_bits(
             let start = out.as_mut_ptr().add(here.start - columns.start);
             MatrixMut::from_raw(start, out.rows(), here.len(), out.stride())
         };
-        let mut finish = finish(&epilogue, &part, &mut out);
+        let mut finish = finish(epilogue, &part, &mut out);
         for start in (0..k.max(1)).step_by(CHUNK) {
             let end = k.min(start + CHUNK);
             isa.dispatch(Unpack { b, panel: first / panel, rows: start..end, to: scratch });
@@ -295,7 +295,8 @@ mod tests {
                         let mut out = vec![f32::NAN; rows.len() * columns.len()];
                         let view = MatrixMut::dense(&mut out, rows.len(), columns.len());
                         let a = Matrix::dense(&a, m, k);
-                        gemm_few_bits(isa, a, b, rows, columns, view, Some(&bias), &mut scratch);
+                        let epilogue = Epilogue { bias: Some(&bias), ..Default::default() };
+                        gemm_few_bits(isa, a, b, rows, columns, view, &epilogue, &mut scratch);
                         out
                     };
                     let out = run(0..m, 0..n);
