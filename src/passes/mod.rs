@@ -23,6 +23,7 @@ mod identity;
 mod integer;
 mod layer_norm;
 mod linear;
+mod look_up;
 mod pad;
 mod pattern;
 mod polynomial;
@@ -83,6 +84,8 @@ const PASSES: &[Pass] = &[
     Pass { name: "layer-norm", run: Run::Rewrite(layer_norm::recognize_layer_norm) },
     // Before a bias or a residual takes the mask.
     Pass { name: "attention", run: Run::Rewrite(attention::recognize_attention) },
+    // Before a bias or an activation is taken from what follows the table, and as long as the product stands by itself.
+    Pass { name: "look-up", run: Run::Rewrite(look_up::look_up) },
     // While the activation that shows what is never negative still stands by itself.
     Pass { name: "pad", run: Run::Rewrite(pad::absorb_padding) },
     // Before epilogues, which would hide the product from the normalization after it.

@@ -92,7 +92,7 @@ impl Step {
 }
 
 /// A step is divided where one thread takes longer than this, in nanoseconds.
-const WORTH_DIVIDING: f64 = 20_000.0;
+const WORTH_DIVIDING: f64 = 10_000.0;
 
 /// Helpers are claimed for a run where they save one thread more than this, in nanoseconds.
 const WORTH_A_TEAM: f64 = 60_000.0;
