@@ -84,6 +84,8 @@ pub struct Engine {
     max_batch_size: u32,
     divisions: AtomicU64,
     stages: Stages,
+    /// The axis that may be padded.
+    pad: Option<String>,
 }
 
 /// Into how many stages models are cut, and how many rows pass through them at once.
@@ -96,8 +98,8 @@ struct Stages {
 }
 
 impl Stages {
-    fn runner(self, model: CompiledModel, max_batch_size: u32) -> Result<ModelRunner> {
-        let runner = ModelRunner::new(model, max_batch_size)?.alone(self.alone);
+    fn runner(self, model: CompiledModel, max_batch_size: u32, pad: Option<&str>) -> Result<ModelRunner> {
+        let runner = ModelRunner::new(model, max_batch_size)?.alone(self.alone).padded(pad)?;
         if self.count > 1 { runner.in_stages(self.count, self.rows) } else { Ok(runner) }
     }
 }
@@ -125,6 +127,7 @@ impl Engine {
             share: 1,
             more: Vec::new(),
             stages: Stages { count: 1, rows: 4, alone: false },
+            pad: None,
         }
     }
 
@@ -360,7 +363,7 @@ impl Engine {
     }
 
     pub(crate) fn runner_for(&self, model: EngineModel) -> Result<ModelRunner> {
-        self.stages.runner(model.compile(&self.compile)?, self.max_batch_size)
+        self.stages.runner(model.compile(&self.compile)?, self.max_batch_size, self.pad.as_deref())
     }
 
     /// The stages that the first model was cut into, from first to last; empty where it runs as a whole.
@@ -400,6 +403,7 @@ pub struct EngineBuilder {
     share: u32,
     more: Vec<(String, EngineModel, u32)>,
     stages: Stages,
+    pad: Option<(String, u64)>,
 }
 
 /// A change to the settings of the executor.
@@ -480,6 +484,16 @@ impl EngineBuilder {
         self
     }
 
+    /// Declares that requests may be padded with zeros along the axis that the model names `axis`, so that unequal lengths
+    /// ride in one batch: as far as that adds at most `elements` elements, the lengths times the rows. Outputs that have the
+    /// axis are cut to the request's own length. It is for the host to know that this is safe: because a mask, which is
+    /// padded with zeros too, hides what was added, or because elements do not meet. A padded answer may differ from one
+    /// alone in the last bits. Default: only equal lengths ride together.
+    pub fn pad(mut self, axis: impl Into<String>, elements: u64) -> Self {
+        self.pad = Some((axis.into(), elements));
+        self
+    }
+
     /// Which of several free workers takes a batch; the one that asks first by default.
     pub fn balancer(self, balancer: impl Balancer) -> Self {
         self.executor(|settings| settings.balancer(balancer))
@@ -517,8 +531,15 @@ impl EngineBuilder {
         let stages = Stages { alone: self.workers == Some(1), ..self.stages };
         let Stages { count, rows, .. } = stages;
         ensure!(count > 0 && rows > 0, InvalidInput, "{count} stages for {rows} rows at once; both must be at least 1");
-        let runner = |model: EngineModel| stages.runner(model.compile(&self.compile)?, self.max_batch_size);
-        let mut builder = Executor::builder(runner(self.model)?)
+        let (pad, elements) = self.pad.unzip();
+        let runner =
+            |model: EngineModel| stages.runner(model.compile(&self.compile)?, self.max_batch_size, pad.as_deref());
+        let first = runner(self.model)?;
+        if let Some(axis) = &pad {
+            ensure!(first.pads(), InvalidInput, "no input has an axis named {axis:?} that could be padded");
+        }
+        let mut builder = Executor::builder(first)
+            .max_padding(elements.unwrap_or(0))
             .named(self.name, self.share)
             .max_batch_size(self.max_batch_size)
             .max_queue_delay(self.max_queue_delay);
@@ -542,7 +563,7 @@ impl EngineBuilder {
         }
         let (compile, max_batch_size) = (self.compile, self.max_batch_size);
         let (executor, divisions) = (builder.build()?, AtomicU64::new(0));
-        Ok(Engine { executor, compile, max_batch_size, divisions, stages })
+        Ok(Engine { executor, compile, max_batch_size, divisions, stages, pad })
     }
 }
 

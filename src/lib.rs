@@ -27,6 +27,7 @@ mod model;
 pub mod monitor;
 pub mod onnx;
 pub mod ops;
+mod padding;
 pub mod passes;
 mod pipeline;
 pub mod plan;

@@ -6,6 +6,7 @@ use crate::error::{Result, ensure, err};
 use crate::exec::{Batch, BatchRunner, Flow, Load};
 use crate::feeds::Outputs;
 use crate::model::CompiledModel;
+use crate::padding::{PadAxis, Padded};
 use crate::pipeline::Pipeline;
 use crate::plan::{Plan, Scratch};
 use crate::stacking::{BatchAxes, output_axes, stack, unstack, with_length};
@@ -30,6 +31,8 @@ pub struct ModelRunner {
     axes: Option<BatchAxes>,
     /// Runs may use the threads of the model: there is one worker.
     alone: bool,
+    /// An axis along which requests may be padded.
+    pad: Option<PadAxis>,
     /// Where the model runs in stages.
     pipeline: Option<Pipeline>,
     /// The batch axis of each output, by the shapes of the inputs at one row.
@@ -105,12 +108,38 @@ impl ModelRunner {
             "max_batch_size is {max_batch_size}, but not every input has a symbolic axis to stack along; set it to 1, or \
              export the model with a dynamic batch"
         );
-        Ok(ModelRunner { model, axes, alone: false, pipeline: None, output_axes: RwLock::new(HashMap::new()) })
+        let output_axes = RwLock::new(HashMap::new());
+        Ok(ModelRunner { model, axes, alone: false, pad: None, pipeline: None, output_axes })
     }
 
     /// Whether runs may use the threads of the model, because no other worker needs the cores.
     pub(crate) fn alone(self, alone: bool) -> Self {
         ModelRunner { alone, ..self }
+    }
+
+    /// Lets requests be padded along the axis of this name, if the model has it.
+    pub(crate) fn padded(mut self, axis: Option<&str>) -> Result<Self> {
+        self.pad = axis.and_then(|axis| PadAxis::of(self.model.inputs(), axis));
+        if let (Some(pad), Some(axes), Some(name)) = (&self.pad, &self.axes, axis) {
+            let both = (0..self.model.inputs().len()).any(|index| {
+                let padded = pad.in_input(index);
+                padded.is_some() && padded == axes.inputs.get(index).copied().flatten()
+            });
+            ensure!(!both, InvalidInput, "axis {name:?} is that of the rows; it is stacked, not padded");
+        }
+        Ok(self)
+    }
+
+    /// Whether there is an axis that may be padded.
+    pub(crate) fn pads(&self) -> bool {
+        self.pad.is_some()
+    }
+
+    /// The requests of a batch at one length, where they have several.
+    fn pad(&self, axes: &BatchAxes, batch: &Batch<'_, Vec<Tensor>, Outputs>) -> Result<Option<Padded>> {
+        let Some(pad) = &self.pad else { return Ok(None) };
+        let shapes: Vec<Shape> = batch.request(0).iter().map(|t| t.shape().clone()).collect();
+        pad.pad(&self.model, &axes.with_rows(&shapes, 1), batch.requests())
     }
 
     /// Runs the model in `count` stages, `rows` rows at a time.
@@ -216,9 +245,10 @@ impl ModelRunner {
         let infos = self.model.inputs();
         let rows: Vec<usize> = batch.requests().map(|r| axes.rows(infos, r)).collect::<Result<_>>()?;
         let total: usize = rows.iter().sum();
-        let shapes: Vec<Shape> = batch.request(0).iter().map(|t| t.shape().clone()).collect();
+        let padded = self.pad(axes, batch)?;
+        let parts: Vec<Vec<Tensor>> = (0..batch.len()).map(|at| rider(batch, &padded, at).clone()).collect();
+        let shapes: Vec<Shape> = parts.iter().take(1).flatten().map(|t| t.shape().clone()).collect();
         let output_axes = self.output_axes(axes, &shapes)?;
-        let parts: Vec<Vec<Tensor>> = batch.requests().cloned().collect();
         let input_axes: Vec<usize> = axes.inputs.iter().map(|axis| axis.unwrap_or(0)).collect();
         let stacked = join(&parts, &input_axes, total)?;
         batch.mark_stacked();
@@ -226,14 +256,17 @@ impl ModelRunner {
         batch.mark_computed();
         let mut first = 0;
         for (request, &rows) in rows.iter().enumerate() {
-            let part = |(output, &axis): (&Tensor, &usize)| -> Result<Tensor> {
+            let part = |(index, (output, &axis)): (usize, (&Tensor, &usize))| -> Result<Tensor> {
                 let (shape, size) = (output.shape(), output.dtype().size());
                 let mut part = Tensor::zeros(output.dtype(), with_length(shape, axis, rows))?;
                 let bytes = part.as_bytes_mut().unwrap_or_default();
                 unstack(bytes, output.as_bytes(), shape, size, axis, first, rows);
-                Ok(part)
+                match &padded {
+                    Some(padded) => padded.cut(request, index, part),
+                    None => Ok(part),
+                }
             };
-            let parts: Result<Vec<Tensor>> = outputs.iter().zip(&*output_axes).map(part).collect();
+            let parts: Result<Vec<Tensor>> = outputs.iter().zip(&*output_axes).enumerate().map(part).collect();
             batch.answer(request, parts.map(|parts| self.model.name_outputs(parts)));
             first += rows;
         }
@@ -249,7 +282,8 @@ impl ModelRunner {
         let infos = self.model.inputs();
         let rows: Vec<usize> = batch.requests().map(|r| axes.rows(infos, r)).collect::<Result<_>>()?;
         let total: usize = rows.iter().sum();
-        let shapes: Vec<Shape> = batch.request(0).iter().map(|t| t.shape().clone()).collect();
+        let padded = self.pad(axes, batch)?;
+        let shapes: Vec<Shape> = rider(batch, &padded, 0).iter().map(|t| t.shape().clone()).collect();
         let output_axes = self.output_axes(axes, &shapes)?;
         let stacked = axes.with_rows(&shapes, total);
         let mut inputs = std::mem::take(&mut scratch.inputs);
@@ -260,7 +294,7 @@ impl ModelRunner {
             let mut first = 0;
             for (request, rows) in rows.iter().enumerate() {
                 let axis = axes.inputs[index].unwrap_or(0);
-                stack(target, total, first, axis, &batch.request(request)[index]);
+                stack(target, total, first, axis, &rider(batch, &padded, request)[index]);
                 first += rows;
             }
         }
@@ -270,7 +304,7 @@ impl ModelRunner {
         let result = run_into(warm, &stacked, &inputs, &mut outputs, Checkpoint(&|| go_on(batch)));
         batch.mark_computed();
         if result.is_ok() {
-            self.scatter(batch, &warm.plan, &rows, &output_axes, &outputs);
+            self.scatter(batch, &warm.plan, &rows, &output_axes, &outputs, padded.as_ref());
         }
         scratch.inputs = inputs;
         scratch.outputs = outputs;
@@ -284,6 +318,7 @@ impl ModelRunner {
         rows: &[usize],
         axes: &[usize],
         outputs: &[Buffer],
+        padded: Option<&Padded>,
     ) {
         let mut first = 0;
         for (request, &rows) in rows.iter().enumerate() {
@@ -295,13 +330,21 @@ impl ModelRunner {
                 let size = port.dtype.size();
                 let stacked = &outputs[index].as_slice()[..whole.len() * size];
                 unstack(bytes, stacked, &whole, size, axis, first, rows);
-                Ok(part)
+                match padded {
+                    Some(padded) => padded.cut(request, index, part),
+                    None => Ok(part),
+                }
             };
             let parts: Result<Vec<Tensor>> = plan.outputs().iter().enumerate().map(part).collect();
             batch.answer(request, parts.map(|parts| self.model.name_outputs(parts)));
             first += rows;
         }
     }
+}
+
+/// What rides for the request at a position: the request itself, or a longer one.
+fn rider<'a>(batch: &'a Batch<'_, Vec<Tensor>, Outputs>, padded: &'a Option<Padded>, at: usize) -> &'a Vec<Tensor> {
+    padded.as_ref().and_then(|padded| padded.request(at)).unwrap_or_else(|| batch.request(at))
 }
 
 /// The first `bytes` of a buffer, which grows where it is too small.
@@ -359,18 +402,28 @@ impl BatchRunner for ModelRunner {
         let mut group = 0;
         for (index, tensor) in request.iter().enumerate() {
             let axis = self.axes.as_ref().and_then(|axes| axes.inputs[index]);
+            let padded = self.pad.as_ref().and_then(|pad| pad.in_input(index));
             group = mix(group, tensor.rank() as u64);
             for (position, &length) in tensor.shape().iter().enumerate() {
-                // The rows make no difference; where they lie does.
-                group = mix(group, if Some(position) == axis { u64::MAX } else { length as u64 });
+                // The rows make no difference, nor does a length that is padded; where they lie does.
+                group = match position {
+                    _ if Some(position) == axis => mix(group, u64::MAX),
+                    _ if Some(position) == padded => mix(group, u64::MAX - 1),
+                    _ => mix(group, length as u64),
+                };
             }
         }
         let bytes = request.iter().map(|t| t.as_bytes().len()).sum();
-        Ok(Load { rows: u32::try_from(rows).unwrap_or(u32::MAX), bytes, group, ..Load::default() })
+        let width = match &self.pad {
+            Some(pad) => u32::try_from(pad.length(self.model.inputs(), request)?).unwrap_or(u32::MAX),
+            None => 0,
+        };
+        Ok(Load { rows: u32::try_from(rows).unwrap_or(u32::MAX), bytes, group, width })
     }
 
     fn run(&self, scratch: &mut RunnerScratch, batch: &mut Batch<'_, Vec<Tensor>, Outputs>) -> Result<()> {
-        let alike = |axes: &BatchAxes| batch.requests().all(|request| axes.alike(batch.request(0), request));
+        let alike =
+            |axes: &BatchAxes| batch.requests().all(|request| axes.alike(batch.request(0), request, self.pad.as_ref()));
         match &self.axes {
             Some(axes) if batch.len() > 1 && alike(axes) => match &self.pipeline {
                 Some(pipeline) => self.run_stacked_staged(pipeline, axes, batch),

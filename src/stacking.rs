@@ -3,6 +3,7 @@
 use crate::error::{Result, bail, ensure};
 use crate::model::CompiledModel;
 use crate::model::ValueInfo;
+use crate::padding::PadAxis;
 use crate::tensor::{Dim, Shape, Symbol, Tensor};
 
 /// Which axis of each input runs over the rows of a batch.
@@ -46,12 +47,13 @@ impl BatchAxes {
         Ok(rows)
     }
 
-    /// Whether two requests differ in nothing but their rows, so that they can be stacked.
-    pub(crate) fn alike(&self, one: &[Tensor], other: &[Tensor]) -> bool {
+    /// Whether two requests differ in nothing but their rows, and in the axis that is padded, so that they can be stacked.
+    pub(crate) fn alike(&self, one: &[Tensor], other: &[Tensor], pad: Option<&PadAxis>) -> bool {
         one.len() == other.len()
-            && one.iter().zip(other).zip(&self.inputs).all(|((one, other), axis)| {
-                let (one, other) = (one.shape(), other.shape());
-                let same = |(at, (one, other)): (usize, (&usize, &usize))| one == other || Some(at) == *axis;
+            && one.iter().zip(other).zip(&self.inputs).enumerate().all(|(index, ((one, other), axis))| {
+                let (one, other, padded) = (one.shape(), other.shape(), pad.and_then(|pad| pad.in_input(index)));
+                let differ = |at: usize| Some(at) == *axis || Some(at) == padded;
+                let same = |(at, (one, other)): (usize, (&usize, &usize))| one == other || differ(at);
                 one.rank() == other.rank() && one.iter().zip(other.iter()).enumerate().all(same)
             })
     }
