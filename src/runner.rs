@@ -328,7 +328,7 @@ impl ModelRunner {
                 let mut part = Tensor::zeros(port.dtype, with_length(&whole, axis, rows))?;
                 let bytes = part.as_bytes_mut().unwrap_or_default();
                 let size = port.dtype.size();
-                let stacked = &outputs[index].as_slice()[..whole.len() * size];
+                let stacked = &outputs[index].as_slice()[..whole.elements() * size];
                 unstack(bytes, stacked, &whole, size, axis, first, rows);
                 match padded {
                     Some(padded) => padded.cut(request, index, part),
@@ -377,7 +377,7 @@ fn run_into(
         .iter()
         .zip(warm.plan.inputs())
         .zip(inputs)
-        .map(|((shape, port), buffer)| &buffer.as_slice()[..shape.len() * port.dtype.size()])
+        .map(|((shape, port), buffer)| &buffer.as_slice()[..shape.elements() * port.dtype.size()])
         .collect();
     let mut targets: Vec<&mut [u8]> =
         outputs.iter_mut().zip(ports).map(|(buffer, port)| sized(buffer, port.bytes())).collect::<Result<_>>()?;

@@ -144,7 +144,7 @@ mod tests {
             let mut shape = parts[0].shape().to_vec();
             shape[axis] = 6;
             let shape = Shape::from(shape);
-            let mut stacked = vec![0u8; shape.len()];
+            let mut stacked = vec![0u8; shape.elements()];
             let mut first = 0;
             for part in &parts {
                 stack(&mut stacked, 6, first, axis, part);

@@ -36,7 +36,7 @@ impl Made<'_> {
 
     fn input(&self, info: &ValueInfo) -> Result<Tensor> {
         let shape = self.shape_of(info)?;
-        if shape.len() > MOST_ELEMENTS {
+        if shape.elements() > MOST_ELEMENTS {
             return Err(invalid(format!("input {info} in the shape {shape} has more than {MOST_ELEMENTS} elements")));
         }
         let mut random = fastrand::Rng::with_seed(0);
@@ -50,7 +50,7 @@ impl Made<'_> {
             None if info.dtype == DType::Bool => u8::from(random.bool()).into(),
             None => random.u8(0..250).into(),
         };
-        let elements: Vec<f64> = (0..shape.len()).map(element).collect();
+        let elements: Vec<f64> = (0..shape.elements()).map(element).collect();
         Tensor::new(shape, elements)?.cast(info.dtype)
     }
 

@@ -55,7 +55,7 @@ impl Slot {
     /// Bytes of the value, zero where the shape depends on data.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.shape.as_ref().map_or(0, |s| s.len().saturating_mul(self.dtype.size()))
+        self.shape.as_ref().map_or(0, |s| s.elements().saturating_mul(self.dtype.size()))
     }
 }
 

@@ -106,7 +106,7 @@ fn fold(op: &dyn Op, inputs: &[Option<&Fact>], facts: &[Fact], budget: &Budget, 
     if !op.is_pure() || has_bodies(op) || facts.iter().all(|f| f.value.is_some()) {
         return None;
     }
-    let small = |fact: &Fact| fact.concrete_shape().is_some_and(|s| s.len() <= most);
+    let small = |fact: &Fact| fact.concrete_shape().is_some_and(|s| s.elements() <= most);
     if inputs.is_empty() || !facts.iter().all(small) {
         return None;
     }

@@ -132,7 +132,7 @@ impl Lowering<'_> {
     }
 
     fn alias(&mut self, source: SlotId, output: ValueId, shape: &Shape) -> Result<()> {
-        let same = self.slots[source.index()].0.shape.as_ref().is_some_and(|own| own.len() == shape.len());
+        let same = self.slots[source.index()].0.shape.as_ref().is_some_and(|own| own.elements() == shape.elements());
         ensure!(same, Internal, "a view of {shape} on another number of elements");
         let home = match self.home(source).clone() {
             Home::Constant(tensor) => Home::Constant(tensor.reshaped(shape.clone())?),

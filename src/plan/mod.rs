@@ -36,7 +36,7 @@ pub(crate) struct Port {
 
 impl Port {
     pub(crate) fn bytes(&self) -> usize {
-        self.shape.as_ref().map_or(0, |s| s.len().saturating_mul(self.dtype.size()))
+        self.shape.as_ref().map_or(0, |s| s.elements().saturating_mul(self.dtype.size()))
     }
 }
 
@@ -290,7 +290,7 @@ impl Making<'_> {
         }
         let row = |bytes: usize| bytes / rows;
         let inputs = self.shapes.iter().zip(whole.inputs()).zip(&labels).map(|((shape, id), label)| match label {
-            Label::Rows { .. } => Some(row(shape.len() * whole.fact(*id).dtype.size())),
+            Label::Rows { .. } => Some(row(shape.elements() * whole.fact(*id).dtype.size())),
             _ => None,
         });
         let outputs = whole.outputs().iter().map(|id| row(whole.fact(*id).bytes().unwrap_or(0)));

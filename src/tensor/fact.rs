@@ -132,7 +132,7 @@ impl Fact {
     /// Bytes that a tensor of this fact takes, where its shape is concrete; saturates.
     #[must_use]
     pub fn bytes(&self) -> Option<usize> {
-        self.concrete_shape().map(|s| s.len().saturating_mul(self.dtype.size()))
+        self.concrete_shape().map(|s| s.elements().saturating_mul(self.dtype.size()))
     }
 }
 

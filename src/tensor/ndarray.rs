@@ -11,10 +11,10 @@ impl<T: Element, D: Dimension> From<Array<T, D>> for Tensor {
         let shape = super::Shape::from(array.shape());
         let elements = if array.is_standard_layout() {
             match array.into_raw_vec_and_offset() {
-                (elements, None | Some(0)) if elements.len() == shape.len() => elements,
+                (elements, None | Some(0)) if elements.len() == shape.elements() => elements,
                 (elements, offset) => {
                     let start = offset.unwrap_or(0);
-                    elements[start..start + shape.len()].to_vec()
+                    elements[start..start + shape.elements()].to_vec()
                 }
             }
         } else {

@@ -10,7 +10,7 @@ use std::ops::Deref;
 /// ```
 /// use onrush::Shape;
 /// let shape = Shape::from([2, 3, 4]);
-/// assert_eq!((shape.rank(), shape.len(), shape.to_string()), (3, 24, "[2, 3, 4]".to_owned()));
+/// assert_eq!((shape.rank(), shape.elements(), shape.to_string()), (3, 24, "[2, 3, 4]".to_owned()));
 /// ```
 #[derive(Clone, PartialEq, Eq, Hash, Default)]
 pub struct Shape(SmallVec<[usize; 6]>);
@@ -30,9 +30,18 @@ impl Shape {
 
     /// Number of elements; saturates, so compare with a limit before trusting a shape from outside.
     #[must_use]
-    #[allow(clippy::len_without_is_empty)]
-    pub fn len(&self) -> usize {
+    pub fn elements(&self) -> usize {
         self.0.iter().fold(1, |n, &d| n.saturating_mul(d))
+    }
+
+    /// The number of elements. The length of the slice that a shape derefs to is its rank, so whoever writes this might
+    /// mean either.
+    #[must_use]
+    #[doc(hidden)]
+    #[allow(clippy::len_without_is_empty)]
+    #[deprecated = "say `rank` or `elements`"]
+    pub fn len(&self) -> usize {
+        self.elements()
     }
 
     /// Number of elements, or an error where it does not fit in `isize`.

@@ -126,7 +126,7 @@ impl Tensor {
     /// Number of elements.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.shape.len()
+        self.shape.elements()
     }
 
     /// True where an axis has length zero.
@@ -248,7 +248,7 @@ impl Tensor {
 
     /// The same elements under `shape`, whose length the caller has made equal.
     pub(super) fn with_shape_of_len(mut self, shape: Shape) -> Self {
-        debug_assert_eq!(self.len(), shape.len());
+        debug_assert_eq!(self.len(), shape.elements());
         self.shape = shape;
         self
     }

@@ -85,7 +85,7 @@ impl Attend {
         let batch = q[0];
         let fits = k[0] == batch && v[0] == batch && key_size == head_size && value_heads == kv_heads && values == keys;
         let grouped = kv_heads > 0 && heads_of_q % kv_heads == 0;
-        let filled = out.len() == batch * heads_of_q * queries * value_size && keys > 0 && out.rank() == q.rank();
+        let filled = out.elements() == batch * heads_of_q * queries * value_size && keys > 0 && out.rank() == q.rank();
         if !(fits && grouped && filled) {
             return None;
         }
@@ -95,7 +95,7 @@ impl Attend {
                 let shape = slot.shape.as_ref()?;
                 let kind = match slot.dtype {
                     DType::F32 => Mask::Numbers,
-                    DType::Bool => Mask::Truth(shape.len()),
+                    DType::Bool => Mask::Truth(shape.elements()),
                     _ => return None,
                 };
                 (kind, Some(mask_strides(shape, [batch, heads_of_q, queries, keys])?))

@@ -45,7 +45,8 @@ impl ByteRows {
         let cols = *shape.last()?;
         let last = |axis: i64| shape.axis(axis).is_ok_and(|axis| axis + 1 == shape.rank());
         let whole = |index: usize| {
-            spec.input(index).is_none_or(|s| s.dtype == DType::F32 && s.shape.as_ref().is_some_and(|s| s.len() == cols))
+            spec.input(index)
+                .is_none_or(|s| s.dtype == DType::F32 && s.shape.as_ref().is_some_and(|s| s.elements() == cols))
         };
         let function = if quantized.op.downcast_ref::<Softmax>().is_some_and(|op| last(op.axis)) {
             Function::Softmax
@@ -63,7 +64,7 @@ impl ByteRows {
             isa,
             function,
             cols,
-            count: shape.len().checked_div(cols).unwrap_or(0),
+            count: shape.elements().checked_div(cols).unwrap_or(0),
             signed: dtype == DType::I8,
             x,
             y,

@@ -78,7 +78,7 @@ impl Convolution {
         let weights = spec.weights.get_or_pack(weight, variant, pack)?;
         let [height, width] = geometry.output();
         let expected = input[0] * height * width * weight.shape()[0];
-        ensure!(output.len() == expected, Internal, "the output is {output}, not of {height} x {width} pixels");
+        ensure!(output.elements() == expected, Internal, "the output is {output}, not of {height} x {width} pixels");
         Ok(Some(Convolution {
             batch: input[0],
             conv: Conv2d::new(geometry, weights)?,

@@ -240,7 +240,7 @@ impl Tail {
                 (Some(Second { factor, limits, ..second }), store)
             }
         };
-        let x_len = spec.shape(0)?.len();
+        let x_len = spec.shape(0)?.elements();
         Some(Tail { n, x, x_len, scales, bias, shift, residual, activation, second, store })
     }
 
@@ -344,7 +344,7 @@ impl Store {
 /// The summand that is input `index` of the step.
 fn added(spec: &Spec<'_>, index: usize, linear: Option<Linear>) -> Option<Added> {
     Some(match linear {
-        Some(linear) => Added::Bytes(Bytes::new(spec, index, linear)?, 1.0, spec.shape(index)?.len()),
+        Some(linear) => Added::Bytes(Bytes::new(spec, index, linear)?, 1.0, spec.shape(index)?.elements()),
         None => Added::Reals(index),
     })
 }

@@ -46,7 +46,7 @@ impl IntegerConvolution {
         let weights = spec.weights.get_or_pack(weight, variant(&form, &zeros), pack)?;
         let [height, width] = geometry.output();
         let expected = input[0] * height * width * weight.shape()[0];
-        ensure!(output.len() == expected, Internal, "the output is {output}, not of {height} x {width} pixels");
+        ensure!(output.elements() == expected, Internal, "the output is {output}, not of {height} x {width} pixels");
         let conv = ByteConv2d::new(geometry, weights, tail.zero_point().unwrap_or(0))?;
         Ok(Some(IntegerConvolution { conv, batch: input[0], tail }))
     }

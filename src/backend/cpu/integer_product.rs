@@ -42,7 +42,7 @@ impl IntegerProduct {
         let (Some(&k), &[rows, columns]) = (a.last(), &weight.shape()[..]) else { return Ok(None) };
         let (depth, n) = if transposed { (columns, rows) } else { (rows, columns) };
         let m = a[..a.rank() - 1].iter().product();
-        if depth != k || output.len() != m * n {
+        if depth != k || output.elements() != m * n {
             return Ok(None);
         }
         let Some(tail) = Tail::new(spec, &parts, n) else { return Ok(None) };
@@ -109,7 +109,7 @@ impl IntegerSums {
             (_, Some(zeros)) => zeros.to_i64_vec()?.into_iter().map(|zero| zero as i32).collect(),
             _ => return Ok(None),
         };
-        let single = spec.input(2).is_none() || spec.shape(2).is_some_and(|shape| shape.len() == 1);
+        let single = spec.input(2).is_none() || spec.shape(2).is_some_and(|shape| shape.elements() == 1);
         let fits = depth == k && single && [0, 1, n].contains(&zeros.len()) && spec.output_shape(0).is_some();
         if !fits {
             return Ok(None);

@@ -63,7 +63,7 @@ impl Division {
 
     /// Single elements.
     pub(crate) fn elements(shape: Option<&Shape>) -> Self {
-        Division::units(shape.map_or(0, Shape::len), ELEMENTS)
+        Division::units(shape.map_or(0, Shape::elements), ELEMENTS)
     }
 
     /// The parts of a matrix product with `rows` rows of `depth` elements: the smaller operand is the one that every

@@ -172,7 +172,7 @@ impl Pick {
         Ok(Some(Pick {
             size: data.dtype.size(),
             wide: indices.dtype == DType::I64,
-            indices: spec.shape(1).map_or(0, Shape::len),
+            indices: spec.shape(1).map_or(0, Shape::elements),
             rows: shape[axis],
             row: shape[axis + 1..].iter().product(),
             outer: shape[..axis].iter().product(),
@@ -278,7 +278,7 @@ impl Padded {
             _ => return Ok(None),
         };
         let pad = m::Pad::new(shape, &begin, &end, edge);
-        let fits = |pad: &m::Pad| spec.output_shape(0).is_some_and(|out| out.len() == pad.len());
+        let fits = |pad: &m::Pad| spec.output_shape(0).is_some_and(|out| out.elements() == pad.len());
         Ok(pad.filter(fits).map(|pad| Padded { size: slot.dtype.size(), pad, value }))
     }
 }

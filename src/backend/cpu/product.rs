@@ -97,7 +97,7 @@ fn geometry(a: &Shape, b: &Shape, out: &Shape) -> Option<Geometry> {
     let lead = |s: &Shape| Shape::from(&s[..s.rank().saturating_sub(2)]);
     let (la, lb) = (lead(a), lead(b));
     let batch = broadcast_shapes(&[&la, &lb]).ok()?;
-    if out.len() != batch.len() * m * n {
+    if out.elements() != batch.elements() * m * n {
         return None;
     }
     let left = broadcast_index(&la, &batch).collect();

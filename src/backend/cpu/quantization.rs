@@ -22,11 +22,11 @@ impl Runs {
         if block_size > 0 || spec.input(1)?.dtype != DType::F32 {
             return None;
         }
-        if scale.len() == 1 {
-            return Some(Runs { inner: shape.len(), scales: 1 });
+        if scale.elements() == 1 {
+            return Some(Runs { inner: shape.elements(), scales: 1 });
         }
         let axis = shape.axis(axis).ok()?;
-        let fits = scale.rank() == 1 && scale.len() == shape[axis];
+        let fits = scale.rank() == 1 && scale.elements() == shape[axis];
         fits.then(|| Runs { inner: shape[axis + 1..].iter().product(), scales: shape[axis] })
     }
 

@@ -84,7 +84,7 @@ impl NormRows {
         };
         let Some(shape) = spec.shape(0).filter(|_| spec.all(DType::F32)) else { return Ok(None) };
         let cols: usize = shape[shape.axis(axis)?..].iter().product();
-        let whole = |index: usize| spec.shape(index).is_none_or(|s| s.len() == cols);
+        let whole = |index: usize| spec.shape(index).is_none_or(|s| s.elements() == cols);
         let more = spec.instruction.outputs.iter().skip(1).any(Option::is_some);
         let fits = !more && spec.input(1).is_some() && whole(1) && whole(2);
         Ok(fits.then(|| NormRows {
@@ -93,7 +93,7 @@ impl NormRows {
             cols,
             epsilon,
             shift: spec.input(2).is_some(),
-            rows: shape.len().checked_div(cols).unwrap_or(0),
+            rows: shape.elements().checked_div(cols).unwrap_or(0),
         }))
     }
 }

@@ -72,7 +72,7 @@ impl WeightOnly {
         ensure!(fits, Malformed, "the packed weights are those of another product; compile the model again");
         Ok(Some(WeightOnly {
             isa,
-            m: out.len() / n,
+            m: out.elements() / n,
             block: op.block_size,
             codes,
             scales,

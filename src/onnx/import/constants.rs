@@ -55,7 +55,7 @@ pub(super) fn dense(context: &Context<'_>, proto: &SparseTensorProto) -> Result<
 
 fn positions(indices: &Tensor, entries: usize, shape: &Shape) -> Result<Vec<usize>> {
     let given = indices.as_slice::<i64>()?;
-    let len = shape.len();
+    let len = shape.elements();
     let positions: Vec<usize> = match indices.shape()[..] {
         [count] if count == entries => given
             .iter()

@@ -126,7 +126,7 @@ impl Op for Attention {
     fn macs(&self, inputs: Inputs<'_, Shape>, _output: &Shape) -> Option<usize> {
         // Keys stand before the last axis, and every query meets them twice.
         let keys = inputs.get(input::K)?.iter().rev().nth(1)?;
-        inputs.get(input::Q)?.len().checked_mul(*keys)?.checked_mul(2)
+        inputs.get(input::Q)?.elements().checked_mul(*keys)?.checked_mul(2)
     }
 
     fn infer(&self, inputs: Inputs<'_, Fact>) -> Result<Vec<Fact>> {

@@ -50,7 +50,7 @@ impl Op for If {
     fn infer(&self, inputs: Inputs<'_, Fact>) -> Result<Vec<Fact>> {
         let values = captured(inputs, self.captures)?;
         let condition = inputs.require(0)?;
-        let one = condition.concrete_shape().is_none_or(|shape| shape.len() == 1);
+        let one = condition.concrete_shape().is_none_or(|shape| shape.elements() == 1);
         ensure!(one && condition.dtype == DType::Bool, Shape, "the condition is {condition}, not one bool");
         if let Some(condition) = &condition.value {
             return infer_body(self.branch(condition.to_scalar()?), &values);

@@ -71,7 +71,7 @@ impl Op for Gather {
         }
         let inner = x.shape()[axis + 1..].iter().product::<usize>();
         Ok(vec![with_bits!(x.dtype().size(), T => {
-            let mut out: Vec<T> = Vec::with_capacity(shape.len());
+            let mut out: Vec<T> = Vec::with_capacity(shape.elements());
             for block in x.bits::<T>()?.chunks_exact(length * inner) {
                 indices.iter().for_each(|i| out.extend_from_slice(&block[i * inner..(i + 1) * inner]));
             }

@@ -79,7 +79,7 @@ impl Op for GatherNd {
         let (starts, slice) = slice_starts(x.shape(), indices, self.batch_dims)?;
         Ok(vec![with_bits!(x.dtype().size(), T => {
             let elements = x.bits::<T>()?;
-            let mut out: Vec<T> = Vec::with_capacity(shape.len());
+            let mut out: Vec<T> = Vec::with_capacity(shape.elements());
             starts.iter().for_each(|&start| out.extend_from_slice(&elements[start..start + slice]));
             Tensor::from_bits(x.dtype(), shape, out)?
         })])

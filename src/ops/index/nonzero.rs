@@ -105,7 +105,7 @@ pub(super) fn take_rows(x: &Tensor, axis: usize, places: &[usize]) -> Result<Ten
     }
     let inner = x.shape()[axis + 1..].iter().product::<usize>();
     with_bits!(x.dtype().size(), T => {
-        let mut out: Vec<T> = Vec::with_capacity(shape.len());
+        let mut out: Vec<T> = Vec::with_capacity(shape.elements());
         for block in x.bits::<T>()?.chunks_exact(x.shape()[axis] * inner) {
             places.iter().for_each(|i| out.extend_from_slice(&block[i * inner..(i + 1) * inner]));
         }

@@ -59,7 +59,7 @@ impl Op for OneHot {
         let indices = indices.to_i64_vec()?;
         Ok(vec![with_bits!(values.dtype().size(), T => {
             let [off, on] = *values.bits::<T>()? else { crate::error::bail!(Shape, "values must be a pair") };
-            let mut out: Vec<T> = vec![off; shape.len()];
+            let mut out: Vec<T> = vec![off; shape.elements()];
             for (i, index) in indices.into_iter().enumerate() {
                 let index = if index < 0 { index.saturating_add(depth as i64) } else { index };
                 if (0..depth as i64).contains(&index) {

@@ -77,7 +77,7 @@ pub(in crate::ops) fn mapped(x: &Tensor, maps: &[Vec<usize>], fill: &Tensor) -> 
     let strides = x.shape().strides();
     with_bits!(x.dtype().size(), T => {
         let fill = *fill.bits::<T>()?.first().ok_or_else(outside)?;
-        let mut out = Vec::with_capacity(shape.len());
+        let mut out = Vec::with_capacity(shape.elements());
         let moved = map_axis(x.bits::<T>()?, maps, &strides, Some(0), fill, &mut out);
         moved.ok_or_else(outside)?;
         Tensor::from_bits(x.dtype(), shape, out)

@@ -69,7 +69,7 @@ impl Op for Gemm {
     }
 
     fn macs(&self, inputs: Inputs<'_, Shape>, output: &Shape) -> Option<usize> {
-        inputs.get(0)?.get(usize::from(!self.trans_a))?.checked_mul(output.len())
+        inputs.get(0)?.get(usize::from(!self.trans_a))?.checked_mul(output.elements())
     }
 
     fn infer(&self, inputs: Inputs<'_, Fact>) -> Result<Vec<Fact>> {

@@ -97,7 +97,7 @@ impl Op for MatMul {
     }
 
     fn macs(&self, inputs: Inputs<'_, Shape>, output: &Shape) -> Option<usize> {
-        inputs.get(0)?.last()?.checked_mul(output.len())
+        inputs.get(0)?.last()?.checked_mul(output.elements())
     }
 
     fn infer(&self, inputs: Inputs<'_, Fact>) -> Result<Vec<Fact>> {

@@ -124,7 +124,7 @@ impl Conv {
         let (batch, out_channels, channels) = (x_shape[0], w_shape[0], w_shape[1]);
         let shape: Shape = [batch, out_channels].into_iter().chain(window.output()).collect();
         budget.admit_bytes(shape.checked_len()?.saturating_mul(8))?;
-        let mut out = vec![0.0; shape.len()];
+        let mut out = vec![0.0; shape.elements()];
         let depth = window.taps().saturating_mul(channels);
         if out.is_empty() || depth == 0 {
             return Ok((shape, out));
@@ -191,7 +191,7 @@ pub(crate) fn add_bias(values: &mut [f64], shape: &[usize], bias: &[f64]) {
 
 /// Elements of one filter, of weights that have the filters, or what stands for them, on their first axis.
 pub(super) fn filter_len(weights: &Shape) -> Option<usize> {
-    weights.len().checked_div(*weights.first()?)
+    weights.elements().checked_div(*weights.first()?)
 }
 
 impl Op for Conv {
@@ -200,7 +200,7 @@ impl Op for Conv {
     }
 
     fn macs(&self, inputs: Inputs<'_, Shape>, output: &Shape) -> Option<usize> {
-        filter_len(inputs.get(1)?)?.checked_mul(output.len())
+        filter_len(inputs.get(1)?)?.checked_mul(output.elements())
     }
 
     fn infer(&self, inputs: Inputs<'_, Fact>) -> Result<Vec<Fact>> {

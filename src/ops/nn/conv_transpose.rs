@@ -178,7 +178,7 @@ impl Op for ConvTranspose {
     }
 
     fn macs(&self, inputs: Inputs<'_, Shape>, _output: &Shape) -> Option<usize> {
-        super::conv::filter_len(inputs.get(1)?)?.checked_mul(inputs.get(0)?.len())
+        super::conv::filter_len(inputs.get(1)?)?.checked_mul(inputs.get(0)?.elements())
     }
 
     fn infer(&self, inputs: Inputs<'_, Fact>) -> Result<Vec<Fact>> {

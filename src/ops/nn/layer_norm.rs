@@ -122,8 +122,8 @@ impl Op for LayerNormalization {
         }
         scale_and_shift(&mut values, x.shape(), inputs.get(1), inputs.get(2))?;
         let reduced: Shape = x.shape().iter().enumerate().map(|(i, &d)| if i < axis { d } else { 1 }).collect();
-        means.resize(reduced.len(), f64::NAN);
-        deviations.resize(reduced.len(), f64::NAN);
+        means.resize(reduced.elements(), f64::NAN);
+        deviations.resize(reduced.elements(), f64::NAN);
         Ok(vec![
             from_f64(x.dtype(), x.shape().clone(), values)?,
             from_f64(DType::F32, reduced.clone(), means)?,

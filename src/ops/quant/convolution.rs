@@ -45,7 +45,7 @@ pub(super) fn check_bytes(name: &str, fact: &Fact) -> Result<()> {
 fn check_parameter(name: &str, fact: Option<&Fact>, channels: Option<&Dim>) -> Result<()> {
     let Some(shape) = fact.and_then(Fact::concrete_shape) else { return Ok(()) };
     let each = channels.is_some_and(|c| c.known().is_none_or(|c| *shape == [c]));
-    ensure!(shape.len() == 1 || each, Shape, "{name} has the shape {shape}");
+    ensure!(shape.elements() == 1 || each, Shape, "{name} has the shape {shape}");
     Ok(())
 }
 

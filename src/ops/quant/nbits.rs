@@ -111,7 +111,7 @@ impl Op for MatMulNBits {
     }
 
     fn macs(&self, inputs: Inputs<'_, Shape>, output: &Shape) -> Option<usize> {
-        inputs.get(0)?.last()?.checked_mul(output.len())
+        inputs.get(0)?.last()?.checked_mul(output.elements())
     }
 
     fn domain(&self) -> &'static str {
@@ -128,7 +128,7 @@ impl Op for MatMulNBits {
             [("b", b, expected(columns)), ("scales", scales, expected([self.n, self.blocks(), 1]))]
         {
             let Some(shape) = fact.concrete_shape() else { continue };
-            ensure!(Some(shape.len()) == count, Shape, "{name} has the shape {shape}; need {columns:?} in all");
+            ensure!(Some(shape.elements()) == count, Shape, "{name} has the shape {shape}; need {columns:?} in all");
         }
         ensure!(expected([self.k, self.n, 8]).is_some(), Limit, "{} times {} weights are too many", self.k, self.n);
         let Some(dims) = a.dims() else { return Ok(vec![Fact::unranked(a.dtype)]) };

@@ -64,7 +64,7 @@ impl Op for MatMulInteger {
     }
 
     fn macs(&self, inputs: Inputs<'_, Shape>, output: &Shape) -> Option<usize> {
-        inputs.get(0)?.last()?.checked_mul(output.len())
+        inputs.get(0)?.last()?.checked_mul(output.elements())
     }
 
     fn infer(&self, inputs: Inputs<'_, Fact>) -> Result<Vec<Fact>> {
@@ -88,7 +88,7 @@ impl Op for QLinearMatMul {
     }
 
     fn macs(&self, inputs: Inputs<'_, Shape>, output: &Shape) -> Option<usize> {
-        inputs.get(0)?.last()?.checked_mul(output.len())
+        inputs.get(0)?.last()?.checked_mul(output.elements())
     }
 
     fn infer(&self, inputs: Inputs<'_, Fact>) -> Result<Vec<Fact>> {

@@ -87,8 +87,8 @@ impl Recurrence {
     /// Each step of each sequence meets every weight of W and R once.
     fn macs(&self, inputs: Inputs<'_, Shape>) -> Option<usize> {
         let x = inputs.get(0)?;
-        let steps = x.len().checked_div(*x.last()?)?;
-        let weights = inputs.get(1)?.len().checked_add(inputs.get(2)?.len())?;
+        let steps = x.elements().checked_div(*x.last()?)?;
+        let weights = inputs.get(1)?.elements().checked_add(inputs.get(2)?.elements())?;
         steps.checked_mul(weights)
     }
 

@@ -45,7 +45,7 @@ impl Op for TopK {
         };
         let axis = normalize_axis(self.axis, dims.len())?;
         let length = match k.concrete_shape() {
-            Some(shape) if shape.len() != 1 => bail!(Shape, "k must be one number, not {k}"),
+            Some(shape) if shape.elements() != 1 => bail!(Shape, "k must be one number, not {k}"),
             Some(_) => k.lengths().and_then(|l| l.into_iter().next()).unwrap_or(Dim::Unknown),
             None => Dim::Unknown,
         };

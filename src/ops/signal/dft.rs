@@ -91,8 +91,8 @@ impl Op for Dft {
         let inner = x.shape()[axis + 1..x.rank() - 1].iter().product::<usize>();
         let (from, to, out_parts) = (x.shape()[axis], shape[axis], shape[x.rank() - 1]);
         let values = x.to_f64_vec()?;
-        let mut out = vec![0.0; shape.len()];
-        let rows = if shape.contains(&0) { 0 } else { shape.len() / (to * out_parts) };
+        let mut out = vec![0.0; shape.elements()];
+        let rows = if shape.contains(&0) { 0 } else { shape.elements() / (to * out_parts) };
         for row in 0..rows {
             let (block, column) = (row / inner, row % inner);
             let at = |i: usize| {

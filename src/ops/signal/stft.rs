@@ -81,7 +81,7 @@ impl Op for Stft {
         let (Some(step), Some(frame)) = (step, frame) else {
             bail!(InvalidModel, "steps and lengths must be integers")
         };
-        budget.admit_bytes(frame.saturating_mul(128).saturating_add(shape.len().saturating_mul(8)))?;
+        budget.admit_bytes(frame.saturating_mul(128).saturating_add(shape.elements().saturating_mul(8)))?;
         let window = inputs.get(2).map(Tensor::to_f64_vec).transpose()?;
         let values = x.to_f64_vec()?;
         let mut out = Vec::with_capacity(shape.checked_len()?);

@@ -16,7 +16,7 @@ pub(super) struct Source {
 
 /// How many elements a value has, where its shape is known.
 fn elements(graph: &Graph, value: ValueId) -> Option<usize> {
-    graph.fact(value).concrete_shape().map(|shape| shape.len())
+    graph.fact(value).concrete_shape().map(|shape| shape.elements())
 }
 
 fn is_byte(dtype: DType) -> bool {

@@ -31,7 +31,7 @@ pub(super) fn scaled(graph: &Graph, node: &Node) -> Option<Patch> {
         None => vec![0],
     };
     let x_zero = sums.node.input(2);
-    let single = |value: ValueId| graph.fact(value).concrete_shape().is_some_and(|shape| shape.len() == 1);
+    let single = |value: ValueId| graph.fact(value).concrete_shape().is_some_and(|shape| shape.elements() == 1);
     if x_zero.is_some_and(|zero| !single(zero)) {
         return None;
     }
@@ -110,7 +110,8 @@ fn factors(graph: &Graph, scale: ValueId, sums: &Sums<'_>) -> Option<(Option<Val
     }
     let single = |value: ValueId| {
         let fact = graph.fact(value);
-        fact.dtype == DType::F32 && fact.concrete_shape().is_some_and(|shape| shape.len() == 1 && shape.rank() <= 1)
+        fact.dtype == DType::F32
+            && fact.concrete_shape().is_some_and(|shape| shape.elements() == 1 && shape.rank() <= 1)
     };
     if single(scale) && graph.producer(scale).is_none_or(|(_, node)| binary(node, BinaryKind::Mul).is_none()) {
         return Some((Some(scale), vec![1.0]));

@@ -162,8 +162,9 @@ impl Step<'_> {
     fn product(&self, a: usize, b: usize, single: &[usize]) -> Option<Label> {
         let others = (0..self.inputs.len()).filter(|index| *index != a && *index != b);
         let plain = |index: usize| {
-            let fits =
-                |input: &Operand| input.label == Label::Shared && (!single.contains(&index) || input.large.len() == 1);
+            let fits = |input: &Operand| {
+                input.label == Label::Shared && (!single.contains(&index) || input.large.elements() == 1)
+            };
             self.input(index).is_none_or(fits)
         };
         let (rank_a, rank_b, rank) = (self.rank(a)?, self.rank(b)?, self.output()?.0.rank());
@@ -197,7 +198,7 @@ impl Step<'_> {
     fn of_quantized(&self, quantized: &Quantized) -> Option<Label> {
         let shared = |index: usize| self.input(index).filter(|input| input.label == Label::Shared);
         let single = |linear: Linear| {
-            let one = |index: usize| shared(index).is_some_and(|input| input.large.len() == 1);
+            let one = |index: usize| shared(index).is_some_and(|input| input.large.elements() == 1);
             one(linear.scale) && one(linear.zero_point)
         };
         for index in 0..quantized.arity {
@@ -391,7 +392,7 @@ impl Step<'_> {
     }
 
     fn quantized(&self, op: &dyn Op) -> Option<Label> {
-        let whole = |index: usize| self.input(index).is_none_or(|input| input.large.len() == 1);
+        let whole = |index: usize| self.input(index).is_none_or(|input| input.large.elements() == 1);
         let axis_of = |axis: i64| self.input(0).and_then(|input| input.large.axis(axis).ok());
         let (axis, per) = self.lone_rows()?;
         let quantized = op.downcast_ref::<QuantizeLinear>().map(|op| (op.axis, op.block_size));

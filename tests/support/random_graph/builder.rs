@@ -197,7 +197,7 @@ impl Builder {
                 let known: Vec<Option<&Fact>> = known.iter().map(Option::as_ref).collect();
                 facts = made.op.infer(Inputs::new(&known)).unwrap_or_else(|e| fail(e));
             }
-            let large = |f: &Fact| f.concrete_shape().is_some_and(|s| s.len() > MAX_ELEMENTS);
+            let large = |f: &Fact| f.concrete_shape().is_some_and(|s| s.elements() > MAX_ELEMENTS);
             if facts.iter().any(large) {
                 return None;
             }
