@@ -2,42 +2,18 @@
 //!
 //! Outcomes are exact and do not depend on timing; nothing here measures time.
 
+#[path = "support/gate.rs"]
+mod gate;
+
+use gate::Gate;
 use onrush::exec::{Batch, BatchRunner, Builder, Executor, Load, Reason, Shutdown, SubmitOptions, Ticket};
 use onrush::sched::{Decision, FairShare, Policy, View};
 use onrush::{Error, ErrorKind, Result};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 const LONG: Duration = Duration::from_secs(60);
-
-#[derive(Default)]
-struct Gate {
-    open: Mutex<bool>,
-    changed: Condvar,
-    arrived: AtomicUsize,
-}
-
-impl Gate {
-    fn pass(&self) {
-        self.arrived.fetch_add(1, Ordering::SeqCst);
-        let mut open = self.open.lock().unwrap();
-        while !*open {
-            open = self.changed.wait(open).unwrap();
-        }
-    }
-
-    fn open(&self) {
-        *self.open.lock().unwrap() = true;
-        self.changed.notify_all();
-    }
-
-    fn wait_for(&self, runs: usize) {
-        while self.arrived.load(Ordering::SeqCst) < runs {
-            std::thread::yield_now();
-        }
-    }
-}
 
 /// Panics when it is dropped, once it is armed.
 #[derive(Clone)]

@@ -3,44 +3,20 @@
 //! `ONRUSH_SOAK=600 cargo test --release --test executor_replicas -- --nocapture soak` runs the storm for so many seconds
 //! and watches the memory.
 
+#[path = "support/gate.rs"]
+mod gate;
+
+use gate::Gate;
 use onrush::balance::{Balancer, LeastLoaded, Load as Standing, Locality, RoundRobin, TwoChoices};
 use onrush::exec::{Batch, BatchRunner, Builder, Executor, Load, Reason, Shutdown, SubmitOptions, Ticket};
 use onrush::monitor::ReplicaState;
 use onrush::sched::{EarliestDeadline, FairShare, FirstCome, Policy, ShortestJob, StrictPriority};
 use onrush::{ErrorKind, Result};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 const LONG: Duration = Duration::from_secs(60);
-
-#[derive(Default)]
-struct Gate {
-    open: Mutex<bool>,
-    changed: Condvar,
-    arrived: AtomicUsize,
-}
-
-impl Gate {
-    fn pass(&self) {
-        self.arrived.fetch_add(1, Ordering::SeqCst);
-        let mut open = self.open.lock().unwrap();
-        while !*open {
-            open = self.changed.wait(open).unwrap();
-        }
-    }
-
-    fn open(&self) {
-        *self.open.lock().unwrap() = true;
-        self.changed.notify_all();
-    }
-
-    fn wait_for(&self, runs: usize) {
-        while self.arrived.load(Ordering::SeqCst) < runs {
-            std::thread::yield_now();
-        }
-    }
-}
 
 enum Ask {
     Tag(u64),

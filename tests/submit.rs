@@ -1,40 +1,12 @@
 //! The warm way in allocates the ticket and nothing else: counted by an allocator that counts.
 
+#[path = "support/counting.rs"]
+mod counting;
+
+use counting::allocations;
 use onrush::exec::{Batch, BatchRunner, Executor, SubmitOptions, Ticket};
 use onrush::{Engine, Model, Tensor};
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::time::Duration;
-
-struct Counting;
-
-thread_local! {
-    static COUNT: Cell<usize> = const { Cell::new(0) };
-}
-
-// SAFETY: every call goes to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        COUNT.with(|count| count.set(count.get() + 1));
-        // SAFETY: as the caller promises.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: as the caller promises.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-/// Allocations of this thread while `act` runs.
-fn allocations<T>(act: impl FnOnce() -> T) -> (usize, T) {
-    let before = COUNT.with(Cell::get);
-    let result = act();
-    (COUNT.with(Cell::get) - before, result)
-}
 
 struct Nothing;
 

@@ -1,35 +1,14 @@
 //! A warm run allocates nothing: counted by an allocator that counts.
 
+#[path = "support/counting.rs"]
+mod counting;
+
+use counting::allocations;
 use onrush::graph::Graph;
 use onrush::ops::elementwise::{Binary, BinaryKind, Unary, UnaryKind};
 use onrush::ops::matrix::MatMul;
 use onrush::ops::nn::{Conv, GlobalPool, GlobalPoolKind, Padding, Softmax};
 use onrush::{CompileOptions, DType, Dim, Fact, Model, Shape, Symbol, Tensor, onnx};
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
-
-struct Counting;
-
-thread_local! {
-    static COUNT: Cell<usize> = const { Cell::new(0) };
-}
-
-// SAFETY: every call goes to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        COUNT.with(|count| count.set(count.get() + 1));
-        // SAFETY: as the caller promises.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: as the caller promises.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 fn weights(shape: &[usize]) -> Tensor {
     let elements: Vec<f32> = (0..shape.iter().product()).map(|i: usize| ((i as f32) * 0.7).sin() * 0.2).collect();
@@ -42,13 +21,7 @@ fn network() -> Model {
     let n = Dim::Symbol(Symbol::new("N"));
     let fact = Fact::new(DType::F32, vec![n, Dim::Known(3), Dim::Known(12), Dim::Known(10)]);
     let x = g.input("x", fact).unwrap();
-    let conv = || Conv {
-        group: 1,
-        kernel: None,
-        strides: vec![],
-        dilations: vec![],
-        padding: Padding::Explicit { begin: vec![1, 1], end: vec![1, 1] },
-    };
+    let conv = || Conv { padding: Padding::Explicit { begin: vec![1, 1], end: vec![1, 1] }, ..Conv::default() };
     let w1 = g.constant("w1", weights(&[8, 3, 3, 3])).unwrap();
     let w2 = g.constant("w2", weights(&[8, 8, 3, 3])).unwrap();
     let a = g.op("a", conv(), &[x, w1]).unwrap();
@@ -85,18 +58,16 @@ fn many_inputs_and_outputs_allocate_nothing() {
     let model = many_ports(count).compile(&CompileOptions::new().threads(1)).unwrap();
     let inputs: Vec<Tensor> = (0..count).map(|_| weights(&[2, 3])).collect();
     let shapes: Vec<Shape> = inputs.iter().map(|t| t.shape().clone()).collect();
-    assert_eq!(allocations(&model, &shapes, &inputs), 0);
+    assert_eq!(allocations_of_a_run(&model, &shapes, &inputs), 0);
 }
 
 /// Allocations in a warm run.
-fn allocations(model: &onrush::CompiledModel, shapes: &[Shape], inputs: &[Tensor]) -> usize {
+fn allocations_of_a_run(model: &onrush::CompiledModel, shapes: &[Shape], inputs: &[Tensor]) -> usize {
     let plan = model.plan(shapes).unwrap();
     assert_eq!(plan.fallbacks(), Vec::<String>::new());
     let mut scratch = plan.scratch().unwrap();
     plan.run(&mut scratch, inputs).unwrap();
-    let before = COUNT.with(Cell::get);
-    plan.run(&mut scratch, inputs).unwrap();
-    COUNT.with(Cell::get) - before
+    allocations(|| plan.run(&mut scratch, inputs).unwrap()).0
 }
 
 /// Real models, where their files are there.
@@ -118,7 +89,7 @@ fn real_models_allocate_nothing() {
         };
         let inputs: Vec<Tensor> = model.inputs().iter().map(input).collect();
         let shapes: Vec<Shape> = inputs.iter().map(|t| t.shape().clone()).collect();
-        assert_eq!(allocations(&model, &shapes, &inputs), 0, "{name}");
+        assert_eq!(allocations_of_a_run(&model, &shapes, &inputs), 0, "{name}");
     }
 }
 
@@ -136,11 +107,9 @@ fn a_warm_run_allocates_nothing() {
         }
         let mut scratch = plan.scratch().unwrap();
         plan.run(&mut scratch, &inputs).unwrap();
-        let before = COUNT.with(Cell::get);
         for _ in 0..10 {
-            plan.run(&mut scratch, &inputs).unwrap();
+            assert_eq!(allocations(|| plan.run(&mut scratch, &inputs).unwrap()).0, 0);
         }
-        assert_eq!(COUNT.with(Cell::get) - before, 0);
         let sum: f32 = scratch.output(0).unwrap().as_slice::<f32>().unwrap()[..5].iter().sum();
         assert!((sum - 1.0).abs() < 1e-5);
     }

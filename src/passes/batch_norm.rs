@@ -91,7 +91,6 @@ fn scaled(weight: &Tensor, axis: usize, factors: &[f64]) -> Option<Tensor> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::nn::Padding;
     use crate::tensor::{DType, Fact};
 
     #[test]
@@ -99,13 +98,7 @@ mod tests {
         let mut graph = Graph::new("test");
         let x = graph.input("x", Fact::concrete(DType::F32, &[1, 1, 2, 2])).unwrap();
         let w = graph.constant("w", Tensor::new([2, 1, 1, 1], vec![2.0f32, -1.0]).unwrap()).unwrap();
-        let conv = Conv {
-            group: 1,
-            kernel: None,
-            strides: vec![],
-            dilations: vec![],
-            padding: Padding::Explicit { begin: vec![], end: vec![] },
-        };
+        let conv = Conv::default();
         let y = graph.op("conv", conv, &[x, w]).unwrap();
         let mut values = vec![y];
         for (name, v) in [("g", [1.0f32, 2.0]), ("b", [0.5, 0.0]), ("m", [1.0, -1.0]), ("v", [4.0, 1.0])] {

@@ -185,13 +185,7 @@ mod tests {
     use crate::tensor::{Fact, Tensor};
 
     fn conv() -> Conv {
-        Conv {
-            group: 1,
-            kernel: None,
-            strides: vec![],
-            dilations: vec![],
-            padding: Padding::Explicit { begin: vec![1, 1], end: vec![1, 1] },
-        }
+        Conv { padding: Padding::Explicit { begin: vec![1, 1], end: vec![1, 1] }, ..Conv::default() }
     }
 
     #[test]

@@ -145,7 +145,6 @@ mod tests {
     use super::super::testing::{check, graph_of, ramp};
     use super::*;
     use crate::graph::ValueId;
-    use crate::ops::nn::Padding;
 
     const IMAGE: [usize; 4] = [2, 3, 4, 5];
 
@@ -154,13 +153,7 @@ mod tests {
         let (mut graph, x) = graph_of(&IMAGE);
         let mut inputs = vec![x, graph.constant("w", ramp(&[2, 3, 1, 1])).unwrap()];
         inputs.extend(own.map(|own| graph.constant("own", own).unwrap()));
-        let conv = Conv {
-            group: 1,
-            kernel: None,
-            strides: vec![],
-            dilations: vec![],
-            padding: Padding::Explicit { begin: vec![], end: vec![] },
-        };
+        let conv = Conv::default();
         let value = graph.op("conv", conv, &inputs).unwrap();
         let added = graph.constant("added", added).unwrap();
         let operands = if left { [added, value] } else { [value, added] };

@@ -36,7 +36,7 @@ fn images() -> Graph {
     let mut g = Graph::new("images");
     let x = input(&mut g, &[3, 8, 9]);
     let pad = Padding::Explicit { begin: vec![1, 1], end: vec![1, 1] };
-    let conv = Conv { group: 1, kernel: None, strides: vec![], dilations: vec![], padding: pad };
+    let conv = Conv { padding: pad, ..Conv::default() };
     let (w, v) =
         (g.constant("w", numbers(&[17, 3, 3, 3], 0.3)).unwrap(), g.constant("v", numbers(&[17, 17, 3, 3], 0.7)));
     let a = g.op("a", conv.clone(), &[x, w]).unwrap();
@@ -187,7 +187,7 @@ fn a_lone_request_is_divided_inside_its_operators() {
 fn filters() -> Graph {
     let mut g = Graph::new("filters");
     let x = input(&mut g, &[1, 4, 4]);
-    let conv = Conv { group: 1, kernel: None, strides: vec![], dilations: vec![], padding: Padding::Valid };
+    let conv = Conv { padding: Padding::Valid, ..Conv::default() };
     let (w, v) =
         (g.constant("w", numbers(&[200, 1, 3, 3], 0.3)).unwrap(), g.constant("v", numbers(&[150, 200, 1, 1], 0.7)));
     let y = g.op("a", conv.clone(), &[x, w]).unwrap();

@@ -9,20 +9,9 @@ use crate::kernels::arch::Isa;
 use crate::kernels::gemm::{Epilogue, Layout, PackedB, Residual, gemm};
 use crate::kernels::recurrent::{Lstm, gru_reset, gru_step, lstm_step};
 use crate::kernels::{Matrix, MatrixMut};
-use crate::ops::recurrent::{self as ops, Activation, Direction, Recurrence};
+use crate::ops::recurrent::{self as ops, Activation, Direction, Recurrence, input};
 use crate::tensor::{DType, Tensor};
 use std::sync::Arc;
-
-mod input {
-    pub(super) const X: usize = 0;
-    pub(super) const W: usize = 1;
-    pub(super) const R: usize = 2;
-    pub(super) const B: usize = 3;
-    pub(super) const LENGTHS: usize = 4;
-    pub(super) const INITIAL_H: usize = 5;
-    pub(super) const INITIAL_C: usize = 6;
-    pub(super) const PEEPHOLES: usize = 7;
-}
 
 /// Bytes of gates that one block of steps may take.
 const BLOCK: usize = 256 * 1024;

@@ -25,15 +25,15 @@ pub(super) const OPS: &[OpDef] = &[
 ];
 
 /// Inputs that the three operators share, by index.
-mod input {
-    pub(super) const X: usize = 0;
-    pub(super) const W: usize = 1;
-    pub(super) const R: usize = 2;
-    pub(super) const B: usize = 3;
-    pub(super) const LENGTHS: usize = 4;
-    pub(super) const INITIAL_H: usize = 5;
-    pub(super) const INITIAL_C: usize = 6;
-    pub(super) const PEEPHOLES: usize = 7;
+pub(crate) mod input {
+    pub(crate) const X: usize = 0;
+    pub(crate) const W: usize = 1;
+    pub(crate) const R: usize = 2;
+    pub(crate) const B: usize = 3;
+    pub(crate) const LENGTHS: usize = 4;
+    pub(crate) const INITIAL_H: usize = 5;
+    pub(crate) const INITIAL_C: usize = 6;
+    pub(crate) const PEEPHOLES: usize = 7;
 }
 
 /// Which way a sequence is read.

@@ -74,7 +74,7 @@ fn input(graph: &mut Graph, name: &str, rest: &[usize]) -> ValueId {
 }
 
 fn conv() -> Conv {
-    Conv { group: 1, kernel: None, strides: vec![], dilations: vec![], padding: Padding::Valid }
+    Conv { padding: Padding::Valid, ..Conv::default() }
 }
 
 fn reduce(keep_dims: bool) -> Reduce {
