@@ -5,9 +5,9 @@
 mod mix;
 #[path = "../examples/load_test/page.rs"]
 mod page;
+#[expect(dead_code, reason = "only what a page shows is made up here")]
 #[path = "../examples/load_test/report.rs"]
 mod report;
-#[expect(dead_code, reason = "only what a page shows is made up here")]
 #[path = "../examples/support/mod.rs"]
 mod support;
 

@@ -473,4 +473,24 @@ mod loom_tests {
             assert_eq!((generations.reaped(), generations.serials()), (1, vec![1]));
         });
     }
+
+    #[test]
+    fn loom_a_removed_model_ends_with_those_that_saw_it() {
+        loom::model(|| {
+            let generations = Arc::new(Generations::new(2));
+            generations.add(1, Served::new(String::new(), 1)).unwrap();
+            let user = {
+                let generations = generations.clone();
+                loom::thread::spawn(move || {
+                    if let Some(pin) = generations.pin(0) {
+                        assert_eq!(pin.runner, 1);
+                    }
+                })
+            };
+            generations.remove(0).unwrap();
+            assert!(generations.pin(0).is_none());
+            user.join().unwrap();
+            assert_eq!((generations.reaped(), generations.serials()), (1, vec![]));
+        });
+    }
 }
