@@ -33,10 +33,27 @@ fn main() {
     for (m, k, n) in SIZES {
         float(isa, m, k, n, peak, &report);
     }
+    single_rows(isa, &report);
     for g in convolutions() {
         convolution(isa, g, peak, &report);
     }
     integers(isa, &report);
+}
+
+/// Single rows, as a share of what reading as many bytes as the weights takes: a few hundred KiB to more than any cache.
+fn single_rows(isa: Isa, report: &Report<'_>) {
+    for (k, n) in [(256, 256), (512, 1024), (1280, 1000), (2048, 2048), (4096, 8192)] {
+        let bytes = (k * n * 4) as f64;
+        let words = numbers(k * n);
+        let bandwidth =
+            bytes / best(&mut || drop(black_box(isa.dispatch(Read(black_box(&words)))))).as_secs_f64() / 1e9;
+        let (a, b) = (numbers(k), PackedB::pack(isa, &words, k, n, Layout::RowMajor { stride: n }));
+        let mut out = vec![0.0; n];
+        report(format!("f32 row {k} x {n}, of {bandwidth:.0} GB/s"), bytes, bandwidth, &mut || {
+            let out = MatrixMut::dense(&mut out, 1, n);
+            gemm(isa, Matrix::dense(&a, 1, k), black_box(&b), out, &Epilogue::default());
+        });
+    }
 }
 
 /// Products of convolution nets and transformers, `(m, k, n)`.
@@ -223,6 +240,30 @@ fn best(run: &mut dyn FnMut()) -> Duration {
 fn time_on_core() -> Option<Duration> {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
     text.split_whitespace().next()?.parse().ok().map(Duration::from_nanos)
+}
+
+/// Reads everything once, in eight chains.
+struct Read<'a>(&'a [f32]);
+
+impl Body for Read<'_> {
+    type Output = f32;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> f32 {
+        const CHAINS: usize = 8;
+        let mut acc = [s.splat(0.0); CHAINS];
+        for block in self.0.chunks_exact(CHAINS * S::LANES) {
+            for (i, acc) in acc.iter_mut().enumerate() {
+                // SAFETY: the block holds a vector for each chain.
+                *acc = s.add(*acc, unsafe { s.load(block.as_ptr().add(i * S::LANES)) });
+            }
+        }
+        let mut sum = 0.0;
+        for acc in acc {
+            sum += s.sum(acc);
+        }
+        sum
+    }
 }
 
 /// GFLOP/s of multiply-adds on registers alone.

@@ -8,27 +8,37 @@
 //!         x = input[row][i]
 //!         for each tap k that meets it: acc[(i - k) / stride] += x * weight[row][k]
 //! ```
-//! Columns are found through a table of pointers, which is made once for all channels; those beside the image point to
-//! zeros, so that there is no other path for the edges. A run that ends behind the row computes what it does not store.
+//! Columns are found through tables of pointers, one for each row of taps, which are made once for all runs and channels of
+//! an output row; those beside the image point to zeros, so that there is no other path for the edges. A run that ends behind
+//! the row computes what it does not store.
 
 use super::super::arch::{Body, Simd};
 use super::super::gemm::{Finish, FinishTile, each};
 use super::geometry::Geometry;
+use std::cell::RefCell;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
 /// Output columns of one run.
 const COLUMNS: usize = 8;
 
+/// Output columns of the longest row, so that tables stay small.
+const MOST_COLUMNS: usize = 1 << 14;
+
 /// The highest kernel.
 const HEIGHT: usize = 5;
 
-/// Input columns of a run at most: those of seven steps by two and a kernel five wide.
-const WIDTH: usize = 19;
+thread_local! {
+    /// The tables: kept by each thread, so that a warm call allocates nothing.
+    static TABLES: RefCell<Vec<*const f32>> = const { RefCell::new(Vec::new()) };
+}
 
 /// Whether this kernel takes it.
 pub(super) fn suits(g: &Geometry) -> bool {
-    g.kernel[0] <= HEIGHT && matches!((g.kernel[1], g.strides[1]), (3 | 5, 1 | 2)) && g.dilations[1] == 1
+    g.output()[1] <= MOST_COLUMNS
+        && g.kernel[0] <= HEIGHT
+        && matches!((g.kernel[1], g.strides[1]), (3 | 5, 1 | 2))
+        && g.dilations[1] == 1
 }
 
 /// A depthwise convolution of the output pixels `rows`.
@@ -46,7 +56,7 @@ pub(super) struct DepthwiseRuns<'a> {
 /// One run of output columns.
 struct Run<'a> {
     /// Where the columns of each row of taps begin.
-    pixels: [[*const f32; WIDTH]; HEIGHT],
+    pixels: [*const *const f32; HEIGHT],
     /// Rows of taps in the image.
     height: usize,
     /// Weights of the first of them, and elements from tap to tap.
@@ -85,8 +95,12 @@ impl<const K: usize, const STEP: usize> Body for Sized<'_, K, STEP> {
         let [out_height, out_width] = g.output();
         let padded = g.channels.next_multiple_of(S::LANES);
         let zeros = d.weights[g.taps() * padded..].as_ptr();
+        // The last run of a row may begin at its last column.
+        let columns = (out_width + COLUMNS - 1) * STEP + K;
+        // Where the image's columns stand in a table; a kernel may not reach them all.
+        let inside = g.pad_begin[1].min(columns)..(g.pad_begin[1] + g.input[1]).min(columns);
         let mut run = Run {
-            pixels: [[zeros; WIDTH]; HEIGHT],
+            pixels: [std::ptr::null(); HEIGHT],
             height: 0,
             weights: d.weights.as_ptr(),
             padded,
@@ -94,46 +108,58 @@ impl<const K: usize, const STEP: usize> Body for Sized<'_, K, STEP> {
             row: 0,
             count: 0,
         };
+        // Taken out and put back: a closure would be compiled without the instruction set.
+        let mut tables = TABLES.take();
+        tables.clear();
+        tables.resize(g.kernel[0] * columns, zeros);
         let mut row = d.rows.start;
         while row < d.rows.end {
-            let (line, x) = (row / out_width, row % out_width);
+            let (line, first) = (row / out_width, row % out_width);
             let (image, y) = (line / out_height, line % out_height);
-            run.count = COLUMNS.min(out_width - x).min(d.rows.end - row);
-            run.row = row - d.rows.start;
-            run.height = 0;
+            let end = out_width.min(first + d.rows.end - row);
+            let (mut lines, mut height) = ([std::ptr::null(); HEIGHT], 0);
             for tap in 0..g.kernel[0] {
                 // Positions before the image wrap round to one behind it.
                 let y = (y * g.strides[0] + tap * g.dilations[0]).wrapping_sub(g.pad_begin[0]);
                 if y >= g.input[0] {
                     continue;
                 }
-                if run.height == 0 {
+                if height == 0 {
                     run.weights = d.weights[tap * K * padded..].as_ptr();
                 }
-                let line = d.input.wrapping_add((image * g.input[0] + y) * g.input[1] * d.pixel);
-                let first = (x * STEP).wrapping_sub(g.pad_begin[1]);
-                let columns = &mut run.pixels[run.height][..(COLUMNS - 1) * STEP + K];
-                for (i, pixel) in columns.iter_mut().enumerate() {
-                    let x = first.wrapping_add(i);
-                    *pixel = if x < g.input[1] { line.wrapping_add(x * d.pixel) } else { zeros };
+                let table = &mut tables[height * columns..][..columns];
+                let from = d.input.wrapping_add((image * g.input[0] + y) * g.input[1] * d.pixel);
+                for (x, pixel) in table[inside.clone()].iter_mut().enumerate() {
+                    *pixel = from.wrapping_add(x * d.pixel);
                 }
-                run.height += 1;
+                lines[height] = table.as_ptr();
+                height += 1;
             }
-            let mut channel = 0;
-            // SAFETY: the pixels lie in the image or are zeros, both as many as channels; weights are whole vectors; the
-            // columns that are stored lie in the output.
-            unsafe {
-                while channel + S::LANES <= g.channels {
-                    vector::<S, K, STEP>(s, &run, channel, S::LANES, |p| s.load(p));
-                    channel += S::LANES;
+            run.height = height;
+            for x in (first..end).step_by(COLUMNS) {
+                run.count = COLUMNS.min(end - x);
+                run.row = row - d.rows.start + x - first;
+                for (pixels, line) in run.pixels[..height].iter_mut().zip(&lines) {
+                    *pixels = line.wrapping_add(x * STEP);
                 }
-                let rest = g.channels - channel;
-                if rest > 0 {
-                    vector::<S, K, STEP>(s, &run, channel, rest, |p| s.load_part(p, rest));
+                let mut channel = 0;
+                // SAFETY: a table has as many columns as the last run of a row; the pixels lie in the image or are
+                // zeros, both as many as channels; weights are whole vectors; the columns that are stored lie in the
+                // output.
+                unsafe {
+                    while channel + S::LANES <= g.channels {
+                        vector::<S, K, STEP>(s, &run, channel, S::LANES, |p| s.load(p));
+                        channel += S::LANES;
+                    }
+                    let rest = g.channels - channel;
+                    if rest > 0 {
+                        vector::<S, K, STEP>(s, &run, channel, rest, |p| s.load_part(p, rest));
+                    }
                 }
             }
-            row += run.count;
+            row += end - first;
         }
+        TABLES.set(tables);
     }
 }
 
@@ -158,13 +184,13 @@ unsafe fn vector<S: Simd, const K: usize, const STEP: usize>(
         let mut acc = [s.from_bits(start); COLUMNS];
         // The rows of taps in the image follow each other.
         let mut weights = run.weights.add(channel);
-        for pixels in &run.pixels[..run.height] {
+        for &pixels in &run.pixels[..run.height] {
             let mut taps = [s.splat(0.0); K];
             for (k, tap) in taps.iter_mut().enumerate() {
                 *tap = s.load(weights.add(k * run.padded));
             }
             each!(const { (COLUMNS - 1) * STEP + K }, i => {
-                let x = load(pixels[const { i % WIDTH }].add(channel));
+                let x = load((*pixels.add(i)).add(channel));
                 each!(K, k => {
                     if const { i >= k && (i.wrapping_sub(k)).is_multiple_of(STEP) && i.wrapping_sub(k) / STEP < COLUMNS } {
                         let acc = &mut acc[const { i.wrapping_sub(k) / STEP % COLUMNS }];

@@ -1,0 +1,70 @@
+//! Attention in one pass over strided heads, beside its two products alone: `cargo bench --bench attention`. Elements a
+//! second are multiply-accumulates.
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use onrush::kernels::arch::Isa;
+use onrush::kernels::attention::{Attention, Heads, Inputs, MaskStrides};
+use onrush::kernels::gemm::{Epilogue, Layout, PackedB, gemm};
+use onrush::kernels::{Matrix, MatrixMut};
+use std::hint::black_box;
+
+/// Name, heads, query rows, key rows, head size, causal.
+const CASES: [(&str, usize, usize, usize, usize, bool); 4] = [
+    ("short", 12, 32, 32, 32, false),
+    ("long", 12, 512, 512, 64, false),
+    ("causal", 12, 512, 512, 64, true),
+    ("decoding", 12, 1, 1024, 64, false),
+];
+
+fn attention(criterion: &mut Criterion) {
+    let isa = Isa::chosen().expect("ONRUSH_ISA names an instruction set of this machine");
+    for (name, heads, queries, keys, size, causal) in CASES {
+        let (of_queries, of_keys) = (Heads::after_rows(heads, queries, size), Heads::after_rows(heads, keys, size));
+        let attention = Attention {
+            batch: 1,
+            heads,
+            kv_heads: heads,
+            queries,
+            keys,
+            head_size: size,
+            value_size: size,
+            q: of_queries,
+            k: of_keys,
+            v: of_keys,
+            out: of_queries,
+            mask: Some(MaskStrides { batch: 0, head: 0, row: 0 }),
+            scale: 1.0 / (size as f32).sqrt(),
+            soft_cap: None,
+            causal: causal.then_some(0),
+        };
+        let (q, k) = (vec![0.5; heads * queries * size], vec![0.25; heads * keys * size]);
+        let (v, mask) = (vec![0.125; heads * keys * size], vec![0.0; keys]);
+        let mut out = vec![0.0; heads * queries * size];
+        let mut scratch = vec![0.0; attention.scratch_len(isa)];
+        let mut group = criterion.benchmark_group(format!("attention {name} {heads}x{queries}x{keys}x{size}"));
+        group.throughput(Throughput::Elements((2 * heads * queries * keys * size) as u64)).sample_size(20);
+        group.bench_function("fused", |bencher| {
+            let inputs = Inputs { q: &q, k: &k, v: &v, mask: Some(&mask) };
+            bencher.iter(|| attention.run(isa, black_box(inputs), &mut out, &mut scratch));
+        });
+        // What no softmax could do without: both products of every head, their right sides packed beforehand.
+        let to_scores = PackedB::pack(isa, &k[..keys * size], size, keys, Layout::Transposed { stride: size });
+        let to_values = PackedB::pack(isa, &v[..keys * size], keys, size, Layout::RowMajor { stride: size });
+        let mut scores = vec![0.0; queries * keys];
+        group.bench_function("products alone", |bencher| {
+            bencher.iter(|| {
+                for head in 0..heads {
+                    let q = Matrix::new(black_box(&q[head * size..]), queries, size, heads * size);
+                    let to = MatrixMut::dense(&mut scores, queries, keys);
+                    gemm(isa, q, &to_scores, to, &Epilogue::default());
+                    let to = MatrixMut::new(&mut out[head * size..], queries, size, heads * size);
+                    gemm(isa, Matrix::dense(&scores, queries, keys), &to_values, to, &Epilogue::default());
+                }
+            });
+        });
+        group.finish();
+    }
+}
+
+criterion_group!(benches, attention);
+criterion_main!(benches);
