@@ -33,7 +33,7 @@ impl Feeds {
 
     /// The tensors in the order of `names`; `defaults` fills what the caller left out.
     pub(crate) fn ordered(&self, names: &[&str], defaults: &[Option<&Tensor>]) -> Result<Vec<Tensor>> {
-        if self.0.len() == names.len() && self.0.iter().all(|(name, _)| name.is_none()) {
+        if self.are_in_order(names.len()) {
             return Ok(self.0.iter().map(|(_, tensor)| tensor.clone()).collect());
         }
         let mut found: Vec<Option<Tensor>> = vec![None; names.len()];
@@ -60,6 +60,11 @@ impl Feeds {
             }
         });
         filled.collect()
+    }
+
+    /// Whether these are `count` tensors without names, which are then in the model's order.
+    pub(crate) fn are_in_order(&self, count: usize) -> bool {
+        self.0.len() == count && self.0.iter().all(|(name, _)| name.is_none())
     }
 
     /// The tensors in the order in which they were given.

@@ -646,7 +646,24 @@ impl CompiledModel {
         let names: smallvec::SmallVec<[&str; 8]> = inputs.iter().map(|i| i.name.as_str()).collect();
         let defaults: smallvec::SmallVec<[Option<&Tensor>; 8]> = inputs.iter().map(|i| i.default.as_ref()).collect();
         let tensors = feeds.ordered(&names, &defaults)?;
-        for (info, tensor) in inputs.iter().zip(&tensors) {
+        self.check_dtypes(&tensors)?;
+        Ok(tensors)
+    }
+
+    /// As [`bind`](CompiledModel::bind), without a copy where nothing is to be ordered; inputs that do not fit come back.
+    pub(crate) fn bind_owned(&self, feeds: Feeds) -> Result<Vec<Tensor>, (Feeds, crate::Error)> {
+        if !feeds.are_in_order(self.0.inputs.len()) {
+            return self.bind(&feeds).map_err(|error| (feeds, error));
+        }
+        let tensors = feeds.into_tensors();
+        match self.check_dtypes(&tensors) {
+            Ok(()) => Ok(tensors),
+            Err(error) => Err((tensors.into(), error)),
+        }
+    }
+
+    fn check_dtypes(&self, tensors: &[Tensor]) -> Result<()> {
+        for (info, tensor) in self.0.inputs.iter().zip(tensors) {
             ensure!(
                 tensor.dtype() == info.dtype,
                 InvalidInput,
@@ -656,7 +673,7 @@ impl CompiledModel {
                 tensor.dtype()
             );
         }
-        Ok(tensors)
+        Ok(())
     }
 
     /// Answers one call, with the help of the threads that the model was compiled for where that pays.

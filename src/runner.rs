@@ -21,6 +21,9 @@ const WARM: usize = 160;
 /// Beyond this many it keeps no more than this many bytes.
 const ALWAYS_WARM: usize = 8;
 const WARM_BYTES: usize = 256 << 20;
+/// Outputs of a batch that have no more bytes than this together lie in one buffer, which the answers share: an allocation for
+/// each, made by the worker and given back by the caller, would cost both more than the few bytes that a kept answer holds.
+const TOGETHER: usize = 32 << 10;
 /// Shapes for which the axes of the outputs are remembered.
 const KNOWN_AXES: usize = 1024;
 
@@ -320,9 +323,19 @@ impl ModelRunner {
         outputs: &[Buffer],
         padded: Option<&Padded>,
     ) {
+        let together = |(index, port): (usize, &crate::plan::Port)| -> Option<Tensor> {
+            let whole = port.shape.clone().filter(|_| axes[index] == 0 && port.bytes() <= TOGETHER)?;
+            let mut tensor = Tensor::zeros(port.dtype, whole).ok()?;
+            tensor.as_bytes_mut()?.copy_from_slice(outputs[index].as_slice().get(..port.bytes())?);
+            Some(tensor)
+        };
+        let together: Vec<Option<Tensor>> = plan.outputs().iter().enumerate().map(together).collect();
         let mut first = 0;
         for (request, &rows) in rows.iter().enumerate() {
             let part = |(index, port): (usize, &crate::plan::Port)| -> Result<Tensor> {
+                if let Some(tensor) = &together[index] {
+                    return tensor.rows(first..first + rows);
+                }
                 let whole = port.shape.clone().ok_or_else(|| err!(Internal, "an output without a shape"))?;
                 let axis = axes[index];
                 let mut part = Tensor::zeros(port.dtype, with_length(&whole, axis, rows))?;

@@ -32,11 +32,14 @@ impl<'a> ServedModel<'a> {
     /// The inputs in the order of the model that takes them, and a hold on it: a swap in between changes nothing.
     fn bind(&self, feeds: impl Into<Feeds>) -> Result<(Pinned<'a, ModelRunner>, Vec<Tensor>), RefusedFeeds> {
         let feeds = feeds.into();
-        let bound = self.pinned().and_then(|pinned| {
-            let tensors = pinned.model().bind(&feeds).map_err(Reason::Invalid)?;
-            Ok((pinned, tensors))
-        });
-        bound.map_err(|reason| Refused::new(feeds.into_tensors(), reason))
+        let pinned = match self.pinned() {
+            Ok(pinned) => pinned,
+            Err(reason) => return Err(Refused::new(feeds.into_tensors(), reason)),
+        };
+        match pinned.model().bind_owned(feeds) {
+            Ok(tensors) => Ok((pinned, tensors)),
+            Err((feeds, error)) => Err(Refused::new(feeds.into_tensors(), Reason::Invalid(error))),
+        }
     }
 
     /// The model that takes new requests now.

@@ -5,7 +5,6 @@ use crate::report::{Record, Samples};
 use clap::ValueEnum;
 use onrush::{Engine, ErrorKind, Reason, Ticket};
 use std::collections::VecDeque;
-use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 /// How arrivals are spaced.
@@ -99,60 +98,61 @@ fn take(samples: &mut Samples, kind: usize, before: Duration, ticket: Ticket) {
     samples.ended(kind, answer.err().map(|error| error.kind()), before + asked.elapsed(), timing.queued);
 }
 
+/// How many requests are offered before answers are looked for again, where there is no pause.
+const AT_ONCE: usize = 64;
+/// How often the last answers are looked for.
+const LOOK: Duration = Duration::from_millis(1);
+
 /// Requests that arrive by a schedule, whatever becomes of those before. A refusal is timed from submit to its return.
+///
+/// As in the closed loop whoever asks takes the answers, so that both loads cost this program alike. Nobody has to be woken for
+/// them: each ticket carries its own timing, and it does not matter when it is looked at.
 pub(crate) fn open(engine: &Engine, kinds: &[Kind], load: &Load) -> Record {
     let before = engine.snapshot();
     let start = Instant::now();
-    let samples = std::thread::scope(|scope| {
-        let (sender, receiver) = channel();
-        let collector = scope.spawn(move || collect(receiver));
-        let (mut samples, mut draw) = (Samples::default(), Draw::new(kinds, 2));
-        for at in load.schedule() {
-            let scheduled = start + Duration::from_secs_f64(at);
-            let ahead = scheduled.saturating_duration_since(Instant::now());
-            if ahead > Duration::from_micros(50) {
-                std::thread::sleep(ahead);
-            }
-            let (kind, Kind { inputs, options, .. }) = draw.next();
-            let options = if load.deadlines { options.deadline_at(scheduled + load.target) } else { *options };
-            let inputs = inputs.to_vec();
-            samples.offered += 1;
-            let asked = Instant::now();
-            match engine.try_submit_with(inputs, options) {
-                Ok(ticket) => {
-                    let _ = sender.send((asked.saturating_duration_since(scheduled), kind, ticket));
-                }
-                Err(refused) => {
-                    let took = asked.elapsed();
-                    match refused.reason() {
-                        Reason::Invalid(error) => samples.ended(kind, Some(error.kind()), took, took),
-                        _ => samples.refused.push((kind, took)),
-                    }
+    let (mut samples, mut draw) = (Samples::default(), Draw::new(kinds, 2));
+    let mut pending: VecDeque<(Duration, usize, Ticket)> = VecDeque::new();
+    for at in load.schedule() {
+        let scheduled = start + Duration::from_secs_f64(at);
+        let is_ahead = scheduled > Instant::now() + Duration::from_micros(50);
+        if is_ahead || samples.offered.is_multiple_of(AT_ONCE) {
+            collect(&mut pending, &mut samples);
+        }
+        if is_ahead {
+            std::thread::sleep(scheduled.saturating_duration_since(Instant::now()));
+        }
+        let (kind, Kind { inputs, options, .. }) = draw.next();
+        let options = if load.deadlines { options.deadline_at(scheduled + load.target) } else { *options };
+        let inputs = inputs.to_vec();
+        samples.offered += 1;
+        let asked = Instant::now();
+        match engine.try_submit_with(inputs, options) {
+            Ok(ticket) => pending.push_back((asked.saturating_duration_since(scheduled), kind, ticket)),
+            Err(refused) => {
+                let took = asked.elapsed();
+                match refused.reason() {
+                    Reason::Invalid(error) => samples.ended(kind, Some(error.kind()), took, took),
+                    _ => samples.refused.push((kind, took)),
                 }
             }
         }
-        drop(sender);
-        vec![samples, collector.join().unwrap_or_default()]
-    });
+    }
     // Answers that come after the last arrival belong to the load, the time until they come does not.
     let time = load.time.min(start.elapsed());
-    Record::new(kinds, samples, time, load.target, &before, &engine.snapshot())
+    while collect(&mut pending, &mut samples) > 0 {
+        std::thread::sleep(LOOK);
+    }
+    Record::new(kinds, vec![samples], time, load.target, &before, &engine.snapshot())
 }
 
-/// How often answers are looked for.
-const LOOK: Duration = Duration::from_millis(1);
-
-/// Takes the answers. Each ticket carries its own timing, so that it does not matter when it is looked at; and nobody has to
-/// be woken for each, which would cost the engine some of the processor that it shares with this program.
-fn collect(tickets: Receiver<(Duration, usize, Ticket)>) -> Samples {
-    let mut samples = Samples::default();
-    for (late, kind, ticket) in tickets {
-        while !ticket.is_done() {
-            std::thread::sleep(LOOK);
-        }
+/// Takes the answers that are there, up to the first that is not; how many are left.
+fn collect(pending: &mut VecDeque<(Duration, usize, Ticket)>, samples: &mut Samples) -> usize {
+    while pending.front().is_some_and(|(_, _, ticket)| ticket.is_done())
+        && let Some((late, kind, ticket)) = pending.pop_front()
+    {
         let (answer, timing) = ticket.wait_timed();
         let error: Option<ErrorKind> = answer.err().map(|error| error.kind());
         samples.ended(kind, error, late + timing.total(), late + timing.queued);
     }
-    samples
+    pending.len()
 }

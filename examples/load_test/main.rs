@@ -178,9 +178,9 @@ impl Test<'_> {
         }
         let (shared, room) = (policy == PolicyName::FairShare, queue.unwrap_or(4096).max(2));
         let preempt = preempt && policy == PolicyName::Priority;
-        builder
+        let engine = builder
             .executor(move |settings| {
-                let settings = if preempt { settings.preemption(1.0, 16) } else { settings };
+                let settings = if preempt { settings.preemption(0.1, 64) } else { settings };
                 let settings = if shared { settings.tenant_items(room as u32 / 2) } else { settings };
                 if !feedback {
                     return settings;
@@ -188,7 +188,9 @@ impl Test<'_> {
                 let most = Duration::from_micros(delay_us).max(target / 4);
                 settings.feedback(Feedback::new(target).batch_cap(1..=cap).queue_delay(Duration::ZERO..=most))
             })
-            .build()
+            .build()?;
+        engine.warm_up(self.kinds[0].inputs.clone())?;
+        Ok(engine)
     }
 
     /// Answers per second when the engine never runs dry.

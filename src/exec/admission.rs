@@ -48,6 +48,8 @@ pub(super) struct Admission {
     waiting: [Padded<AtomicU32>; CLASSES],
     counts: bool,
     tenants: Option<Tenants>,
+    /// How long each priority may wait, in nanoseconds, where the policy bounds any.
+    timeouts: Option<Box<[u64]>>,
 }
 
 /// How many requests each tenant has in the queue. Tenants are told apart by a hash of [`PLACES`] values: two of them may
@@ -99,7 +101,26 @@ impl Admission {
             waiting: Default::default(),
             counts,
             tenants: None,
+            timeouts: None,
         }
+    }
+
+    /// Bounds the wait of each priority.
+    pub(super) fn timeouts(mut self, timeout: impl Fn(u8) -> Option<Duration>) -> Self {
+        let bounds: Vec<u64> = (0..=u8::MAX).map(|priority| timeout(priority).map_or(u64::MAX, nanos)).collect();
+        self.timeouts = bounds.iter().any(|&bound| bound < u64::MAX).then(|| bounds.into());
+        self
+    }
+
+    /// Whether requests of a more urgent class than this wait; known only where the policy goes by classes.
+    pub(super) fn waits_before(&self, class: u8) -> bool {
+        let more_urgent = &self.waiting[..usize::from(class).min(CLASSES)];
+        more_urgent.iter().any(|waiting| waiting.load(Ordering::Relaxed) > 0)
+    }
+
+    /// The most urgent class of which a request waits; known only where the policy goes by classes.
+    pub(super) fn most_urgent(&self) -> Option<u8> {
+        (0..).zip(&self.waiting).find(|(_, waiting)| waiting.load(Ordering::Relaxed) > 0).map(|(class, _)| class)
     }
 
     /// Bounds the room of each tenant.
@@ -165,6 +186,13 @@ impl Admission {
         let running = if busy { self.pace.batch() / 2 } else { 0 };
         let wait = self.margin.widen(self.wait(meta, waiting).saturating_add(running));
         meta.arrived.after(Duration::from_nanos(wait.saturating_add(own))) > meta.deadline
+    }
+
+    /// By how much the request would probably wait longer than its priority may; `waiting` is how many wait in all.
+    pub(super) fn would_time_out(&self, meta: &Waiting, waiting: u32) -> Option<Duration> {
+        let bound = *self.timeouts.as_ref().filter(|_| self.predicts)?.get(usize::from(meta.priority))?;
+        let excess = self.margin.widen(self.wait(meta, waiting)).saturating_sub(bound);
+        (excess > 0).then(|| Duration::from_nanos(excess))
     }
 
     /// How long the request waits, in nanoseconds, until those that run before it have left the queue.
@@ -277,6 +305,17 @@ mod tests {
         assert!(admission.would_miss(&request(2, 920), 8, false), "eight rows, one in each 100 us");
         assert!(!admission.would_miss(&request(2, 960), 8, false));
         assert!(!admission.would_miss(&request(0, 100), 8, false), "nobody stands before the urgent one");
+    }
+
+    #[test]
+    fn a_class_that_would_time_out_in_the_queue_is_refused_and_told_when_to_come_back() {
+        let timeout = |priority| (priority == 2).then_some(Duration::from_micros(250));
+        let admission = admission(Precedence::Arrival).timeouts(timeout);
+        (0..200).for_each(|_| admission.pace.observe_gap(100_000, [request(1, 0); 4].iter()));
+        assert_eq!(admission.would_time_out(&request(2, 0), 8), None, "two batches and the margin: 213 us");
+        let excess = admission.would_time_out(&request(2, 0), 12).map(|excess| excess.as_micros());
+        assert!(excess.is_some_and(|micros| (65..72).contains(&micros)), "three: 319 us, and not {excess:?}");
+        assert_eq!(admission.would_time_out(&request(1, 0), 1000), None, "no bound");
     }
 
     #[test]

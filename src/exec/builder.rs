@@ -299,7 +299,8 @@ impl<R: BatchRunner> Builder<R> {
         let policy = self.policy;
         let precedence = policy.precedence();
         let admission = Admission::new(precedence, workers, most, self.predict_deadlines, self.class_items)
-            .tenant_items(self.tenant_items);
+            .tenant_items(self.tenant_items)
+            .timeouts(|priority| policy.timeout(priority));
         let shared = Arc::new(Shared {
             generations: Generations::new(MAX_GENERATIONS),
             quarantine: self.quarantine,

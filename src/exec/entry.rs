@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Who owns what follows from the state alone, which changes only by compare-and-swap:
-//! - `request` belongs to whoever moved the entry out of WAITING: the claimer, or the canceller.
+//! - `request` belongs to whoever moved the entry out of WAITING, the claimer or the canceller; after DONE to the ticket.
 //! - `outcome` belongs to the claimer until DONE, then to the ticket.
 //! - `wake` belongs to the ticket while the LISTENING bit is clear; while it is set and the state is not DONE it is
 //!   frozen; the finisher that moves to DONE and sees the bit takes it.
@@ -198,7 +198,9 @@ impl<Q, S> Entry<Q, S> {
         if !self.is_done() {
             return None;
         }
-        // SAFETY: the state is DONE for good, so the outcome belongs to the ticket, which is the one caller.
+        // SAFETY: the state is DONE for good, so request and outcome belong to the ticket, which is the one caller.
+        discard(self.request.with_mut(|request| unsafe { (*request).take() }));
+        // SAFETY: as above.
         self.outcome.with_mut(|outcome| unsafe { (*outcome).take() })
     }
 
@@ -210,6 +212,11 @@ impl<Q, S> Entry<Q, S> {
         // SAFETY: as in `take`.
         self.outcome.with(|outcome| unsafe { (*outcome).as_ref().map(|outcome| outcome.timing) })
     }
+}
+
+/// Drops a request. A destructor that panics must keep neither a ticket waiting nor an answer from it.
+fn discard<Q>(request: Option<Q>) {
+    let _ = catch_unwind(AssertUnwindSafe(move || drop(request)));
 }
 
 /// The exclusive right to run a request and to end it. It is not `Clone`, and only [`Entry::claim`] makes one.
@@ -241,13 +248,14 @@ impl<Q, S> Claimed<Q, S> {
 
     /// Ends it: whom to wake, or `Err` if the ticket had given it up (then nobody will see `outcome`).
     pub(super) fn finish(self, outcome: Outcome<S>) -> Result<Option<Wake>, Abandoned> {
-        // SAFETY: the request is ours as the claimer, and this consumes the claim.
-        let request = self.entry.request.with_mut(|request| unsafe { (*request).take() });
-        // It is gone before its answer is there. A destructor that panics must not keep the ticket waiting.
-        let _ = catch_unwind(AssertUnwindSafe(move || drop(request)));
         // SAFETY: the outcome is the claimer's until DONE, which is set below.
         self.entry.outcome.with_mut(|cell| unsafe { *cell = Some(outcome) });
-        let before = self.entry.advance(&[RUNNING], DONE, true).ok_or(Abandoned)?;
+        // The request is left to the ticket: memory is best given back by the thread that took it.
+        let Some(before) = self.entry.advance(&[RUNNING], DONE, true) else {
+            // SAFETY: the ticket gave it up, so the request is still ours as the claimer, and this consumes the claim.
+            discard(self.entry.request.with_mut(|request| unsafe { (*request).take() }));
+            return Err(Abandoned);
+        };
         if before & LISTENING == 0 {
             return Ok(None);
         }

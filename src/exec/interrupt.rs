@@ -13,7 +13,8 @@ use crate::clock::{Time, nanos};
 use crate::sched::{Costs, Waiting};
 use crate::sync::Padded;
 use parking_lot::Mutex;
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
 
 /// No batch runs in the slot, or one that nothing may interrupt.
 const NOTHING: u8 = 0;
@@ -70,13 +71,13 @@ impl<T> Interruption<T> {
         }
     }
 
-    /// A request of this class waits and no slot is free: makes the least urgent run look up, if it is less urgent.
+    /// A request of this class waits and no slot is free: makes the least urgent run look up, if it is less urgent; rather
+    /// one that was not told so already, as that one will find another request to run.
     fn demand(&self, class: u8) {
-        let stations = self.stations.iter().enumerate();
-        let slot = stations.max_by_key(|(_, station)| station.class.load(Ordering::Relaxed));
-        if let Some((slot, station)) = slot
-            && station.class.load(Ordering::Relaxed) > class
-        {
+        let told = |station: &Station| station.signal.load(Ordering::Relaxed) != 0;
+        let of = |station: &Station| station.class.load(Ordering::Relaxed);
+        let stations = self.stations.iter().enumerate().filter(|(_, station)| of(station) > class);
+        if let Some((slot, _)) = stations.max_by_key(|(_, station)| (!told(station), of(station))) {
             self.signal(slot);
         }
     }
@@ -89,6 +90,8 @@ struct Attendant<'a, R: BatchRunner> {
     running: Running,
     nested: bool,
     yields: AtomicU32,
+    /// Nanoseconds in which the run was parked.
+    parked: AtomicU64,
 }
 
 impl<R: BatchRunner> Interrupts for Attendant<'_, R> {
@@ -111,14 +114,19 @@ impl<R: BatchRunner> Attendant<'_, R> {
     fn is_worth_it(&self, preemption: Preemption, now: Time, urgent: &Waiting) -> bool {
         let costs = &self.shared.admission.costs;
         let Some(all) = costs.predict(self.running.group, self.running.rows) else { return true };
-        let rest = nanos(all).saturating_sub(nanos(now.since(self.running.started)));
+        let ran = nanos(now.since(self.running.started)).saturating_sub(self.parked.load(Ordering::Relaxed));
+        let rest = nanos(all).saturating_sub(ran);
         let own = costs.predict(urgent.group, urgent.rows).map_or(0, nanos);
         rest as f64 >= preemption.gain * own as f64
     }
 
     fn yield_once(&self, preemption: Preemption) -> bool {
         let shared = self.shared;
+        if !shared.admission.waits_before(self.running.class) {
+            return false;
+        }
         let (mut taken, mut wakes) = (Taken::default(), Wakes::default());
+        let began = shared.clock.now();
         let formed = {
             let mut batcher = shared.batcher.lock();
             let now = shared.clock.now();
@@ -126,6 +134,7 @@ impl<R: BatchRunner> Attendant<'_, R> {
             let worth = |urgent: &Waiting| self.is_worth_it(preemption, now, urgent);
             let costs = &shared.admission.costs;
             let formed = batcher.look_urgent(now, costs, self.running.class, self.slot, worth, &mut taken);
+            shared.admission.pace.observe_overtaking(taken.jobs.iter().map(|job| job.claimed.meta()));
             shared.ready.store(batcher.len(), Ordering::SeqCst);
             formed
         };
@@ -136,6 +145,7 @@ impl<R: BatchRunner> Attendant<'_, R> {
             shared.run_batch(self.slot, true, &mut spare, &mut taken, &mut wakes);
             shared.interruption.spares.lock().push(spare);
         }
+        self.parked.fetch_add(nanos(shared.clock.now().since(began)), Ordering::Relaxed);
         formed
     }
 }
@@ -149,18 +159,34 @@ impl<R: BatchRunner> Shared<R> {
         }
     }
 
-    /// Runs something whose checkpoints may be attended to.
+    /// A batch was formed: what it left waiting may be more urgent than what runs elsewhere.
+    pub(super) fn demand_left(&self) {
+        if self.interruption.preemption.is_some()
+            && let Some(class) = self.admission.most_urgent()
+            && !self.slots.any_free()
+        {
+            self.interruption.demand(class);
+        }
+    }
+
+    /// Runs something whose checkpoints may be attended to; and for how long it was parked meanwhile.
     pub(super) fn interruptible<T>(
         &self,
         slot: usize,
         nested: bool,
         running: Running,
         run: impl FnOnce(&dyn Interrupts) -> T,
-    ) -> T {
+    ) -> (T, Duration) {
         let station = &self.interruption.stations[slot];
         let before = station.class.swap(if nested { NOTHING } else { running.class }, Ordering::Relaxed);
-        let result = run(&Attendant { shared: self, slot, running, nested, yields: AtomicU32::new(0) });
+        // What came after the batch was formed, and before it could be seen here, told nobody.
+        if self.interruption.preemption.is_some() && !nested && self.admission.waits_before(running.class) {
+            self.interruption.signal(slot);
+        }
+        let attendant =
+            Attendant { shared: self, slot, running, nested, yields: AtomicU32::new(0), parked: AtomicU64::new(0) };
+        let result = run(&attendant);
         station.class.store(before, Ordering::Relaxed);
-        result
+        (result, Duration::from_nanos(attendant.parked.into_inner()))
     }
 }

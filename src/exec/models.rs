@@ -185,6 +185,6 @@ impl<R: BatchRunner> Executor<R> {
     /// Says how long a batch of `rows` rows of a group of what `pinned` holds takes, as a warm-up has measured it, so that
     /// deadlines, costs and shares are right from the first request on.
     pub fn seed_cost(&self, pinned: &Pinned<'_, R>, group: u64, rows: u32, time: Duration) {
-        self.shared().admission.costs.observe(group.wrapping_add(pinned.0.salt()), rows, time);
+        self.shared().admission.costs.seed(group.wrapping_add(pinned.0.salt()), rows, time);
     }
 }

@@ -116,7 +116,8 @@ impl SubmitOptions {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Reason {
-    /// The queue has no room, in items or bytes.
+    /// The queue has no room, in items or bytes; or the request would have to wait longer than the queue policy of its priority
+    /// lets it.
     Full {
         /// After about this long there should be room.
         retry_after: Duration,

@@ -43,11 +43,18 @@ impl Pace {
 
     /// A batch of these requests left the queue `gap` nanoseconds after the one before, and work waited all the time.
     pub(super) fn observe_gap<'a>(&self, gap: u64, requests: impl Iterator<Item = &'a Waiting>) {
-        let mut rows = [0_u64; CLASSES];
-        requests.for_each(|meta| rows[class(meta)] += u64::from(meta.rows));
         add_fading(&self.time, gap.max(1));
         add_fading(&self.batches, 256);
-        self.drained.iter().zip(rows).for_each(|(cell, rows)| add_fading(cell, rows.saturating_mul(256)));
+        self.drained.iter().for_each(|cell| add_fading(cell, 0));
+        self.observe_overtaking(requests);
+    }
+
+    /// These requests left the queue to interrupt a batch: they take no time of their own from batch to batch.
+    pub(super) fn observe_overtaking<'a>(&self, requests: impl Iterator<Item = &'a Waiting>) {
+        for meta in requests {
+            let cell = &self.drained[class(meta)];
+            cell.store(cell.load(Ordering::Relaxed).saturating_add(u64::from(meta.rows) * 256), Ordering::Relaxed);
+        }
     }
 
     /// Nanoseconds that a batch takes.

@@ -104,7 +104,7 @@ impl<R: BatchRunner> Shared<R> {
         let mut stages = Stages { started, stacked: started, computed: started, ended: started };
         let mut scratch = scratches.take(generation.serial);
         let span = trace::run(slot, group, rows);
-        self.interruptible(slot, nested, running, |interrupts| {
+        let ((), parked) = self.interruptible(slot, nested, running, |interrupts| {
             self.run_splitting(&generation, &mut scratch, jobs, &mut stages, interrupts);
         });
         scratches.put(generation.serial, scratch);
@@ -137,7 +137,7 @@ impl<R: BatchRunner> Shared<R> {
         self.counters.ended(Ended::Failed, failed);
         self.counters.ended(Ended::Expired, expired);
         stages.record(stats, requests, u64::from(rows));
-        let time = stages.ended.since(started);
+        let time = stages.ended.since(started).saturating_sub(parked);
         self.count_batch(slot, &generation, rows, time, answered, requests - answered);
         self.admission.pace.observe(nanos(time), requests, u64::from(rows));
         self.admission.margin.observe(is_late);
@@ -178,7 +178,7 @@ impl<R: BatchRunner> Shared<R> {
         stats.running.store(1, Ordering::Relaxed);
         let mut answer = None;
         let running = Running { class: meta.priority, group: meta.group, rows: meta.rows, started: meta.arrived };
-        let (ran, stages) = self.interruptible(slot.index(), false, running, |interrupts| {
+        let ((ran, stages), parked) = self.interruptible(slot.index(), false, running, |interrupts| {
             let riders = Riders::Lone { request, meta, answer: &mut answer };
             let mut batch = Batch::new(riders, &*self.clock, interrupts, generation.salt());
             let ran = slot.with(|scratches| {
@@ -191,11 +191,12 @@ impl<R: BatchRunner> Shared<R> {
         });
         stages.record(stats, 1, u64::from(meta.rows));
         stats.queue.record_owned(0, 1);
-        self.admission.costs.observe(meta.group, meta.rows, stages.ended.since(stages.started));
+        let time = stages.ended.since(stages.started).saturating_sub(parked);
+        self.admission.costs.observe(meta.group, meta.rows, time);
         stats.running.store(0, Ordering::Relaxed);
         let result = answer.unwrap_or_else(|| Err(ran.err().unwrap_or_else(unanswered)));
         self.count_panic(generation, result.as_ref().err());
-        let (answered, time) = (u64::from(result.is_ok()), stages.ended.since(stages.started));
+        let answered = u64::from(result.is_ok());
         self.count_batch(slot.index(), generation, meta.rows, time, answered, 1 - answered);
         self.counters.ended(if result.is_ok() { Ended::Answered } else { Ended::Failed }, 1);
         (result, stages.timing(meta.arrived, 1, meta.rows))

@@ -138,6 +138,9 @@ impl<R: BatchRunner> Shared<R> {
                 return Err(Reason::WouldMissDeadline);
             }
         }
+        if let Some(retry_after) = self.admission.would_time_out(&meta, self.credit.held().items) {
+            return Err(Reason::Full { retry_after });
+        }
         Ok(meta)
     }
 
@@ -269,6 +272,7 @@ impl<R: BatchRunner> Shared<R> {
         drop(batcher);
         self.settle(slot.index(), taken);
         if look == Look::Formed {
+            self.demand_left();
             trace::formed(slot.index(), taken.jobs.len());
         }
         look

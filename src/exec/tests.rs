@@ -55,6 +55,10 @@ enum Ask {
     /// Runs until the flag is up, or until it is told to stop.
     Until(Arc<AtomicBool>),
     Raise(Arc<AtomicBool>),
+    /// Takes so long by the clock.
+    Take(Hand, Duration),
+    /// Runs until another one does too.
+    Meet(Arc<std::sync::Barrier>),
 }
 
 #[derive(Default)]
@@ -98,6 +102,8 @@ impl BatchRunner for Runner {
                     }
                 }
                 Ask::Raise(flag) => flag.store(true, Ordering::SeqCst),
+                Ask::Take(hand, time) => hand.0.advance(*time),
+                Ask::Meet(barrier) => _ = barrier.wait(),
                 _ => {}
             }
         }
@@ -343,6 +349,55 @@ fn the_urgent_interrupt_what_runs() {
     assert_eq!(urgent.wait_timeout(LONG).unwrap().unwrap(), 1);
     low.wait().unwrap();
     assert_eq!(equal.wait().unwrap(), 8);
+    assert!(executor.shutdown(Shutdown::Drain, LONG));
+    assert_conserved(&executor);
+}
+
+/// A clock that requests move on.
+#[derive(Clone, Default)]
+struct Hand(Arc<crate::clock::Mock>);
+
+impl crate::clock::Clock for Hand {
+    fn now(&self) -> crate::clock::Time {
+        self.0.now()
+    }
+}
+
+#[test]
+fn an_interruption_is_no_progress_of_what_it_interrupts() {
+    let (policy, hand) = (crate::sched::StrictPriority::new(Duration::MAX), Hand::default());
+    let change = |builder: Builder<Runner>| builder.policy(policy).preemption(1.0, 9).clock(hand.clone());
+    let (executor, flag, low) = endless(change, SubmitOptions::new());
+    // The low one will take as long as an urgent one, and has not begun yet by the clock: the rest of it is worth an
+    // interruption as long as only urgent ones take time.
+    executor.seed_cost(&executor.runner(), 0, 1, LONG);
+    for _ in 0..5 {
+        let urgent = executor.try_submit(Ask::Take(hand.clone(), LONG), SubmitOptions::new().priority(0)).unwrap();
+        urgent.wait().unwrap();
+    }
+    let last = executor.try_submit(Ask::Raise(flag), SubmitOptions::new().priority(0)).unwrap();
+    last.wait().unwrap();
+    low.wait().unwrap();
+    assert!(executor.shutdown(Shutdown::Drain, LONG));
+    assert_eq!(executor.snapshot().replicas[0].busy_ns, crate::clock::nanos(LONG * 5), "no time counts twice");
+}
+
+#[test]
+fn several_urgent_requests_interrupt_several_runs() {
+    let policy = crate::sched::StrictPriority::new(LONG);
+    let executor = executor(|builder| builder.max_batch_size(1).policy(policy).preemption(0.0, 9));
+    let flags: [Arc<AtomicBool>; 2] = Default::default();
+    let low = flags.clone().map(|flag| submit(&executor, Ask::Until(flag)));
+    while executor.runner().batches.lock().len() < 2 {
+        std::thread::yield_now();
+    }
+    // Each urgent one goes on until both run: so each interrupted another run.
+    let meet = Arc::new(std::sync::Barrier::new(2));
+    let urgent =
+        [(); 2].map(|()| executor.try_submit(Ask::Meet(meet.clone()), SubmitOptions::new().priority(0)).unwrap());
+    urgent.into_iter().for_each(|ticket| assert!(ticket.wait().is_ok()));
+    flags.iter().for_each(|flag| flag.store(true, Ordering::SeqCst));
+    low.into_iter().for_each(|ticket| assert!(ticket.wait().is_ok()));
     assert!(executor.shutdown(Shutdown::Drain, LONG));
     assert_conserved(&executor);
 }

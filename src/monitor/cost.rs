@@ -160,6 +160,11 @@ impl CostModel {
         cell.high.store(blend(high, to_high, shift), Ordering::Relaxed);
     }
 
+    /// A warm-up found that batches of `rows` rows of `group` take `time`: it counts for as many as make a time known.
+    pub fn seed(&self, group: u64, rows: u32, time: Duration) {
+        (0..YOUNG).for_each(|_| self.observe(group, rows, time));
+    }
+
     /// The mean time of a batch, in nanoseconds; inferred where that size was never seen, `None` where nothing was.
     #[must_use]
     pub fn mean(&self, group: u64, rows: u32) -> Option<u64> {
@@ -251,6 +256,21 @@ mod tests {
         assert_eq!(costs.mean(1, 32), Some(2000));
         assert!(costs.mean(2, 1).is_some_and(|nanos| (62..=100).contains(&nanos)), "another group: by the row");
         assert_eq!(costs.learned().iter().map(|l| (l.group, l.rows)).collect::<Vec<_>>(), [(1, 4), (1, 16)]);
+    }
+
+    #[test]
+    fn first_times_and_outliers_say_little() {
+        let costs = CostModel::new();
+        // The plan is built in the first run.
+        [25_000, 1000, 1010].into_iter().for_each(|nanos| costs.observe(1, 1, Duration::from_nanos(nanos)));
+        assert!(costs.mean(1, 1).is_some_and(|nanos| nanos < 1010) && costs.seen(1, 1) == 3 && costs.seen(1, 2) == 0);
+        costs.seed(1, 2, Duration::from_nanos(1500));
+        assert_eq!((costs.mean(1, 2), costs.seen(1, 2)), (Some(1500), 4));
+        // The system held up a run for a hundred times as long.
+        costs.observe(1, 2, Duration::from_nanos(150_000));
+        assert!(costs.mean(1, 2) <= Some(1700) && costs.high(1, 2) <= Some(1900));
+        (0..30).for_each(|_| costs.observe(1, 2, Duration::from_nanos(150_000)));
+        assert!(costs.mean(1, 2) > Some(40_000) && costs.high(1, 2) > Some(140_000), "it lasts");
     }
 
     #[test]
