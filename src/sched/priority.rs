@@ -8,7 +8,7 @@ use std::time::Duration;
 const MEMORY: u64 = 1_000_000_000;
 /// Classes that are told apart when it is looked which ones ask.
 const CLASSES: usize = 8;
-/// One batch in so many has half the rows, so that it shows whether that would do.
+/// One batch in so many has fewer rows, so that it shows whether those would do.
 const TRIAL: u32 = 64;
 
 /// The lowest class number first, by arrival within a class.
@@ -17,7 +17,7 @@ const TRIAL: u32 = 64;
 /// `c * ageing`, among the most urgent, and before all of them that arrived later.
 ///
 /// What runs cannot be overtaken any more. So while requests of several classes come, batches have no more rows than they need
-/// to answer [nine tenths](StrictPriority::efficiency) of what full ones would: an urgent request that finds all replicas busy
+/// to answer [four fifths](StrictPriority::efficiency) of what full ones would: an urgent request that finds all replicas busy
 /// waits for a short batch, and rides in one.
 #[derive(Debug, Clone)]
 pub struct StrictPriority {
@@ -37,7 +37,7 @@ impl StrictPriority {
         StrictPriority {
             ageing: nanos(ageing).max(1),
             separate: false,
-            efficiency: 0.9,
+            efficiency: 0.8,
             max_batch_time: Duration::MAX,
             seen: [None; CLASSES],
             decisions: 0,
@@ -56,7 +56,7 @@ impl StrictPriority {
 
     /// Which part, from 0 to 1, of what the best batch size answers must be left while requests of several classes come;
     /// batches have no more rows than that takes. With 1 throughput comes first and urgent requests wait for full batches.
-    /// Default 0.9.
+    /// Default 0.8.
     #[must_use]
     pub fn efficiency(mut self, part: f64) -> Self {
         self.efficiency = part.clamp(0.0, 1.0);
@@ -83,7 +83,9 @@ impl StrictPriority {
     /// The most rows in a batch that `leader` opens.
     fn rows(&self, view: &View<'_>, leader: &Waiting) -> u32 {
         let rows = view.worthwhile_rows(leader.group, self.efficiency);
-        let rows = if self.decisions.is_multiple_of(TRIAL) { rows / 2 } else { rows };
+        // The smaller sizes have their trials in turn.
+        let trial = self.decisions / TRIAL % rows.max(2).ilog2() + 1;
+        let rows = if self.decisions.is_multiple_of(TRIAL) { rows >> trial } else { rows };
         view.rows_within(leader.group, rows, self.max_batch_time)
     }
 }
@@ -160,13 +162,13 @@ mod tests {
         assert_eq!(rows(&alike, 0, 0), 32, "nobody more urgent is expected");
         assert_eq!(rows(&mixed, 1, 0), 1, "a batch saves nothing");
         assert_eq!(rows(&alike, 2, 0), 1, "the next urgent one may come while it runs");
-        assert_eq!(rows(&alike, 3, 1), 8, "a batch saves a little");
+        assert_eq!(rows(&alike, 3, 1), 4, "a batch saves a little");
         assert_eq!(rows(&alike, 4, 1000), 32, "a batch saves nearly everything");
         assert_eq!(rows(&alike, MEMORY + 2, 0), 32, "long after the last urgent one");
     }
 
     #[test]
-    fn half_a_batch_is_tried_now_and_then() {
+    fn smaller_batches_are_tried_now_and_then() {
         let request = |priority| Waiting { priority, ..Waiting::at(Time::ZERO) };
         let waiting: Vec<_> = (0..80).map(|at| request(at % 2)).collect();
         let mut policy = StrictPriority::new(Duration::MAX);
@@ -175,8 +177,9 @@ mod tests {
             policy.decide(&View::new(Time::ZERO, &waiting, &Limits::default(), &Fixed(1)), &mut decision);
             decision.run.len()
         };
-        let sizes: Vec<_> = (0..TRIAL * 2).map(|_| rows()).collect();
-        assert_eq!((sizes.iter().filter(|&&n| n == 8).count(), sizes.iter().filter(|&&n| n == 4).count()), (126, 2));
+        let sizes: Vec<_> = (0..TRIAL * 3).map(|_| rows()).collect();
+        let count = |rows| sizes.iter().filter(|&&n| n == rows).count() as u32;
+        assert_eq!([4, 2, 1].map(count), [TRIAL * 3 - 3, 1, 2]);
     }
 
     #[test]
