@@ -334,19 +334,23 @@ impl ModelRunner {
             Some(tensor)
         };
         let together: Vec<Option<Tensor>> = plan.outputs().iter().enumerate().map(together).collect();
+        let apart = |index: usize, port: &crate::plan::Port, first: usize, rows: usize| -> Result<Tensor> {
+            let whole = port.shape.clone().ok_or_else(|| err!(Internal, "an output without a shape"))?;
+            let axis = axes[index];
+            let mut part = Tensor::zeros(port.dtype, with_length(&whole, axis, rows))?;
+            let bytes = part.as_bytes_mut().unwrap_or_default();
+            let size = port.dtype.size();
+            let stacked = &outputs[index].as_slice()[..whole.elements() * size];
+            unstack(bytes, stacked, &whole, size, axis, first, rows);
+            Ok(part)
+        };
         let mut first = 0;
         for (request, &rows) in rows.iter().enumerate() {
             let part = |(index, port): (usize, &crate::plan::Port)| -> Result<Tensor> {
-                if let Some(tensor) = &together[index] {
-                    return tensor.rows(first..first + rows);
-                }
-                let whole = port.shape.clone().ok_or_else(|| err!(Internal, "an output without a shape"))?;
-                let axis = axes[index];
-                let mut part = Tensor::zeros(port.dtype, with_length(&whole, axis, rows))?;
-                let bytes = part.as_bytes_mut().unwrap_or_default();
-                let size = port.dtype.size();
-                let stacked = &outputs[index].as_slice()[..whole.elements() * size];
-                unstack(bytes, stacked, &whole, size, axis, first, rows);
+                let part = match &together[index] {
+                    Some(tensor) => tensor.rows(first..first + rows)?,
+                    None => apart(index, port, first, rows)?,
+                };
                 match padded {
                     Some(padded) => padded.cut(request, index, part),
                     None => Ok(part),
