@@ -91,7 +91,8 @@ fn compare(found: &Tensor, wanted: &Tensor, rtol: f64, atol: f64) -> Result<Verd
         let difference = (a - b).abs();
         absolute = absolute.max(difference);
         relative = relative.max(difference / b.abs());
-        let close = difference <= atol || difference <= rtol * b.abs();
+        // Nothing finite is close to infinity.
+        let close = difference <= atol || (b.is_finite() && difference <= rtol * b.abs());
         if !close && first.is_none() {
             first = Some(format!("element {index} is {a}, not {b}"));
         }

@@ -34,11 +34,12 @@ fn take(length: usize, start: i64, end: i64, step: i64) -> Taken {
         let first = place(start).clamp(0, n);
         (first, place(end).clamp(0, n) - first)
     } else {
-        let first = place(start).clamp(-1, n - 1);
+        // Not as numpy has it: a start before the front is the first element, going backwards too.
+        let first = place(start).clamp(0, n - 1);
         (first, first - place(end).clamp(-1, n - 1))
     };
     let len = if span <= 0 { 0 } else { (span as u64).div_ceil(step.unsigned_abs()) as usize };
-    Taken { first: first.max(0) as usize, step, len }
+    Taken { first: first as usize, step, len }
 }
 
 /// A start or an end, as far as it is known.
@@ -191,7 +192,9 @@ mod tests {
             (-9, 9, 4, vec![0, 4]),
             (0, 5, i64::MAX, vec![0]),
             (4, i64::MIN, i64::MIN, vec![4]),
-            (-9, i64::MIN, -1, vec![]),
+            (-9, i64::MIN, -1, vec![0]),
+            (-9, -9, -1, vec![0]),
+            (-9, 0, -1, vec![]),
         ] {
             let y = run_one(&Slice, &[&x, &list(&[start]), &list(&[end]), &list(&[0]), &list(&[step])]).unwrap();
             assert_eq!(y.as_slice::<u8>().unwrap(), expected, "{start}..{end} by {step}");
