@@ -1,4 +1,4 @@
-//! Activations made of comparisons and a line or two. NaN goes through each.
+//! Activations made of comparisons and a line or two. NaN goes through each but the thresholded one.
 
 use super::{Simd, exp, with_sign_of};
 
@@ -32,10 +32,10 @@ pub fn leaky_relu<S: Simd>(s: S, x: S::F32, alpha: f32) -> S::F32 {
     s.select(s.lt(x, s.splat(0.0)), s.mul(x, s.splat(alpha)), x)
 }
 
-/// `x` where it is above `alpha`, else zero.
+/// `x` where it is above `alpha`, else zero, of NaN too.
 #[inline(always)]
 pub fn thresholded_relu<S: Simd>(s: S, x: S::F32, alpha: f32) -> S::F32 {
-    s.select(s.le(x, s.splat(alpha)), s.splat(0.0), x)
+    s.select(s.lt(s.splat(alpha), x), x, s.splat(0.0))
 }
 
 /// `x` where it is not negative, else `alpha (e^x - 1)`.

@@ -57,10 +57,22 @@ fn gelu<R: Real>(x: R) -> R {
     R::of(0.5) * x * (-x * R::constant(std::f64::consts::FRAC_1_SQRT_2)).erfc()
 }
 
+/// Whether a gate is shut by an infinite `x`: what comes of it is the limit, zero, and not NaN.
+fn vanishes<R: Real>(kind: UnaryKind, x: R) -> bool {
+    match kind {
+        UnaryKind::Gelu { .. } | UnaryKind::HardSwish | UnaryKind::Mish => x == R::of(f32::NEG_INFINITY),
+        UnaryKind::Swish { alpha } => x.abs() == R::of(f32::INFINITY) && R::of(alpha) * x < R::of(0.0),
+        _ => false,
+    }
+}
+
 fn apply<R: Real>(kind: UnaryKind, x: R) -> R {
     let zero = R::of(0.0);
     let one = R::of(1.0);
     let flag = |condition: bool| if condition { one } else { zero };
+    if vanishes(kind, x) {
+        return zero;
+    }
     match kind {
         UnaryKind::Identity => x,
         UnaryKind::Abs => x.abs(),
