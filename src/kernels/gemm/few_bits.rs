@@ -4,8 +4,9 @@
 //! for each panel of columns:
 //!     for each chunk of K: unpack (code - zero) * scale into the cache, and multiply it as f32
 //! ```
-//! The unpacked chunk goes through the tile of f32 products, so the sums are theirs, in one order for every number of
-//! rows.
+//! The unpacked chunk goes through the tile of f32 products, so the sums are theirs. For few rows of A most chunks are
+//! multiplied while they are unpacked: the same products, added in the same order, so that a row's bits are the same in
+//! every batch.
 
 use super::super::arch::{Body, Isa, Simd};
 use super::super::view::{Matrix, MatrixMut};
@@ -20,6 +21,12 @@ use std::ops::Range;
 
 /// Rows of B that are unpacked together: a multiple of the codes in a byte.
 const CHUNK: usize = 256;
+
+/// The same, where the rest is streamed.
+const SHORT_CHUNK: usize = 64;
+
+/// Rows of A that are too few to unpack B for: each weight goes from its code into the sums at once.
+const STREAMED_ROWS: usize = 8;
 
 /// The codes of a B of `[k, n]`, in panels: `[panels][k / each][panel]` bytes of `each` codes, the lowest bits first.
 #[derive(Debug, Clone)]
@@ -167,6 +174,9 @@ pub fn gemm_few_bits(
     part.check_output(out.rows(), out.cols());
     let own = matches!(epilogue.residual, Some(Residual::OutputBefore | Residual::OutputAfter));
     assert!(!own, "the output holds sums while a residual waits");
+    // What the tile does with the first and the last rows of B, its start and its epilogue, stays with it.
+    let streamed = rows.len() <= STREAMED_ROWS;
+    let chunk = if streamed { SHORT_CHUNK } else { CHUNK };
     for first in columns.clone().step_by(panel) {
         let here = first..columns.end.min(first + panel);
         let part = Part { whole: part.whole, rows: rows.clone(), columns: here.clone(), first_column: first };
@@ -176,8 +186,9 @@ pub fn gemm_few_bits(
             MatrixMut::from_raw(start, out.rows(), here.len(), out.stride())
         };
         let mut finish = finish(epilogue, &part, &mut out);
-        for start in (0..k.max(1)).step_by(CHUNK) {
-            let end = k.min(start + CHUNK);
+        let mut start = 0;
+        loop {
+            let end = k.min(start + chunk);
             isa.dispatch(Unpack { b, panel: first / panel, rows: start..end, to: scratch });
             let operand = Operand {
                 data: scratch.as_ptr().cast(),
@@ -199,6 +210,15 @@ pub fn gemm_few_bits(
                 drive::<Float, _>(isa, &a, operand, &part, &finish, false);
             }
             finish.direct = last;
+            if end == k {
+                break;
+            }
+            start = end;
+            if streamed && k - start > chunk {
+                let middle = start..start + (k - start - 1) / chunk * chunk;
+                start = middle.end;
+                isa.dispatch(Stream { b, panel: first / panel, middle, a, rows: rows.clone(), out: &mut out });
+            }
         }
     }
 }
@@ -243,21 +263,125 @@ impl Unpack<'_> {
                     unsafe { s.load(numbers.as_ptr()) }
                 };
                 let (scale, zero) = (of(scales), zeros.map_or(half, of));
-                for row in (row..end).step_by(each) {
-                    let from = &bytes[row / each * width + lane..][..S::LANES];
-                    let to = &mut to[(row - rows.start) * width + lane..][..(each - 1) * width + S::LANES];
-                    // SAFETY: the slices hold what is read and written.
+                let (count, at) = ((end - row).div_ceil(each), (row - rows.start) * width + lane);
+                let from = bytes[row / each * width + lane..][..(count - 1) * width + S::LANES].as_ptr();
+                let to = to[at..][..(count * each - 1) * width + S::LANES].as_mut_ptr();
+                for byte in 0..count {
+                    // SAFETY: both lie within the slices above.
                     unsafe {
-                        let word = s.load_u8(from.as_ptr());
+                        let word = s.load_u8(from.add(byte * width));
                         for e in 0..each {
                             let code = s.and_i32(s.shr_i32(word, (e * BITS) as i32), mask);
                             let real = s.mul(s.sub(s.from_i32(code), zero), scale);
-                            s.store(to.as_mut_ptr().add(e * width), real);
+                            s.store(to.add((byte * each + e) * width), real);
                         }
                     }
                 }
             }
             row = end;
+        }
+    }
+}
+
+/// Adds to the sums in `out` what rows of B between its first and its last yield.
+struct Stream<'a, 'o> {
+    b: FewBits<'a>,
+    panel: usize,
+    /// Rows of B, which begin and end with a byte of codes.
+    middle: Range<usize>,
+    a: Matrix<'a, f32>,
+    rows: Range<usize>,
+    out: &'a mut MatrixMut<'o, f32>,
+}
+
+impl Body for Stream<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(mut self, s: S) {
+        let mut done = 0;
+        while done < self.rows.len() {
+            let rows = match self.rows.len() - done {
+                1 => 1,
+                2 | 3 => 2,
+                _ => 4,
+            };
+            // SAFETY: rows of A are as long as B is high, rows of the output lie one stride apart, and the caller has
+            // checked all sizes of B.
+            unsafe {
+                match (rows, self.b.codes.bits) {
+                    (1, 2) => self.stream::<S, 2, 1>(s, done),
+                    (1, 4) => self.stream::<S, 4, 1>(s, done),
+                    (1, _) => self.stream::<S, 8, 1>(s, done),
+                    (2, 2) => self.stream::<S, 2, 2>(s, done),
+                    (2, 4) => self.stream::<S, 4, 2>(s, done),
+                    (2, _) => self.stream::<S, 8, 2>(s, done),
+                    (_, 2) => self.stream::<S, 2, 4>(s, done),
+                    (_, 4) => self.stream::<S, 4, 4>(s, done),
+                    (_, _) => self.stream::<S, 8, 4>(s, done),
+                }
+            }
+            done += rows;
+        }
+    }
+}
+
+impl Stream<'_, '_> {
+    /// # Safety
+    /// There are `M` rows from `first` on, and B's parts have the sizes that its codes say.
+    #[inline(always)]
+    unsafe fn stream<S: Simd, const BITS: usize, const M: usize>(&mut self, s: S, first: usize) {
+        let FewBits { codes, block, scales, zeros } = self.b;
+        let (each, width) = (8 / BITS, 2 * S::LANES);
+        let mask = s.splat_i32((1 << BITS) - 1);
+        let half = s.splat((1u32 << (BITS - 1)) as f32);
+        let columns = self.out.cols();
+        let parts = [columns.min(S::LANES), columns.saturating_sub(S::LANES)];
+        // SAFETY: as the caller promises; the last panel is filled up, the output is not.
+        unsafe {
+            let bytes = codes.data.as_slice().as_ptr().add(self.panel * codes.k.div_ceil(each) * width);
+            let out = self.out.as_mut_ptr().add(first * self.out.stride());
+            let a = self.a.as_ptr().add((self.rows.start + first) * self.a.stride());
+            let mut sums = [[s.splat(0.0); 2]; M];
+            for (m, sums) in sums.iter_mut().enumerate() {
+                for (v, sum) in sums.iter_mut().enumerate() {
+                    *sum = s.load_part(out.add(m * self.out.stride() + v * S::LANES), parts[v]);
+                }
+            }
+            let mut row = self.middle.start;
+            while row < self.middle.end {
+                let end = self.middle.end.min((row / block + 1) * block);
+                let at = (self.panel * scales.blocks + row / block) * width;
+                let of = |blocks: &PackedBlocks, v: usize| s.load(blocks.data.as_ptr().add(at + v * S::LANES));
+                let scale = [of(scales, 0), of(scales, 1)];
+                let zero = match zeros {
+                    Some(zeros) => [of(zeros, 0), of(zeros, 1)],
+                    None => [half; 2],
+                };
+                while row < end {
+                    let from = bytes.add(row / each * width);
+                    let words = [s.load_u8(from), s.load_u8(from.add(S::LANES))];
+                    for e in 0..each {
+                        let mut real = [half; 2];
+                        for (v, real) in real.iter_mut().enumerate() {
+                            let code = s.and_i32(s.shr_i32(words[v], (e * BITS) as i32), mask);
+                            *real = s.mul(s.sub(s.from_i32(code), zero[v]), scale[v]);
+                        }
+                        for (m, sums) in sums.iter_mut().enumerate() {
+                            let a = s.splat(*a.add(m * self.a.stride() + row + e));
+                            for (v, sum) in sums.iter_mut().enumerate() {
+                                *sum = s.fma(a, real[v], *sum);
+                            }
+                        }
+                    }
+                    row += each;
+                }
+            }
+            for (m, sums) in sums.iter().enumerate() {
+                for (v, sum) in sums.iter().enumerate() {
+                    s.store_part(out.add(m * self.out.stride() + v * S::LANES), parts[v], *sum);
+                }
+            }
         }
     }
 }
