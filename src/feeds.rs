@@ -15,7 +15,11 @@ use std::sync::Arc;
 /// # let _ = (by_position, by_name);
 /// ```
 #[derive(Debug, Clone, Default)]
-pub struct Feeds(Vec<(Option<String>, Tensor)>);
+pub struct Feeds {
+    tensors: Vec<Tensor>,
+    /// Those of the first tensors; none is kept where there are none, so that a list of tensors is taken over as it is.
+    names: Vec<Option<String>>,
+}
 
 impl Feeds {
     /// No inputs yet.
@@ -27,20 +31,22 @@ impl Feeds {
     /// Adds the input `name`.
     #[must_use]
     pub fn with(mut self, name: impl Into<String>, tensor: impl Into<Tensor>) -> Self {
-        self.0.push((Some(name.into()), tensor.into()));
+        self.names.resize(self.tensors.len(), None);
+        self.names.push(Some(name.into()));
+        self.tensors.push(tensor.into());
         self
     }
 
     /// The tensors in the order of `names`; `defaults` fills what the caller left out.
     pub(crate) fn ordered(&self, names: &[&str], defaults: &[Option<&Tensor>]) -> Result<Vec<Tensor>> {
         if self.are_in_order(names.len()) {
-            return Ok(self.0.iter().map(|(_, tensor)| tensor.clone()).collect());
+            return Ok(self.tensors.clone());
         }
         let mut found: Vec<Option<Tensor>> = vec![None; names.len()];
         let mut position = 0;
-        for (name, tensor) in &self.0 {
-            let index = match name {
-                Some(name) => match names.iter().position(|n| n == name) {
+        for (at, tensor) in self.tensors.iter().enumerate() {
+            let index = match self.names.get(at).and_then(Option::as_deref) {
+                Some(name) => match names.iter().position(|n| *n == name) {
                     Some(index) => index,
                     None => bail!(InvalidInput, "the model has no input {name:?}; it has {names:?}"),
                 },
@@ -64,24 +70,24 @@ impl Feeds {
 
     /// Whether these are `count` tensors without names, which are then in the model's order.
     pub(crate) fn are_in_order(&self, count: usize) -> bool {
-        self.0.len() == count && self.0.iter().all(|(name, _)| name.is_none())
+        self.tensors.len() == count && self.names.iter().all(Option::is_none)
     }
 
     /// The tensors in the order in which they were given.
     pub(crate) fn into_tensors(self) -> Vec<Tensor> {
-        self.0.into_iter().map(|(_, tensor)| tensor).collect()
+        self.tensors
     }
 }
 
 impl From<Vec<Tensor>> for Feeds {
     fn from(tensors: Vec<Tensor>) -> Self {
-        Feeds(tensors.into_iter().map(|t| (None, t)).collect())
+        Feeds { tensors, names: Vec::new() }
     }
 }
 
 impl<const N: usize> From<[Tensor; N]> for Feeds {
     fn from(tensors: [Tensor; N]) -> Self {
-        Feeds(tensors.into_iter().map(|t| (None, t)).collect())
+        Vec::from(tensors).into()
     }
 }
 
@@ -99,13 +105,15 @@ impl From<&[Tensor]> for Feeds {
 
 impl<const N: usize> From<[(&str, Tensor); N]> for Feeds {
     fn from(tensors: [(&str, Tensor); N]) -> Self {
-        Feeds(tensors.into_iter().map(|(name, t)| (Some(name.to_owned()), t)).collect())
+        let (names, tensors) = tensors.into_iter().map(|(name, tensor)| (Some(name.to_owned()), tensor)).unzip();
+        Feeds { tensors, names }
     }
 }
 
 impl From<Vec<(String, Tensor)>> for Feeds {
     fn from(tensors: Vec<(String, Tensor)>) -> Self {
-        Feeds(tensors.into_iter().map(|(name, t)| (Some(name), t)).collect())
+        let (names, tensors) = tensors.into_iter().map(|(name, tensor)| (Some(name), tensor)).unzip();
+        Feeds { tensors, names }
     }
 }
 

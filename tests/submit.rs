@@ -72,7 +72,7 @@ fn a_call_on_an_idle_engine_allocates_nothing() {
     }
 }
 
-/// The model's own front adds what the request is: its list of tensors, once as it is given and once in the model's order.
+/// The model's own front adds what the request is: its list of tensors, which is taken over as it is given.
 #[test]
 fn a_tensor_costs_its_lists_and_the_ticket() {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/data/digits.onnx");
@@ -87,5 +87,5 @@ fn a_tensor_costs_its_lists_and_the_ticket() {
             std::thread::yield_now();
         }
     }
-    assert!(counts.iter().all(|&count| count <= 3), "{counts:?}");
+    assert!(counts.iter().all(|&count| count <= 2), "{counts:?}");
 }

@@ -83,8 +83,8 @@ impl Pace {
         let all = self.drained.iter().map(read).fold(0, u64::saturating_add);
         let left = self.drained.iter().skip(class).map(read).fold(0, u64::saturating_add);
         let usual = ((all + batches / 2) / batches).max(1);
-        let nanos = u128::from(time) * u128::from(rows / usual * usual) * 256 / u128::from(left.max(1));
-        Some(u64::try_from(nanos).unwrap_or(u64::MAX))
+        // In floats: a quotient of wide integers would be the dearest part of a refusal.
+        Some((time as f64 * (rows / usual * usual) as f64 * 256.0 / left.max(1) as f64) as u64)
     }
 
     /// After about this long a place should be free.
@@ -128,8 +128,9 @@ impl Margin {
 
     /// The foretold wait with the margin.
     pub(super) fn widen(&self, wait: u64) -> u64 {
-        let more = u128::from(wait) * u128::from(self.0.load(Ordering::Relaxed)) / u128::from(WHOLE);
-        wait.saturating_add(u64::try_from(more).unwrap_or(u64::MAX))
+        let margin = self.0.load(Ordering::Relaxed);
+        let more = (wait / WHOLE).saturating_mul(margin).saturating_add(wait % WHOLE * margin / WHOLE);
+        wait.saturating_add(more)
     }
 }
 
