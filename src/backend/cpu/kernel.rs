@@ -69,7 +69,7 @@ impl Division {
     /// The parts of a matrix product with `rows` rows of `depth` elements: the smaller operand is the one that every
     /// part reads whole.
     pub(crate) fn of_product(rows: usize, depth: usize, columns: usize, weight_bytes: usize, element: usize) -> Self {
-        if weight_bytes > rows.saturating_mul(depth).saturating_mul(element) && columns >= 2 * COLUMNS {
+        if weight_bytes > rows.saturating_mul(depth).saturating_mul(element) && columns >= 4 * COLUMNS {
             Division::Columns { columns, grain: COLUMNS }
         } else {
             Division::units(rows, 1)
@@ -112,7 +112,7 @@ impl Division {
 const ELEMENTS: usize = 1024;
 
 /// Columns of a product that stay together: a multiple of every panel's.
-const COLUMNS: usize = 64;
+const COLUMNS: usize = 32;
 
 /// What a step may use while it runs.
 pub(crate) struct Context<'a> {

@@ -138,7 +138,7 @@ impl Conv2d {
     }
 
     /// The part of [`run_rows`](Conv2d::run_rows) that lies in the filters `columns`: all of them, unless there is one
-    /// group that is not depthwise; then they start with a multiple of 64.
+    /// group that is not depthwise; then they start with a multiple of 32.
     ///
     /// # Panics
     /// As [`run_rows`](Conv2d::run_rows), or for other columns.

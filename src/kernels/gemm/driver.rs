@@ -10,7 +10,8 @@
 //!    while the strips walk over it.
 //! 2. Where rows are too long for that, K is cut into chunks, and the output holds the sums between them: the same
 //!    additions in the same order, so the same bits.
-//! 3. While the strips of one block are computed, they fetch the next block, each a share of every panel.
+//! 3. While the strips of one block are computed, they fetch the next block, each a share of every panel;
+//!    the last strips do, where K is cut.
 //!    So do tiles with the rows of the next strip, where these are long.
 //! 4. Rows that lie a multiple of 4 KiB apart would share a few lines of the first cache, and are copied together.
 
@@ -52,7 +53,7 @@ const WHOLE_WORDS: usize = 768;
 /// Words of a row in one chunk of K, where it is longer: so that blocks are wide enough that A is not read too often.
 const CHUNK_WORDS: usize = 512;
 
-/// Bytes of B in a block, where K is cut: nothing else is on its way then.
+/// Bytes of B in a block, where K is cut: as many are on their way only while the last rows pass by.
 const CHUNK_BLOCK_BYTES: usize = 512 * 1024;
 
 /// Rows this long and up to so long are fetched before their strip: short ones come by themselves, one behind the other,
@@ -147,7 +148,17 @@ impl<E: Element, R: RowPointers> Body for Drive<'_, E, R> {
                         if !last {
                             finish.direct = Some(Direct::NOTHING);
                         }
+                        // The same panels' next chunk lies behind this one; behind the last is the next block.
+                        let distance = if last {
+                            (in_block * self.shared.panel_bytes).wrapping_sub(start * width * 4)
+                        } else {
+                            panel_bytes
+                        };
+                        let shares = if last && end == self.columns { 0 } else { strips.min(FETCHING_STRIPS) };
+                        let ahead =
+                            Ahead { distance: Some(distance), shares, first: strips - shares, ..Ahead::default() };
                         let shared = Shared {
+                            ahead,
                             words: chunk.min(words - start),
                             b: self.shared.b.wrapping_add(start * width * 4),
                             finish: &finish,
@@ -198,8 +209,9 @@ impl<E: Element, R: RowPointers> Drive<'_, E, R> {
                     unsafe { gather(&mut pointers[..count], row_bytes, copies) };
                 }
             }
-            let fetching = strip < shared.ahead.shares;
-            let mut ahead = if fetching { Ahead { share: strip, ..shared.ahead } } else { Ahead::default() };
+            let Ahead { first, shares, .. } = shared.ahead;
+            let fetching = (first..first + shares).contains(&strip);
+            let mut ahead = if fetching { Ahead { share: strip - first, ..shared.ahead } } else { Ahead::default() };
             if fetches_rows && strip + 1 < strips {
                 let count_ahead = height(strip + 1);
                 self.rows.fill(self.range.start + done + count, count_ahead, &mut next, &mut []);

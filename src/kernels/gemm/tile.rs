@@ -82,6 +82,8 @@ pub(super) struct Ahead {
     /// The tiles that share the work of one panel, and which of them this one is; nothing is fetched for none.
     pub(super) shares: usize,
     pub(super) share: usize,
+    /// The first strip that takes a share.
+    pub(super) first: usize,
     /// The rows of the next strip, and how many there are: whole multiples of [`ROWS_AHEAD`].
     pub(super) rows: *const *const u8,
     pub(super) count: usize,
@@ -91,7 +93,8 @@ pub(super) struct Ahead {
 
 impl Default for Ahead {
     fn default() -> Self {
-        Ahead { distance: None, shares: 0, share: 0, rows: std::ptr::null(), count: 0, groups: 0 }
+        let rows = std::ptr::null();
+        Ahead { distance: None, shares: 0, share: 0, first: 0, rows, count: 0, groups: 0 }
     }
 }
 
@@ -350,7 +353,8 @@ fn fetches<S: Simd, P: Product<S>, const NV: usize>(shared: &Shared<'_>, b: *con
     let panels = NV.div_ceil(P::PANEL);
     let lines = (UNROLL * P::PANEL * S::LANES * 4 / LINE_BYTES * panels).div_ceil(shares);
     let own = shared.words / UNROLL * shared.segments * lines * LINE_BYTES;
-    (b.wrapping_add(distance.unwrap_or(panels * shared.panel_bytes) + share * own), lines)
+    let from = b.wrapping_add(distance.unwrap_or(panels * shared.panel_bytes).wrapping_add(share * own));
+    (from, lines)
 }
 
 /// Loads `n <= LANES` words.
