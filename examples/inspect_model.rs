@@ -5,9 +5,9 @@ mod support;
 use clap::Parser;
 use onrush::backend::Profile;
 use onrush::graph::Graph;
-use onrush::{CompileOptions, CompiledModel, Model, Result, Shape, Summary};
+use onrush::{CompileOptions, CompiledModel, Error, Model, Result, Shape, Summary};
 use std::fmt::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use support::Made;
 
 #[derive(Parser)]
@@ -59,15 +59,19 @@ fn inspect(arguments: &Arguments) -> Result<()> {
         println!("\n{}\n{}\n{}", model.summary(), compiled.report(), Summary::of(compiled.graph()));
     }
     if let Some(path) = &arguments.dot {
-        std::fs::write(path, dot(compiled.graph())?)?;
+        write(path, &dot(compiled.graph())?)?;
         let mut before = path.clone().into_os_string();
         before.push(".before");
-        std::fs::write(before, dot(model.graph())?)?;
+        write(before.as_ref(), &dot(model.graph())?)?;
     }
     if arguments.profile {
         profile(arguments, &model, &compiled)?;
     }
     Ok(())
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    std::fs::write(path, text).map_err(|error| Error::from(error).at(path.display().to_string()))
 }
 
 fn profile(arguments: &Arguments, model: &Model, compiled: &CompiledModel) -> Result<()> {
