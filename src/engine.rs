@@ -346,7 +346,7 @@ impl Engine {
         self.executor.resume_replica(replica)
     }
 
-    /// Drains a replica and ends its thread; true when its last batch ended within `timeout`.
+    /// Drains a replica and ends its thread; true when it was gone within `timeout`.
     ///
     /// # Errors
     /// As [`Executor::remove_replica`].

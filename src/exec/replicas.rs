@@ -153,6 +153,17 @@ impl<R: BatchRunner> Shared<R> {
         true
     }
 
+    /// Waits until the replica's thread has left its place; one of an executor that is shut down leaves none.
+    fn wait_until_gone(&self, replica: ReplicaId, deadline: Option<Instant>) -> bool {
+        while self.roster.slot_of(replica).is_ok() && !self.credit.held().closed {
+            if Inside::is_inside() || deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                return false;
+            }
+            std::thread::sleep(LOOK);
+        }
+        true
+    }
+
     /// The worker of `slot` ends: its place is free for another.
     pub(super) fn depart(&self, slot: usize) {
         if let Some(mut emptied) = self.slots.take_closed(slot) {
@@ -221,7 +232,7 @@ impl<R: BatchRunner> Executor<R> {
         self.shared().open_replica(replica)
     }
 
-    /// Drains a replica and ends its thread; true when its last batch ended within `timeout`. If not, it goes when that
+    /// Drains a replica and ends its thread; true when it was gone within `timeout`. If not, it goes when its last batch
     /// ends.
     ///
     /// # Errors
@@ -229,7 +240,8 @@ impl<R: BatchRunner> Executor<R> {
     pub fn remove_replica(&self, replica: ReplicaId, timeout: Duration) -> Result<bool> {
         let shared = self.shared();
         let slot = shared.close_replica(replica)?;
-        let over = shared.wait_until_out(slot, timeout);
+        let deadline = Instant::now().checked_add(timeout);
+        let drained = shared.wait_until_out(slot, timeout);
         {
             // Not if it left meanwhile and another one stands there now.
             let places = shared.roster.places.lock();
@@ -238,7 +250,7 @@ impl<R: BatchRunner> Executor<R> {
             }
         }
         shared.sleepers.wake_all();
-        Ok(over)
+        Ok(drained && shared.wait_until_gone(replica, deadline))
     }
 
     /// What runs the batches of the first model.
