@@ -156,6 +156,9 @@ fn main() {
     }
 }
 
+/// Most bytes of requests that wait.
+const QUEUE_BYTES: u64 = 1 << 30;
+
 struct Test<'a> {
     arguments: &'a Arguments,
     model: onrush::CompiledModel,
@@ -168,6 +171,7 @@ impl Test<'_> {
         let mut builder = Engine::builder(EngineModel::from(self.model.clone()))
             .max_batch_size(cap)
             .max_queue_delay(Duration::from_micros(delay_us))
+            .queue_bytes(QUEUE_BYTES)
             .stages(stages, stage_rows)
             .policy(policy.make(preempt));
         if let Some(threads) = threads {
@@ -181,7 +185,11 @@ impl Test<'_> {
         let engine = builder
             .executor(move |settings| {
                 let settings = if preempt { settings.preemption(0.1, 64) } else { settings };
-                let settings = if shared { settings.tenant_items(room as u32 / 2) } else { settings };
+                let settings = if shared {
+                    settings.tenant_items(room as u32 / 2).tenant_bytes(QUEUE_BYTES / 2)
+                } else {
+                    settings
+                };
                 if !feedback {
                     return settings;
                 }

@@ -52,21 +52,53 @@ pub(super) struct Admission {
     timeouts: Option<Box<[u64]>>,
 }
 
-/// How many requests each tenant has in the queue. Tenants are told apart by a hash of [`PLACES`] values: two of them may
-/// count together, which makes their room smaller and never larger.
+/// What each tenant has in the queue. Tenants are told apart by a hash of [`PLACES`] values: two of them may count together,
+/// which makes their room smaller and never larger.
 #[derive(Debug)]
 struct Tenants {
-    most: u32,
-    waiting: Box<[AtomicU32]>,
+    items: u64,
+    bytes: u64,
+    waiting: Box<[Held]>,
+}
+
+/// `Relaxed`: they bound nothing but themselves.
+#[derive(Debug, Default)]
+struct Held {
+    items: AtomicU64,
+    bytes: AtomicU64,
 }
 
 const PLACES: usize = 1024;
 
 impl Tenants {
-    fn place(&self, tenant: u64) -> &AtomicU32 {
+    fn place(&self, tenant: u64) -> &Held {
         let mixed = tenant.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
         &self.waiting[mixed as usize % PLACES]
     }
+
+    fn join(&self, meta: &Waiting) -> bool {
+        let held = self.place(meta.tenant);
+        if !take_room(&held.items, 1, self.items) {
+            return false;
+        }
+        let joined = take_room(&held.bytes, meta.bytes as u64, self.bytes);
+        if !joined {
+            held.items.fetch_sub(1, Ordering::Relaxed);
+        }
+        joined
+    }
+
+    fn leave(&self, meta: &Waiting) {
+        let held = self.place(meta.tenant);
+        held.items.fetch_sub(1, Ordering::Relaxed);
+        held.bytes.fetch_sub(meta.bytes as u64, Ordering::Relaxed);
+    }
+}
+
+/// Takes so much more, unless that would be more than `most`.
+fn take_room(held: &AtomicU64, more: u64, most: u64) -> bool {
+    let sum = |now: u64| now.checked_add(more).filter(|&sum| sum <= most);
+    held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, sum).is_ok()
 }
 
 /// Takes one place more, unless there are `most`.
@@ -123,10 +155,13 @@ impl Admission {
         (0..).zip(&self.waiting).find(|(_, waiting)| waiting.load(Ordering::Relaxed) > 0).map(|(class, _)| class)
     }
 
-    /// Bounds the room of each tenant.
-    pub(super) fn tenant_items(mut self, most: Option<u32>) -> Self {
-        let waiting = || (0..PLACES).map(|_| AtomicU32::new(0)).collect();
-        self.tenants = most.map(|most| Tenants { most, waiting: waiting() });
+    /// Bounds the room of each tenant, in items and in bytes.
+    pub(super) fn tenant_room(mut self, items: Option<u32>, bytes: Option<u64>) -> Self {
+        if items.is_some() || bytes.is_some() {
+            let waiting = (0..PLACES).map(|_| Held::default()).collect();
+            let items = items.map_or(u64::MAX, u64::from);
+            self.tenants = Some(Tenants { items, bytes: bytes.unwrap_or(u64::MAX), waiting });
+        }
         self
     }
 
@@ -151,8 +186,7 @@ impl Admission {
         if self.counts && !take_place(&self.waiting[class(meta)], self.limits[class(meta)]) {
             return false;
         }
-        let has_room = |tenants: &Tenants| take_place(tenants.place(meta.tenant), tenants.most);
-        let joined = self.tenants.as_ref().is_none_or(has_room);
+        let joined = self.tenants.as_ref().is_none_or(|tenants| tenants.join(meta));
         if !joined {
             self.leave_class(meta);
         }
@@ -170,7 +204,7 @@ impl Admission {
     pub(super) fn leave(&self, meta: &Waiting) {
         self.leave_class(meta);
         if let Some(tenants) = &self.tenants {
-            tenants.place(meta.tenant).fetch_sub(1, Ordering::Relaxed);
+            tenants.leave(meta);
         }
     }
 
@@ -320,7 +354,7 @@ mod tests {
 
     #[test]
     fn a_tenant_has_its_own_room() {
-        let admission = admission(Precedence::Arrival).tenant_items(Some(2));
+        let admission = admission(Precedence::Arrival).tenant_room(Some(2), Some(100));
         let of = |tenant, priority| Waiting { tenant, ..request(priority, 0) };
         (0..2).for_each(|_| assert!(admission.join(&of(7, 1))));
         assert!(!admission.join(&of(7, 1)) && admission.join(&of(8, 1)));
@@ -328,6 +362,10 @@ mod tests {
         assert!(!admission.join(&of(9, 1)) && admission.join(&of(9, 2)));
         admission.leave(&of(7, 1));
         assert!(admission.join(&of(7, 1)));
+        let heavy = |bytes| Waiting { bytes, ..of(3, 2) };
+        assert!(admission.join(&heavy(60)) && !admission.join(&heavy(41)) && admission.join(&heavy(40)));
+        admission.leave(&heavy(60));
+        assert!(admission.join(&heavy(60)), "what was refused took no place");
     }
 
     #[test]

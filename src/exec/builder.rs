@@ -45,6 +45,7 @@ pub struct Builder<R: BatchRunner> {
     latency_target: Option<Duration>,
     class_items: [u32; CLASSES],
     tenant_items: Option<u32>,
+    tenant_bytes: Option<u64>,
     predict_deadlines: bool,
     preemption: Option<Preemption>,
     feedback: Option<Feedback>,
@@ -68,6 +69,7 @@ impl<R: BatchRunner> Builder<R> {
             latency_target: None,
             class_items: [u32::MAX; CLASSES],
             tenant_items: None,
+            tenant_bytes: None,
             predict_deadlines: true,
             preemption: None,
             feedback: None,
@@ -180,6 +182,13 @@ impl<R: BatchRunner> Builder<R> {
         self
     }
 
+    /// Most bytes of requests of one tenant that wait, as [`tenant_items`](Self::tenant_items): where requests are large the
+    /// queue's bytes run out before its places. Default: as many as the queue holds.
+    pub fn tenant_bytes(mut self, bytes: u64) -> Self {
+        self.tenant_bytes = Some(bytes);
+        self
+    }
+
     /// Whether a request is refused whose deadline cannot be met by what is known of the running times. Default: it is.
     pub fn predict_deadlines(mut self, predict: bool) -> Self {
         self.predict_deadlines = predict;
@@ -271,6 +280,7 @@ impl<R: BatchRunner> Builder<R> {
         let never = self.class_items.iter().position(|&items| items == 0);
         ensure!(never.is_none(), InvalidInput, "class_items of priority {} is 0", never.unwrap_or_default());
         ensure!(self.tenant_items != Some(0), InvalidInput, "tenant_items is 0");
+        ensure!(self.tenant_bytes != Some(0), InvalidInput, "tenant_bytes is 0");
         ensure!(self.latency_target != Some(Duration::ZERO), InvalidInput, "latency_target is zero");
         if let Some(goal) = &self.feedback {
             ensure!(
@@ -299,7 +309,7 @@ impl<R: BatchRunner> Builder<R> {
         let policy = self.policy;
         let precedence = policy.precedence();
         let admission = Admission::new(precedence, workers, most, self.predict_deadlines, self.class_items)
-            .tenant_items(self.tenant_items)
+            .tenant_room(self.tenant_items, self.tenant_bytes)
             .timeouts(|priority| policy.timeout(priority));
         let shared = Arc::new(Shared {
             generations: Generations::new(MAX_GENERATIONS),
