@@ -1,5 +1,7 @@
 //! The small vector vocabulary that generic kernel bodies are written in: 16, 8 or 4 lanes of 32 bits.
 
+use super::byte_tile::{ByteTile, ByteTileOperands};
+
 /// A kernel written once, to be compiled for each instruction set: see the [module](super) page.
 pub trait Body {
     /// What the kernel returns.
@@ -32,6 +34,9 @@ pub trait Simd: Copy + Send + Sync + 'static {
     const REGISTERS: usize;
     /// Registers that a [`Simd::Dot`] takes, and a [`Simd::DotB`].
     const DOT_REGISTERS: usize;
+
+    /// Whether there is a [`Simd::byte_tile`].
+    const BYTE_TILE: bool = false;
 
     /// Whether [`Simd::look_up`] is faster than a loop.
     const LOOKS_UP: bool = false;
@@ -433,6 +438,17 @@ pub trait Simd: Copy + Send + Sync + 'static {
                 self.store_u8_inside(p.add(3 * n), v[3]);
             }
         }
+    }
+
+    /// Multiplies `MR <= 12` rows by panels of two vectors of columns, and narrows what the tile before each has left; all
+    /// of these point to what they say. Only where there is a [`Simd::BYTE_TILE`].
+    #[inline(always)]
+    unsafe fn byte_tile<const MR: usize>(self, _state: &mut ByteTile, _tile: &ByteTileOperands) {}
+    /// Narrows what the last tile has left.
+    #[inline(always)]
+    unsafe fn finish_byte_tile(self, state: &mut ByteTile) {
+        // SAFETY: as the caller promises.
+        unsafe { state.finish(self) }
     }
 
     /// `y[i] = table[x[i]]` of 64 bytes, in a table of 256.

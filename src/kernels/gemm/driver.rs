@@ -13,9 +13,11 @@
 //! 3. While the strips of one block are computed, they fetch the next block, each a share of every panel;
 //!    the last strips do, where K is cut.
 //!    So do tiles with the rows of the next strip, where these are long.
-//! 4. Rows that lie a multiple of 4 KiB apart would share a few lines of the first cache, and are copied together.
+//! 4. The epilogue of a tile may wait for the next, whatever strip or block that is in; after the last, it is taken here.
+//! 5. Rows that lie a multiple of 4 KiB apart would share a few lines of the first cache, and are copied together.
 
-use super::super::arch::{Body, Simd};
+use super::super::arch::{Body, ByteTile, Simd};
+use super::deferred::{Deferred, FinishLast};
 use super::finish::Direct;
 use super::product::{Element, Product};
 use super::tile::{Ahead, ROWS_AHEAD, Shared, Strip, tallest};
@@ -85,6 +87,7 @@ pub(super) struct Drive<'a, E, R> {
 struct Workspace {
     pointers: Vec<*const u8>,
     copies: Vec<u8>,
+    starts: Vec<i32>,
 }
 
 thread_local! {
@@ -117,7 +120,11 @@ impl<E: Element, R: RowPointers> Body for Drive<'_, E, R> {
         let blocks = panels.div_ceil(in_block).max(1);
         let in_block = panels.div_ceil(blocks).next_multiple_of(2);
         let copy_bytes = self.rows.copy_bytes();
-        WORKSPACE.with_borrow_mut(|Workspace { pointers, copies }| {
+        let mut state = self.shared.deferred.as_ref().map(Deferred::state);
+        WORKSPACE.with_borrow_mut(|Workspace { pointers, copies, starts }| {
+            if state.is_some() {
+                Deferred::start(self.shared.finish, self.columns, starts);
+            }
             if pointers.len() < segments * height {
                 pointers.resize(segments * height, std::ptr::null());
             }
@@ -138,8 +145,8 @@ impl<E: Element, R: RowPointers> Body for Drive<'_, E, R> {
                         },
                         ..Ahead::default()
                     };
-                    let shared = Shared { ahead, ..*self.shared };
-                    self.block::<S>(s, &shared, column..end, 0, pointers, copies);
+                    let shared = Shared { ahead, starts: starts.as_ptr(), ..*self.shared };
+                    self.block::<S>(s, &shared, column..end, 0, pointers, copies, &mut state);
                 } else {
                     for start in (0..words).step_by(chunk) {
                         let last = start + chunk >= words;
@@ -164,12 +171,15 @@ impl<E: Element, R: RowPointers> Body for Drive<'_, E, R> {
                             finish: &finish,
                             ..*self.shared
                         };
-                        self.block::<S>(s, &shared, column..end, start * 4, pointers, copies);
+                        self.block::<S>(s, &shared, column..end, start * 4, pointers, copies, &mut state);
                     }
                 }
                 column = end;
             }
         });
+        if let Some(state) = &mut state {
+            s.call(FinishLast(state));
+        }
     }
 }
 
@@ -184,6 +194,7 @@ impl<E: Element, R: RowPointers> Drive<'_, E, R> {
         offset: usize,
         pointers: &mut [*const u8],
         copies: &mut Vec<u8>,
+        state: &mut Option<ByteTile>,
     ) {
         let rows = self.range.len();
         let strips = rows.div_ceil(const { tallest::<S, E::On<S>>() });
@@ -225,7 +236,7 @@ impl<E: Element, R: RowPointers> Drive<'_, E, R> {
                 ahead.count = count_ahead.next_multiple_of(ROWS_AHEAD * ahead.groups);
             }
             let shared = Shared { ahead, ..*shared };
-            strip_of::<S, E>(s, &shared, pointers, count, done, columns.clone());
+            strip_of::<S, E>(s, &shared, pointers, count, done, columns.clone(), state);
             done += count;
         }
     }
@@ -256,6 +267,7 @@ fn strip_of<S: Simd, E: Element>(
     count: usize,
     row: usize,
     columns: Range<usize>,
+    state: &mut Option<ByteTile>,
 ) {
     macro_rules! heights {
         ($($height:literal)*) => {
@@ -263,7 +275,7 @@ fn strip_of<S: Simd, E: Element>(
                 $($height => {
                     if const { $height <= tallest::<S, E::On<S>>() } {
                         let rows = pointers.as_ptr();
-                        s.call(Strip::<E, $height> { shared, rows, row, columns, element: PhantomData })
+                        s.call(Strip::<E, $height> { shared, rows, row, columns, state, element: PhantomData })
                     }
                 })*
                 _ => unreachable!("a strip of {count} rows"),

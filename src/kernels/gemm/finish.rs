@@ -52,12 +52,18 @@ impl Finish<'_> {
     /// What is done to integers that become bytes by it alone, and whether these are signed.
     #[inline(always)]
     pub(in crate::kernels) fn narrow(&self) -> Option<(&Rescale, bool)> {
+        self.bytes().filter(|_| self.through.is_none())
+    }
+
+    /// The same, where there may be a rounding in between.
+    #[inline(always)]
+    pub(in crate::kernels) fn bytes(&self) -> Option<(&Rescale, bool)> {
         let signed = match self.store {
             Store::U8 { .. } => false,
             Store::I8 { .. } => true,
             Store::F32 | Store::I32 => return None,
         };
-        let alone = self.shift.is_none() && self.byte_residual.is_none() && self.through.is_none();
+        let alone = self.shift.is_none() && self.byte_residual.is_none();
         self.rescale.as_ref().filter(|_| alone).map(|rescale| (rescale, signed))
     }
 }

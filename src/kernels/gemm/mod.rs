@@ -7,6 +7,7 @@
 
 mod activation;
 mod bf16;
+mod deferred;
 mod driver;
 mod epilogue;
 mod few_bits;

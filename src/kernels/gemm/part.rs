@@ -2,6 +2,7 @@
 
 use super::super::arch::Isa;
 use super::super::view::Matrix;
+use super::deferred::Deferred;
 use super::driver::{Drive, RowPointers};
 use super::finish::Finish;
 use super::product::Element;
@@ -90,6 +91,9 @@ pub(super) struct Operand {
     pub(super) tail: usize,
 }
 
+/// Words of the shortest rows whose products take the epilogue of the tile before.
+const DEFERRING_WORDS: usize = 16;
+
 /// Runs the product of a part; `chunks` where the output can hold sums between chunks of K.
 ///
 /// # Safety
@@ -118,6 +122,11 @@ pub(super) unsafe fn drive<E: Element, R: RowPointers>(
         b: b.data.wrapping_add(in_b.start / b.panel * b.panel_bytes),
         panel_bytes: b.panel_bytes,
         ahead: Ahead::default(),
+        deferred: Deferred::of(finish).filter(|_| {
+            // Two words at a time; few of them do not hide an epilogue.
+            b.tail == 0 && b.words.is_multiple_of(2) && b.words.saturating_mul(a.segments()) >= DEFERRING_WORDS
+        }),
+        starts: std::ptr::null(),
         finish,
     };
     let (range, columns) = (rows.clone(), columns.len());

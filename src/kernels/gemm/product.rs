@@ -15,6 +15,8 @@ pub(super) trait Product<S: Simd> {
     const PANEL: usize;
     /// Sums are integers.
     const INTEGER: bool;
+    /// What [`Simd::byte_tile`] computes.
+    const DEFERS: bool = false;
     /// Elements of a word.
     const GROUP: usize;
     /// Registers that the sums of `LANES` columns take, and as many words of B.
@@ -119,6 +121,7 @@ impl Element for Bytes {
 impl<S: Simd> Product<S> for Bytes {
     const PANEL: usize = 2 / S::DOT_REGISTERS;
     const INTEGER: bool = true;
+    const DEFERS: bool = <Self as Product<S>>::PANEL == 2;
     const GROUP: usize = 4;
     const REGISTERS: usize = S::DOT_REGISTERS;
     type Acc = S::Dot;

@@ -144,7 +144,15 @@ fn the_same_bytes_on_every_instruction_set() {
 /// Scales that hold the output's factor, a first rounding, and what is added behind it: the definition, number by number.
 #[test]
 fn bytes_are_rounded_once_or_twice() {
-    let (m, k, n) = (13, 9, 50);
+    rounded((13, 9, 50));
+    // Tiles of every height whose epilogue waits for the next.
+    for m in [7, 9, 11, 12, 16, 20, 25] {
+        rounded((m, 64, 70));
+    }
+    rounded((23, 136, 128));
+}
+
+fn rounded((m, k, n): (usize, usize, usize)) {
     let (a, b, other) = (bytes(m * k, 5), bytes(k * n, 6), bytes(m * n, 7));
     let scale: Vec<f32> = (0..n).map(|c| 0.002 + c as f32 * 1e-4).collect();
     let shift: Vec<f32> = (0..n).map(|c| c as f32 - 20.0).collect();

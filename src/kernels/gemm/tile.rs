@@ -21,7 +21,8 @@
 //!    So are the rows of the next strip, four to a tile: a line of one of them each turn.
 //! 5. A tile of fewer columns than its vectors hold computes with the zeros that fill its panel, and stores a part.
 
-use super::super::arch::{Body, Simd};
+use super::super::arch::{Body, ByteTile, ByteTileOperands, Simd};
+use super::deferred::Deferred;
 use super::finish::{Finish, FinishTile, TILE_WORDS};
 use super::product::{Element, Product};
 use std::marker::PhantomData;
@@ -67,6 +68,10 @@ pub(super) struct Shared<'a> {
     /// Bytes of a panel.
     pub(super) panel_bytes: usize,
     pub(super) ahead: Ahead,
+    /// The epilogue, where the next tile can take it.
+    pub(super) deferred: Option<Deferred>,
+    /// What its sums start from, one word a column.
+    pub(super) starts: *const i32,
     pub(super) finish: &'a Finish<'a>,
 }
 
@@ -107,6 +112,8 @@ pub(super) struct Strip<'a, E, const MR: usize> {
     pub(super) row: usize,
     /// The columns, in the output's coordinates; the first is the first of a panel.
     pub(super) columns: Range<usize>,
+    /// What the tile before has left, where the epilogue is deferred.
+    pub(super) state: &'a mut Option<ByteTile>,
     pub(super) element: PhantomData<E>,
 }
 
@@ -134,7 +141,7 @@ impl<E: Element, const MR: usize> Body for Strip<'_, E, MR> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
+    fn run<S: Simd>(mut self, s: S) {
         let mut column = self.columns.start;
         let mut done = 0;
         let Ahead { rows, count, groups, .. } = self.shared.ahead;
@@ -168,11 +175,50 @@ impl<E: Element, const MR: usize> Body for Strip<'_, E, MR> {
             if const { widest::<S, E::On<S>>(MR) >= 4 } {
                 tiles!(4);
             }
+            if const { widest::<S, E::On<S>>(MR) == 2 && S::BYTE_TILE && E::On::<S>::DEFERS } {
+                column += self.deferred(s);
+            }
             if const { widest::<S, E::On<S>>(MR) >= 2 } {
                 tiles!(2);
             }
             tiles!(1);
         }
+    }
+}
+
+impl<E: Element, const MR: usize> Strip<'_, E, MR> {
+    /// Full tiles whose epilogue is deferred, where it can be: the columns that they took.
+    ///
+    /// # Safety
+    /// As of [`tile`].
+    #[inline(always)]
+    unsafe fn deferred<S: Simd>(&mut self, s: S) -> usize {
+        let (Some(deferred), Some(state)) = (&self.shared.deferred, &mut *self.state) else { return 0 };
+        let (shared, column) = (self.shared, self.columns.start);
+        let panels = self.columns.len() / (2 * S::LANES);
+        if panels == 0 {
+            return 0;
+        }
+        let b = shared.b.wrapping_add(column / (2 * S::LANES) * shared.panel_bytes);
+        let (ahead, lines) = fetches::<S, E::On<S>, 2>(shared, b);
+        let fetched = shared.words / UNROLL * shared.segments * lines * LINE_BYTES;
+        let operands = ByteTileOperands {
+            rows: self.rows,
+            b,
+            panels,
+            segments: shared.segments,
+            pairs: shared.words / 2,
+            ahead,
+            lines,
+            skip: shared.panel_bytes.wrapping_sub(fetched),
+            start: shared.starts.wrapping_add(column),
+            scale: deferred.scale.wrapping_add(column),
+            other: deferred.other(self.row, column),
+            out: deferred.out(self.row, column),
+        };
+        // SAFETY: as the caller promises; the epilogue's operands are those of the product.
+        unsafe { s.byte_tile::<MR>(state, &operands) };
+        panels * 2 * S::LANES
     }
 }
 

@@ -1,7 +1,10 @@
 //! AVX-512: F, BW, VL, DQ, VNNI, VBMI and BF16; sixteen lanes, thirty-two registers.
 
+use super::byte_tile::{ByteTile, ByteTileOperands};
 use super::simd::{Body, Simd};
 use std::arch::x86_64::*;
+
+mod byte_tile;
 
 /// The proof that this machine has AVX-512 F/BW/VL/DQ, VNNI, VBMI, BF16 (and AVX2, FMA and F16C, which come with them).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -75,6 +78,7 @@ impl Simd for Avx512 {
     const REGISTERS: usize = 32;
     const LOOKS_UP: bool = true;
     const DOT_REGISTERS: usize = 1;
+    const BYTE_TILE: bool = true;
 
     #[inline(always)]
     fn call<B: Body>(self, body: B) -> B::Output {
@@ -146,6 +150,12 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn quad_channel(v: usize, lane: usize) -> usize {
         lane / 4 * 16 + v * 4 + lane % 4
+    }
+
+    #[inline(always)]
+    unsafe fn byte_tile<const MR: usize>(self, state: &mut ByteTile, tile: &ByteTileOperands) {
+        // SAFETY: the token says that the machine has the instructions, the caller that the memory is there.
+        unsafe { byte_tile::run::<MR>(state, tile) }
     }
 
     #[inline(always)]

@@ -1,0 +1,172 @@
+//! A tile of a byte product whose sums become bytes while the next tile is multiplied.
+//!
+//! Multiplications take two of a core's vector units, conversions the others; one after the other, each half stands
+//! still while the other works. So a tile leaves its sums here, and the next one narrows them, two rows at a time, between
+//! its multiplications. Whoever runs the last tile of a product narrows what that has left.
+
+use super::simd::Simd;
+use std::mem::MaybeUninit;
+
+/// How sums become bytes.
+///
+/// `v = sum * scale`; where it `sums`, `v = round(clamp(v, lo, hi)) * step + (other - other_zero) * other_step`; then
+/// `max(round(min(v, most)) + offset, least)`, a signed byte to which `flip` is added.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct Narrow {
+    /// The largest real number, in steps of the output.
+    pub most: f32,
+    /// The zero point, less 128 for unsigned bytes.
+    pub offset: i32,
+    /// A signed byte.
+    pub least: i32,
+    /// 128 for unsigned bytes, 0 for signed ones.
+    pub flip: i32,
+    /// Whether there is another summand: 1, or else 0.
+    pub sums: i32,
+    /// Bounds of the first rounding.
+    pub lo: f32,
+    /// The same.
+    pub hi: f32,
+    /// What a step of the first rounding is in steps of the output.
+    pub step: f32,
+    /// The same of the other summand.
+    pub other_step: f32,
+    /// Its zero point.
+    pub other_zero: i32,
+}
+
+/// Words of the largest tile: 12 rows by 2 vectors of 16 lanes.
+const WORDS: usize = 12 * 2 * 16;
+
+/// Sums of a tile.
+#[repr(C, align(64))]
+struct Words(MaybeUninit<[i32; WORDS]>);
+
+/// What the tiles of one product share, and what the last one has left.
+#[repr(C)]
+pub struct ByteTile {
+    words: Words,
+    /// What `to` says of whole bytes, once for each.
+    pub(super) offsets: [i16; 32],
+    pub(super) leasts: [i8; 64],
+    pub(super) flips: [u8; 64],
+    /// Where the second row goes that there is not.
+    pub(super) spare: [u8; 32],
+    pub(super) to: Narrow,
+    /// Bytes from row to row of the output, and of the other summand.
+    pub(super) stride: usize,
+    pub(super) other_stride: usize,
+    /// Rows that are left; what follows belongs to the first of them.
+    pub(super) left: isize,
+    pub(super) sums: *const i32,
+    pub(super) scale: *const f32,
+    pub(super) other: *const u8,
+    pub(super) out: *mut u8,
+    /// Of the tile that runs: what it was told, segments still to come, and pairs of rows that it narrows between two
+    /// pairs of words.
+    pub(super) next: ByteTileOperands,
+    pub(super) segments: usize,
+    pub(super) narrows: usize,
+}
+
+/// What some tiles side by side multiply, and where their results belong.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct ByteTileOperands {
+    /// `[segments][MR]` pointers to the rows.
+    pub rows: *const *const u8,
+    /// The panels, one behind the other, and how many.
+    pub b: *const u8,
+    /// The same.
+    pub panels: usize,
+    /// Segments of K, one at least.
+    pub segments: usize,
+    /// Pairs of words in a segment, one at least.
+    pub pairs: usize,
+    /// What is fetched meanwhile, how many lines of it for every two pairs, and how many bytes are passed over from one
+    /// panel to the next.
+    pub ahead: *const u8,
+    /// The same.
+    pub lines: usize,
+    /// The same.
+    pub skip: usize,
+    /// The sums to start from, one a column.
+    pub start: *const i32,
+    /// One factor a column.
+    pub scale: *const f32,
+    /// The first tile's first byte of the other summand, where there is one.
+    pub other: *const u8,
+    /// The first tile's first byte of the output.
+    pub out: *mut u8,
+}
+
+impl ByteTile {
+    /// For a product whose results are `stride` bytes apart from row to row, and its other summands `other_stride`.
+    #[must_use]
+    pub fn new(to: Narrow, stride: usize, other_stride: usize) -> Self {
+        ByteTile {
+            words: Words(MaybeUninit::uninit()),
+            offsets: [to.offset as i16; 32],
+            leasts: [to.least as i8; 64],
+            flips: [to.flip as u8; 64],
+            spare: [0; 32],
+            to,
+            stride,
+            other_stride,
+            left: 0,
+            sums: std::ptr::null(),
+            scale: std::ptr::null(),
+            other: std::ptr::null(),
+            out: std::ptr::null_mut(),
+            next: ByteTileOperands {
+                rows: std::ptr::null(),
+                b: std::ptr::null(),
+                panels: 0,
+                segments: 0,
+                pairs: 0,
+                ahead: std::ptr::null(),
+                lines: 0,
+                skip: 0,
+                start: std::ptr::null(),
+                scale: std::ptr::null(),
+                other: std::ptr::null(),
+                out: std::ptr::null_mut(),
+            },
+            segments: 0,
+            narrows: 0,
+        }
+    }
+
+    /// Narrows all that is left.
+    ///
+    /// # Safety
+    /// What the tile was told is still there.
+    #[inline(always)]
+    pub(super) unsafe fn finish<S: Simd>(&mut self, s: S) {
+        let to = &self.to;
+        let (offset, least) = (s.splat_i32(to.offset), s.splat_i32(to.least));
+        while self.left > 0 {
+            for column in [0, S::LANES] {
+                // SAFETY: as the caller promises.
+                unsafe {
+                    let mut v = s.mul(s.from_i32(s.load_i32(self.sums.add(column))), s.load(self.scale.add(column)));
+                    if to.sums > 0 {
+                        let steps = s.round(s.min(s.splat(to.hi), s.max(s.splat(to.lo), v)));
+                        let other = s.sub_i32(s.load_u8(self.other.add(column)), s.splat_i32(to.other_zero));
+                        let other = s.mul(s.from_i32(other), s.splat(to.other_step));
+                        v = s.add(s.mul(steps, s.splat(to.step)), other);
+                    }
+                    let v = s.add_i32(s.to_i32(s.min(s.splat(to.most), v)), offset);
+                    let v = s.add_i32(s.max_i32(v, least), s.splat_i32(to.flip));
+                    let out = self.out.add(column);
+                    if to.flip == 0 { s.store_i8(out.cast(), v) } else { s.store_u8(out, v) }
+                }
+            }
+            self.left -= 1;
+            self.sums = self.sums.wrapping_add(2 * S::LANES);
+            self.other = self.other.wrapping_add(self.other_stride);
+            self.out = self.out.wrapping_add(self.stride);
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! Epilogues of integer tiles that wait for the next tile: see [`ByteTile`].
+
+use super::super::arch::{Body, ByteTile, Narrow, Simd};
+use super::finish::Finish;
+
+/// An epilogue that ends in bytes, without operands that are rare.
+#[derive(Clone, Copy)]
+pub(super) struct Deferred {
+    to: Narrow,
+    pub(super) scale: *const f32,
+    other: *const u8,
+    other_stride: usize,
+    out: *mut u8,
+    stride: usize,
+}
+
+impl Deferred {
+    /// The epilogue in this form, where it has it.
+    pub(super) fn of(finish: &Finish<'_>) -> Option<Self> {
+        let (rescale, signed) = finish.bytes()?;
+        let offset = rescale.zero_point - if signed { 0 } else { 128 };
+        let mut to = Narrow {
+            most: rescale.most,
+            offset,
+            least: rescale.least + offset,
+            flip: if signed { 0 } else { 128 },
+            sums: 0,
+            lo: rescale.lo,
+            hi: rescale.hi,
+            step: 0.0,
+            other_step: 0.0,
+            other_zero: 0,
+        };
+        let (mut other, mut other_stride) = (std::ptr::null(), 0);
+        if let Some(through) = &finish.through {
+            let residual = through.residual.as_ref().filter(|_| through.shift.is_none())?;
+            (other, other_stride) = (residual.data, residual.stride);
+            let (step, other_step, other_zero) = (through.scale, residual.scale, residual.zero_point);
+            to = Narrow { sums: 1, step, other_step, other_zero, ..to };
+        }
+        Some(Deferred { to, scale: rescale.scale, other, other_stride, out: finish.out, stride: finish.stride })
+    }
+
+    /// What the tiles of the product share.
+    pub(super) fn state(&self) -> ByteTile {
+        ByteTile::new(self.to, self.stride, self.other_stride)
+    }
+
+    /// What the sums of the first `columns` start from.
+    pub(super) fn start(finish: &Finish<'_>, columns: usize, starts: &mut Vec<i32>) {
+        starts.clear();
+        // SAFETY: the epilogue's operands have a word for each column.
+        let word = |operand: Option<*const i32>, column| operand.map_or(0, |words| unsafe { *words.add(column) });
+        starts.extend((0..columns).map(|column| {
+            let sum = word(finish.column_sums, column).wrapping_mul(finish.zero_point);
+            word(finish.start, column).wrapping_sub(sum)
+        }));
+    }
+
+    /// The other summand at a place.
+    #[inline(always)]
+    pub(super) fn other(&self, row: usize, column: usize) -> *const u8 {
+        self.other.wrapping_add(row * self.other_stride + column)
+    }
+
+    /// The output at a place.
+    #[inline(always)]
+    pub(super) fn out(&self, row: usize, column: usize) -> *mut u8 {
+        self.out.wrapping_add(row * self.stride + column)
+    }
+}
+
+/// Narrows what the last tile has left.
+pub(super) struct FinishLast<'a>(pub(super) &'a mut ByteTile);
+
+impl Body for FinishLast<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        // SAFETY: the product's operands outlive it.
+        unsafe { s.finish_byte_tile(self.0) }
+    }
+}
