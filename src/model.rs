@@ -219,6 +219,7 @@ pub struct CompileOptions {
     pool: Option<Arc<rayon::ThreadPool>>,
     micro_batch: Option<usize>,
     winograd: bool,
+    bfloat16: bool,
     verify: bool,
     tuning: Option<PathBuf>,
 }
@@ -234,6 +235,7 @@ impl Default for CompileOptions {
             pool: None,
             micro_batch: None,
             winograd: true,
+            bfloat16: false,
             verify: false,
             tuning: None,
         }
@@ -309,6 +311,17 @@ impl CompileOptions {
         CompileOptions { winograd, ..self }
     }
 
+    /// Whether f32 matrix products with constant weights run in bfloat16, their sums in f32; by default they do not. It
+    /// halves the memory of the weights, and doubles the speed where the processor has instructions for it.
+    ///
+    /// Both factors are rounded to eight bits of precision: a product of `k` terms is off by some
+    /// `2^-9 * sqrt(2 / k)` of the sum of its terms' sizes. The answer to a row still does not depend on its batch, nor
+    /// on the number of threads.
+    #[must_use]
+    pub fn bfloat16(self, bfloat16: bool) -> Self {
+        CompileOptions { bfloat16, ..self }
+    }
+
     /// Whether [`Model::load_compiled`] reads all weights and compares them with their digests. Without it only the
     /// index is compared, and a weight that was damaged on disk gives wrong answers.
     #[must_use]
@@ -337,7 +350,7 @@ impl CompileOptions {
 
     /// The options that a compiled graph and its weights depend on; the others may differ between saving and loading.
     pub(crate) fn of_the_graph(&self) -> String {
-        format!("optimize {}", self.optimize)
+        format!("optimize {}, bfloat16 {}", self.optimize, self.bfloat16)
     }
 
     fn team(&self) -> Threads {
@@ -440,7 +453,7 @@ impl CompiledModel {
             graph,
             report,
             backend,
-            weights: weights.with_winograd(options.winograd).with_file(mapping.clone()),
+            weights: weights.with_winograd(options.winograd).with_bfloat16(options.bfloat16).with_file(mapping.clone()),
             threads: options.team(),
             plans: RwLock::default(),
             serial_plans: RwLock::default(),

@@ -118,3 +118,25 @@ fn attention() {
         }
     }
 }
+
+#[test]
+fn products_in_bfloat16_are_asked_for() {
+    let mut graph = Graph::new("product");
+    let x = graph.input("x", Fact::concrete(DType::F32, &[6, 300])).unwrap();
+    let w = graph.constant("w", numbers(&[300, 70], 2)).unwrap();
+    let y = graph.op("y", onrush::ops::matrix::MatMul, &[x, w]).unwrap();
+    graph.output(y).unwrap();
+    // Numbers that bfloat16 does not hold.
+    let x = numbers(&[6, 300], 1).to_f32_vec().unwrap().iter().map(|v| v * 1.01).collect::<Vec<_>>();
+    let x = Tensor::new([6, 300], x).unwrap();
+    let run = |options: CompileOptions| {
+        let model = Model::from_graph(graph.clone()).unwrap().compile(&options).unwrap();
+        model.run([x.clone()]).unwrap().into_vec()[0].to_f32_vec().unwrap()
+    };
+    let (exact, rounded) = (run(CompileOptions::new()), run(CompileOptions::new().bfloat16(true)));
+    assert_ne!(exact, rounded);
+    assert_eq!(rounded, run(CompileOptions::new().bfloat16(true).threads(2).micro_batch(1)));
+    for (rounded, exact) in rounded.iter().zip(&exact) {
+        assert!((rounded - exact).abs() < 300.0 / 512.0 * (2.0f32 / 300.0).sqrt() * 4.0, "{rounded} for {exact}");
+    }
+}

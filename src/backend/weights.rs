@@ -62,6 +62,7 @@ pub struct Weights {
     packed: Mutex<HashMap<Key<TypeId>, Packed>>,
     kept: Option<Kept>,
     winograd: bool,
+    bfloat16: bool,
     /// The file that constants lie in.
     file: Mapping,
     /// Bytes of constants that were packed since pages of the file were given back.
@@ -91,6 +92,16 @@ impl Weights {
     #[must_use]
     pub fn with_winograd(self, winograd: bool) -> Self {
         Weights { winograd, ..self }
+    }
+
+    /// Whether products may be packed in bfloat16.
+    #[must_use]
+    pub fn with_bfloat16(self, bfloat16: bool) -> Self {
+        Weights { bfloat16, ..self }
+    }
+
+    pub(crate) fn allow_bfloat16(&self) -> bool {
+        self.bfloat16
     }
 
     pub(crate) fn allow_winograd(&self) -> bool {

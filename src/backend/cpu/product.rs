@@ -2,13 +2,16 @@
 
 use super::arena::Io;
 use super::kernel::{Context, Division, Kernel, Spec};
-use crate::error::{Result, ensure};
+use crate::error::{Result, bail, ensure};
 use crate::kernels::arch::Isa;
-use crate::kernels::gemm::{self, Layout, PackedB, PackedView, gemm, gemm_region};
+use crate::kernels::elementwise::bf16_from_f32;
+use crate::kernels::gemm::{self, Layout, PackedB, PackedBf16, PackedView, gemm, gemm_bf16_region, gemm_region};
 use crate::kernels::{Matrix, MatrixMut};
 use crate::ops::fused::{self, Epilogue};
 use crate::ops::matrix::MatMul;
 use crate::tensor::{DType, Shape, Tensor, broadcast_index, broadcast_shapes};
+use half::bf16;
+use half::slice::HalfBitsSliceExt;
 use std::sync::Arc;
 
 /// The right-hand side.
@@ -16,6 +19,8 @@ use std::sync::Arc;
 enum Right {
     /// One constant matrix for the whole batch.
     Packed(Arc<PackedB>),
+    /// The same in bfloat16; the rows are rounded as they come.
+    Rounded(Arc<PackedBf16>),
     /// A matrix for each product of the batch, at these multiples of `k * n`.
     Computed(Vec<usize>),
 }
@@ -51,11 +56,16 @@ impl Product {
         let in_order = left.iter().enumerate().all(|(i, &l)| i == l);
         let (m, left, right) = if shared && in_order { (m * left.len(), vec![0], vec![0]) } else { (m, left, right) };
         let right = match spec.constant(1) {
+            Some(weight) if shared && left.len() == 1 && spec.weights.allow_bfloat16() => {
+                let pack = |w: &Tensor| Ok(PackedBf16::pack(isa, w.as_slice()?, k, n, Layout::RowMajor { stride: n }));
+                let packed = spec.weights.get_or_pack(weight, 0, pack)?;
+                check((packed.k(), packed.n()) == (k, n))?;
+                Right::Rounded(packed)
+            }
             Some(weight) if shared => {
                 let pack = |w: &Tensor| Ok(PackedB::pack(isa, w.as_slice()?, k, n, Layout::RowMajor { stride: n }));
                 let packed = spec.weights.get_or_pack(weight, 0, pack)?;
-                let fits = (packed.k(), packed.n()) == (k, n);
-                ensure!(fits, Malformed, "the packed weights are those of another product; compile the model again");
+                check((packed.k(), packed.n()) == (k, n))?;
                 Right::Packed(packed)
             }
             _ => Right::Computed(right),
@@ -72,6 +82,11 @@ impl Product {
             activation,
         }))
     }
+}
+
+fn check(fits: bool) -> Result<()> {
+    ensure!(fits, Malformed, "the packed weights are those of another product; compile the model again");
+    Ok(())
 }
 
 struct Geometry {
@@ -129,13 +144,18 @@ pub(super) fn activation(activation: Option<fused::Activation>) -> Option<gemm::
 
 impl Kernel for Product {
     fn name(&self) -> String {
-        let side = if matches!(self.right, Right::Packed(_)) { "packed" } else { "computed" };
+        let side = match self.right {
+            Right::Packed(_) => "packed",
+            Right::Rounded(_) => "bfloat16",
+            Right::Computed(_) => "computed",
+        };
         format!("gemm {side} {}x{}x{}x{}", self.left.len(), self.m, self.k, self.n)
     }
 
     fn workspace(&self) -> usize {
         match self.right {
             Right::Packed(_) => 0,
+            Right::Rounded(_) => self.m * self.k * 2,
             Right::Computed(_) => PackedView::scratch_len(self.isa, self.k, self.n) * 4,
         }
     }
@@ -145,6 +165,7 @@ impl Kernel for Product {
             Right::Packed(_) if self.left.len() == 1 => {
                 Division::of_product(self.m, self.k, self.n, self.k * self.n * 4, 4)
             }
+            Right::Rounded(_) => Division::of_product(self.m, self.k, self.n, self.k * self.n * 2, 2),
             _ => Division::units(self.left.len(), 1),
         }
     }
@@ -167,6 +188,22 @@ impl Kernel for Product {
             gemm::Epilogue { bias, residual, activation: self.activation, ..Default::default() }
         };
         let share = io.share();
+        if let Right::Rounded(b) = &self.right {
+            let out = io.output_matrix::<f32>(0, n)?;
+            let (rows, columns) = match self.division() {
+                Division::Columns { .. } => (0..m, share),
+                _ => (share, 0..n),
+            };
+            if !rows.is_empty() && !columns.is_empty() {
+                let scratch: &mut [u16] = bytemuck::cast_slice_mut(context.workspace);
+                let rounded: &mut [bf16] = scratch[..m * k].reinterpret_cast_mut();
+                let own = rows.start * k..rows.end * k;
+                bf16_from_f32(self.isa, &a[own.clone()], &mut rounded[own]);
+                let a = Matrix::dense(rounded, m, k);
+                gemm_bf16_region(self.isa, a, b, rows, columns, out, &epilogue(0));
+            }
+            return Ok(());
+        }
         if let (Right::Packed(b), [0]) = (&self.right, &self.left[..]) {
             let out = io.output_matrix::<f32>(0, n)?;
             let (rows, columns) = match self.division() {
@@ -188,6 +225,7 @@ impl Kernel for Product {
             let out = MatrixMut::dense(rows, m, n);
             match &self.right {
                 Right::Packed(b) => gemm(self.isa, a, &**b, out, &epilogue(batch)),
+                Right::Rounded(_) => bail!(Internal, "a batch of products in bfloat16"),
                 Right::Computed(right) => {
                     let b: &[f32] = io.input(1)?;
                     let b = &b[right[batch] * k * n..(right[batch] + 1) * k * n];

@@ -14,10 +14,10 @@ use std::ops::Range;
 /// A B of `[k, n]` rounded to bfloat16 and packed, two elements of a column to a word.
 #[derive(Debug, Clone)]
 pub struct PackedBf16 {
-    data: Buffer,
-    k: usize,
-    n: usize,
-    panel: usize,
+    pub(super) data: Buffer,
+    pub(super) k: usize,
+    pub(super) n: usize,
+    pub(super) panel: usize,
 }
 
 impl PackedBf16 {

@@ -2,6 +2,7 @@
 
 use super::super::arch::Isa;
 use super::super::stored::{Parts, Stored, restore_all, store_all};
+use super::bf16::PackedBf16;
 use super::few_bits::{PackedBlocks, PackedCodes};
 use super::pack::{self, PackedB};
 use super::pack_bytes::{self, PackedBytes};
@@ -52,6 +53,22 @@ impl Stored for PackedBytes {
         ensure!(k.is_some(), Malformed, "{segments} segments of {segment} bytes");
         let data = parts.take_buffer(&[n.div_ceil(panel), panel, 4, summands, segments, segment.div_ceil(4)])?;
         Ok(PackedBytes { data, sums: parts.take_elements(&[n])?, n, panel, segments, segment, summands })
+    }
+}
+
+impl Stored for PackedBf16 {
+    const KIND: &'static str = "bfloat16 panels";
+
+    fn store(&self, parts: &mut Parts) {
+        parts.put_all(&[self.k, self.n, self.panel]);
+        parts.put_buffer(&self.data);
+    }
+
+    fn restore(isa: Isa, parts: &mut Parts) -> Result<Self> {
+        let [k, n, panel] = parts.take_sizes()?;
+        ensure!(panel == pack::panel_width(isa), Malformed, "panels of {panel} columns, not for {}", isa.name());
+        let data = parts.take_buffer(&[n.div_ceil(panel), panel, k.div_ceil(2), 4])?;
+        Ok(PackedBf16 { data, k, n, panel })
     }
 }
 
