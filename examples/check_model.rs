@@ -83,6 +83,14 @@ fn compare(found: &Tensor, wanted: &Tensor, rtol: f64, atol: f64) -> Result<Verd
         let (a, b) = (found.dtype(), wanted.dtype());
         return Ok(Verdict::Differs(format!("{a}{} instead of {b}{}", found.shape(), wanted.shape())));
     }
+    if found.dtype().is_integer() {
+        // As floats two large integers that differ may look the same.
+        let (found, wanted) = (found.to_i64_vec()?, wanted.to_i64_vec()?);
+        return Ok(match found.iter().zip(&wanted).position(|(a, b)| a != b) {
+            None => Verdict::Match { absolute: 0.0, relative: 0.0 },
+            Some(index) => Verdict::Differs(format!("element {index} is {}, not {}", found[index], wanted[index])),
+        });
+    }
     let (mut absolute, mut relative, mut first) = (0f64, 0f64, None);
     for (index, (a, b)) in found.to_f64_vec()?.into_iter().zip(wanted.to_f64_vec()?).enumerate() {
         if a == b || (a.is_nan() && b.is_nan()) {

@@ -229,7 +229,7 @@ impl Default for CompileOptions {
         CompileOptions {
             optimize: true,
             max_run_bytes: 8 << 30,
-            max_run_steps: 100_000_000,
+            max_run_steps: 1_000_000,
             max_plans: 64,
             threads: None,
             pool: None,
@@ -261,7 +261,8 @@ impl CompileOptions {
         CompileOptions { max_run_bytes, ..self }
     }
 
-    /// Operators that one run may take in steps whose number depends on data, such as `Loop`.
+    /// Operators that one run may take in steps whose number depends on data, such as `Loop`: by default a million, which
+    /// take about a second.
     #[must_use]
     pub fn max_run_steps(self, max_run_steps: u64) -> Self {
         CompileOptions { max_run_steps, ..self }

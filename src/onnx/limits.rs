@@ -49,11 +49,14 @@ pub struct LoadLimits {
     pub max_tensor_bytes: usize,
     /// Nodes after functions are inlined, those of bodies included. Default: 250,000.
     pub max_nodes: usize,
-    /// Bodies within bodies and functions within functions. Default: 24.
+    /// Bodies within bodies and functions within functions, at most 32. Default: 24.
     pub max_depth: usize,
     /// Bytes of the constants that folding makes. Default: 1 GiB.
     pub max_folded_bytes: usize,
 }
+
+/// No limit goes deeper: so far protobuf is read, and the stack of a thread suffices.
+const DEEPEST: usize = 32;
 
 impl Default for LoadLimits {
     fn default() -> Self {
@@ -86,10 +89,10 @@ impl LoadLimits {
         LoadLimits { max_nodes, ..self }
     }
 
-    /// Sets the deepest nesting of bodies and functions.
+    /// Sets the deepest nesting of bodies and functions: at most 32, as each level takes some of the stack.
     #[must_use]
     pub fn max_depth(self, max_depth: usize) -> Self {
-        LoadLimits { max_depth, ..self }
+        LoadLimits { max_depth: max_depth.min(DEEPEST), ..self }
     }
 
     /// Sets the most bytes that folding may make.

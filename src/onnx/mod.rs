@@ -7,6 +7,7 @@ mod export;
 mod external;
 mod import;
 mod limits;
+mod names;
 mod proto;
 mod scan;
 mod tensors;

@@ -82,8 +82,12 @@ impl<'f> TensorSource<'f> {
     }
 }
 
+/// No tensor in a file has more.
+pub(super) const MOST_AXES: usize = 256;
+
 /// The lengths of a `dims` field.
 pub(super) fn lengths(dims: &[i64]) -> Result<Shape> {
+    ensure!(dims.len() <= MOST_AXES, Limit, "{} axes; at most {MOST_AXES} are read", dims.len());
     dims.iter()
         .enumerate()
         .map(|(axis, &d)| usize::try_from(d).map_err(|_| err!(Malformed, "dims[{axis}] is {d}")))

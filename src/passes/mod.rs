@@ -58,7 +58,7 @@ enum Run {
 /// Bytes of constants that folding makes, unless the caller says otherwise.
 const MAX_FOLDED_BYTES: usize = 1 << 30;
 /// Operators that folding runs.
-const MAX_FOLDED_STEPS: u64 = 10_000_000;
+const MAX_FOLDED_STEPS: u64 = 1_000_000;
 
 /// The passes in order, each with the reason for its place.
 const PASSES: &[Pass] = &[

@@ -161,9 +161,18 @@ impl Deref for Shape {
     }
 }
 
+/// Axes that a message shows.
+const MOST_SHOWN: usize = 32;
+
 impl fmt::Display for Shape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.0.iter()).finish()
+        // A hostile rank must not make an endless message.
+        match self.0.get(..MOST_SHOWN) {
+            Some(first) if self.rank() > MOST_SHOWN => {
+                write!(f, "{first:?} and {} axes more", self.rank() - MOST_SHOWN)
+            }
+            _ => f.debug_list().entries(self.0.iter()).finish(),
+        }
     }
 }
 

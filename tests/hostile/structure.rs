@@ -173,6 +173,10 @@ fn bodies_within_bodies() {
     let error = refused(&nested_ifs(24, false).0, Limit, &["max_depth"]);
     assert!(error.place().unwrap().len() < 2_000);
     super::bounded(|| compile(&nested_ifs(23, false).0));
+    // However deep the caller allows them to be.
+    let deepest = LoadOptions::default().limits(LoadLimits::default().max_depth(usize::MAX));
+    refused_with(&nested_ifs(5_000, false).0, &deepest, Limit, &["max_depth"]);
+    super::bounded(|| import(nested_ifs(31, false).0.into(), &deepest)).unwrap();
     // Both branches: the file doubles with each level.
     let limits = LoadOptions::default().limits(LoadLimits::default().max_nodes(5_000));
     refused_with(&nested_ifs(14, true).0, &limits, Limit, &["max_nodes"]);
@@ -245,4 +249,25 @@ fn functions_within_functions() {
     refused_with(&with_functions("f0", doubling), &limits, Limit, &["max_nodes"]);
     let same = vec![function("f0", vec![node("Relu", &["a"], &["b"], &[])]); 2];
     refused(&with_functions("f0", same), InvalidModel, &["\"f0\"", "defined twice"]);
+}
+
+#[test]
+fn nodes_of_one_name() {
+    // The bound of each becomes a constant that is named after its node; the later name overwrites the first.
+    let max = Message::new().text(1, "max").int(20, 1).float(2, 1.0);
+    let names: Vec<String> = (0..4_000).map(|i| format!("v{i}")).chain(["y".into()]).collect();
+    let inputs = ["x"].into_iter().chain(names.iter().map(String::as_str));
+    let nodes = inputs.zip(&names).map(|(from, to)| node("Clip", &[from], &[to], &[max.clone()]).text(3, "a"));
+    let model = between(nodes.collect(), vec![]).model(10);
+    super::bounded(|| import(model.0.into(), &LoadOptions::default())).unwrap();
+}
+
+#[test]
+fn more_axes_than_anything_has() {
+    let weights = vec![dims("w", F32, &[1; 100_000])];
+    let error = refused(&between(vec![node("Add", &["x", "w"], &["y"], &[])], weights).model(17).0, Limit, &["axes"]);
+    assert!(error.to_string().len() < 1_000);
+    let mut graph = between(vec![node("Relu", &["x"], &["y"], &[])], vec![]);
+    graph.inputs = vec![value("x", F32, &[1; 100_000])];
+    refused(&graph.model(17).0, Limit, &["axes"]);
 }

@@ -1,25 +1,25 @@
 //! Names for values: unique over the graph and all its bodies, as ONNX asks, and otherwise as they were.
 
+use crate::onnx::names;
 use crate::tensor::{DType, Shape, Tensor};
-use std::collections::HashSet;
 
 /// The names that are given out.
 #[derive(Default)]
 pub(super) struct Names {
-    taken: HashSet<String>,
-    nodes: HashSet<String>,
+    taken: names::Names,
+    nodes: names::Names,
     graphs: usize,
 }
 
 impl Names {
     /// A name for a value: `wanted`, or where that is taken or empty something like it.
     pub(super) fn fresh(&mut self, wanted: &str) -> String {
-        unused(&mut self.taken, if wanted.is_empty() { "value" } else { wanted })
+        self.taken.fresh(if wanted.is_empty() { "value" } else { wanted })
     }
 
     /// A name for a node: `wanted`, or something like it; some readers refuse two nodes of one name.
     pub(super) fn node(&mut self, wanted: &str) -> String {
-        if wanted.is_empty() { String::new() } else { unused(&mut self.nodes, wanted) }
+        if wanted.is_empty() { String::new() } else { self.nodes.fresh(wanted) }
     }
 
     /// The name of a graph, which must not be empty.
@@ -27,16 +27,6 @@ impl Names {
         self.graphs += 1;
         if wanted.is_empty() { format!("graph_{}", self.graphs) } else { wanted.to_owned() }
     }
-}
-
-fn unused(taken: &mut HashSet<String>, wanted: &str) -> String {
-    let mut name = wanted.to_owned();
-    let mut count = 1;
-    while !taken.insert(name.clone()) {
-        count += 1;
-        name = format!("{wanted}_{count}");
-    }
-    name
 }
 
 /// A tensor by where its elements lie: equal for two constants that share them.

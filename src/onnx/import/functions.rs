@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
 /// The attributes of a call by name, references among them resolved.
-pub(super) type Arguments = BTreeMap<String, AttributeProto>;
+pub(super) type Arguments = BTreeMap<String, Rc<AttributeProto>>;
 
 /// How values are named in the graph. The names of a function are prefixed; what it yields is named by the call.
 #[derive(Default)]
@@ -114,14 +114,14 @@ impl<'c, 'm> Builder<'c, 'm> {
 /// The attributes of the call, and the defaults of those that it leaves out.
 fn arguments(frame: &Frame<'_, '_>, node: &NodeProto, function: &Function<'_>) -> Result<Arguments> {
     let proto = function.proto;
-    let mut arguments: Arguments = proto.attribute_proto.iter().map(|a| (a.name.clone(), a.clone())).collect();
+    let mut arguments = function.defaults.clone();
     for attribute in &node.attribute {
         let name = &attribute.name;
         let known = proto.attribute.contains(name) || arguments.contains_key(name);
         ensure!(known, InvalidModel, "unknown attribute {name:?}");
         ensure!(attribute.g.is_none(), Unsupported, "attribute {name:?}: graphs as arguments of functions");
         if let Some(value) = resolve(frame.arguments.as_deref(), attribute)? {
-            arguments.insert(name.clone(), AttributeProto { name: name.clone(), ..value.clone() });
+            arguments.insert(name.clone(), Rc::new(AttributeProto { name: name.clone(), ..value.clone() }));
         }
     }
     Ok(arguments)
@@ -139,5 +139,5 @@ pub(super) fn resolve<'a>(
     let Some(arguments) = arguments else {
         bail!(InvalidModel, "attribute {:?} refers to {name:?} outside of a function", attribute.name);
     };
-    Ok(arguments.get(name))
+    Ok(arguments.get(name).map(Rc::as_ref))
 }

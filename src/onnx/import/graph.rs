@@ -8,6 +8,7 @@ use super::types::{Unnamed, declared};
 use super::{Context, FunctionKey, Overridable, constants};
 use crate::error::{At, Result, bail, ensure, err};
 use crate::graph::{Graph, Metadata, ValueId};
+use crate::onnx::names::Names;
 use crate::onnx::proto::GraphProto;
 use crate::tensor::{Dim, Fact, Tensor};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -18,7 +19,7 @@ pub(super) struct Builder<'c, 'm> {
     pub(super) context: &'c Context<'m>,
     pub(super) graph: Graph,
     /// Names that values have or will have.
-    names: HashSet<String>,
+    names: Names,
     /// See [`Metadata::declared`].
     declared: BTreeMap<String, Vec<Dim>>,
 }
@@ -112,7 +113,7 @@ impl<'c, 'm> Builder<'c, 'm> {
         let inputs = proto.input.iter().map(|i| &i.name);
         let initializers = proto.initializer.iter().map(|t| &t.name);
         let outputs = proto.node.iter().flat_map(|n| &n.output);
-        let names = inputs.chain(initializers).chain(outputs).cloned().collect();
+        let names = inputs.chain(initializers).chain(outputs).collect();
         Builder { context, graph: Graph::new(&proto.name), names, declared: BTreeMap::new() }
     }
 
@@ -221,13 +222,7 @@ impl<'c, 'm> Builder<'c, 'm> {
 
     /// A name like `wanted` that no value of the graph has.
     pub(super) fn fresh(&mut self, wanted: &str) -> String {
-        let mut name = wanted.to_owned();
-        let mut count = 1;
-        while !self.names.insert(name.clone()) {
-            count += 1;
-            name = format!("{wanted}_{count}");
-        }
-        name
+        self.names.fresh(wanted)
     }
 
     /// The inlined function around, and the node, as an error names them.

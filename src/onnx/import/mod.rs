@@ -28,6 +28,7 @@ use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 use std::io::Read;
 use std::path::Path;
+use std::rc::Rc;
 
 /// The newest format of the file itself that is known; see `onnx/docs/IR.md`.
 const NEWEST_IR: i64 = 14;
@@ -169,6 +170,8 @@ type FunctionKey<'m> = (&'m str, &'m str, &'m str);
 struct Function<'m> {
     proto: &'m FunctionProto,
     opsets: Opsets,
+    /// The attributes that a call may leave out.
+    defaults: functions::Arguments,
 }
 
 impl<'m> Context<'m> {
@@ -183,7 +186,8 @@ impl<'m> Context<'m> {
             let place = || format!("function {:?}", proto.name);
             let key = (opsets::canonical_domain(&proto.domain), proto.name.as_str(), proto.overload.as_str());
             let own = Opsets::read(&proto.opset_import, i64::MAX, options).at(place)?;
-            let previous = functions.insert(key, Function { proto, opsets: own.or(opsets) });
+            let defaults = proto.attribute_proto.iter().map(|a| (a.name.clone(), Rc::new(a.clone()))).collect();
+            let previous = functions.insert(key, Function { proto, opsets: own.or(opsets), defaults });
             ensure!(previous.is_none(), InvalidModel, "function {:?} is defined twice", proto.name);
         }
         let inputs = model.graph.iter().flat_map(|g| &g.input);

@@ -1,7 +1,8 @@
 //! The declared type of a value to a fact.
 
-use crate::error::{At, Result, bail, err};
+use crate::error::{At, Result, bail, ensure, err};
 use crate::onnx::proto::{DimensionProto, ValueInfoProto};
+use crate::onnx::tensors::MOST_AXES;
 use crate::ops::reader::dtype_from_onnx;
 use crate::tensor::{Dim, Fact, Symbol};
 
@@ -32,6 +33,8 @@ pub(super) fn declared(info: &ValueInfoProto, unnamed: &Unnamed<'_>) -> Result<O
     }
     let dtype = dtype_from_onnx(i64::from(tensor.elem_type)).at(|| "elem_type".into())?;
     let Some(shape) = &tensor.shape else { return Ok(Some(Fact::unranked(dtype))) };
+    let rank = shape.dim.len();
+    ensure!(rank <= MOST_AXES, Limit, "{rank} axes; at most {MOST_AXES} are read");
     let dims: Result<Vec<Dim>> = shape
         .dim
         .iter()
