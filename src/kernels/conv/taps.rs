@@ -141,28 +141,61 @@ impl RowPointers for TapRows<'_> {
             own.fill(self.padding_byte);
             &*own
         };
-        for row in 0..count {
+        let mut row = 0;
+        while row < count {
             let input = self.input.wrapping_add(image * image_bytes);
             let down = &t.down[y * kernel_height..][..kernel_height];
+            let run = if self.merged { 1 } else { (count - row).min(width - x) };
             if self.merged {
                 let copies = &mut copies[row * self.merged_bytes()..][..self.merged_bytes()];
                 self.fill_merged(input, down, x, pointers[row..].iter_mut().step_by(count), copies, padding);
             } else {
-                let across = &t.across[x * kernel_width..][..kernel_width];
-                let mut slots = pointers[row..].iter_mut().step_by(count);
-                for &down in down {
-                    for (&across, slot) in across.iter().zip(&mut slots) {
-                        let inside = down | across >= 0;
-                        let pixel = input.wrapping_offset((down + across) * self.pixel_bytes as isize);
-                        *slot = if inside { pixel } else { padding.as_ptr() };
-                    }
-                }
+                let across = &t.across[x * kernel_width..][..run * kernel_width];
+                self.fill_run(input, down, across, count, &mut pointers[row..], padding.as_ptr());
             }
-            x += 1;
+            row += run;
+            x += run;
             if x == width {
                 (x, y) = (0, y + 1);
                 if y == height {
                     (y, image) = (0, image + 1);
+                }
+            }
+        }
+    }
+}
+
+impl TapRows<'_> {
+    /// The pointers of output pixels that follow each other in one row; those of a tap begin `pitch` behind those of the
+    /// tap before.
+    fn fill_run(
+        &self,
+        input: *const u8,
+        down: &[isize],
+        across: &[isize],
+        pitch: usize,
+        pointers: &mut [*const u8],
+        padding: *const u8,
+    ) {
+        let width = self.table.kernel[1];
+        let run = across.len() / width;
+        let step = self.table.step * self.pixel_bytes;
+        for (y, &down) in down.iter().enumerate() {
+            for x in 0..width {
+                let slots = &mut pointers[(y * width + x) * pitch..][..run];
+                let (first, last) = (across[x], across[(run - 1) * width + x]);
+                // The pixels between the outermost two lie between them.
+                if down >= 0 && first | last >= 0 {
+                    let from = input.wrapping_add((down + first) as usize * self.pixel_bytes);
+                    for (j, slot) in slots.iter_mut().enumerate() {
+                        *slot = from.wrapping_add(j * step);
+                    }
+                } else {
+                    for (j, slot) in slots.iter_mut().enumerate() {
+                        let across = across[j * width + x];
+                        let pixel = input.wrapping_offset((down + across) * self.pixel_bytes as isize);
+                        *slot = if down | across >= 0 { pixel } else { padding };
+                    }
                 }
             }
         }
