@@ -307,9 +307,12 @@ unsafe fn tile<S: Simd, P: Product<S>, const MR: usize, const NV: usize>(
                     s.prefetch(ahead);
                     ahead = ahead.wrapping_add(LINE_BYTES);
                 }
-                for group in 0..groups {
-                    let row = *next.add(group * ROWS_AHEAD + word / UNROLL % ROWS_AHEAD);
-                    s.prefetch(row.wrapping_add(word * 4));
+                // A strip of few rows is the only one.
+                if const { MR > 4 } {
+                    for group in 0..groups {
+                        let row = *next.add(group * ROWS_AHEAD + word / UNROLL % ROWS_AHEAD);
+                        s.prefetch(row.wrapping_add(word * 4));
+                    }
                 }
             }
             while word < shared.words {
