@@ -273,5 +273,5 @@ fn what_the_callers_see_is_what_was_counted() {
         }
     }));
     let long = std::env::var("ONRUSH_LONG").as_deref() == Ok("1");
-    (0..if long { 3000 } else { 15 }).for_each(storm);
+    (0..if long { 3000 } else { 10 }).for_each(storm);
 }
