@@ -49,6 +49,8 @@ pub struct LoadLimits {
     pub max_tensor_bytes: usize,
     /// Nodes after functions are inlined, those of bodies included. Default: 250,000.
     pub max_nodes: usize,
+    /// Bodies of `If`, `Loop` and `Scan`, wherever they stand. Default: 4,096.
+    pub max_bodies: usize,
     /// Bodies within bodies and functions within functions, at most 32. Default: 24.
     pub max_depth: usize,
     /// Bytes of the constants that folding makes. Default: 1 GiB.
@@ -64,6 +66,7 @@ impl Default for LoadLimits {
             max_file_bytes: 2 << 30,
             max_tensor_bytes: 16 << 30,
             max_nodes: 250_000,
+            max_bodies: 4_096,
             max_depth: 24,
             max_folded_bytes: 1 << 30,
         }
@@ -87,6 +90,12 @@ impl LoadLimits {
     #[must_use]
     pub fn max_nodes(self, max_nodes: usize) -> Self {
         LoadLimits { max_nodes, ..self }
+    }
+
+    /// Sets the largest number of bodies.
+    #[must_use]
+    pub fn max_bodies(self, max_bodies: usize) -> Self {
+        LoadLimits { max_bodies, ..self }
     }
 
     /// Sets the deepest nesting of bodies and functions: at most 32, as each level takes some of the stack.

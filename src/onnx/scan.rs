@@ -76,7 +76,7 @@ fn field(kind: Kind, number: u64) -> Field {
 
 /// Checks the wire format of a `ModelProto` and that it keeps the limits.
 pub(super) fn scan(bytes: &[u8], limits: &LoadLimits) -> Result<()> {
-    let mut scan = Scan { limits, nodes: 0, items: 0, decoded: 0, path: Vec::new() };
+    let mut scan = Scan { limits, nodes: 0, bodies: 0, items: 0, decoded: 0, path: Vec::new() };
     scan.message(bytes, Kind::Model, 0).map_err(|e| match scan.place() {
         Some(place) => e.at(place),
         None => e,
@@ -86,6 +86,7 @@ pub(super) fn scan(bytes: &[u8], limits: &LoadLimits) -> Result<()> {
 struct Scan<'l> {
     limits: &'l LoadLimits,
     nodes: usize,
+    bodies: usize,
     items: usize,
     decoded: usize,
     path: Vec<(&'static str, usize)>,
@@ -162,6 +163,10 @@ impl Scan<'_> {
         }
         if kind == Kind::Graph && parent == Kind::Attribute {
             depth += 1;
+            self.bodies += 1;
+            if self.bodies > self.limits.max_bodies {
+                return Err(err!(Limit, "more than {} bodies (max_bodies)", self.limits.max_bodies));
+            }
             if depth > self.limits.max_depth {
                 return Err(err!(Limit, "bodies nest deeper than {} (max_depth)", self.limits.max_depth));
             }

@@ -178,8 +178,9 @@ fn bodies_within_bodies() {
     refused_with(&nested_ifs(5_000, false).0, &deepest, Limit, &["max_depth"]);
     super::bounded(|| import(nested_ifs(31, false).0.into(), &deepest)).unwrap();
     // Both branches: the file doubles with each level.
-    let limits = LoadOptions::default().limits(LoadLimits::default().max_nodes(5_000));
+    let limits = LoadOptions::default().limits(LoadLimits::default().max_nodes(2_000));
     refused_with(&nested_ifs(14, true).0, &limits, Limit, &["max_nodes"]);
+    refused(&nested_ifs(14, true).0, Limit, &["max_bodies"]);
 }
 
 #[test]

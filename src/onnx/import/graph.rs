@@ -134,6 +134,7 @@ impl<'c, 'm> Builder<'c, 'm> {
     ) -> Result<Graph> {
         let depth = outer.frame.depth + 1;
         context.check_depth(depth)?;
+        context.count_body()?;
         let mut builder = Builder::new(context, proto);
         let mut frame = Frame {
             opsets: outer.frame.opsets,

@@ -160,6 +160,7 @@ struct Context<'m> {
     functions: HashMap<FunctionKey<'m>, Function<'m>>,
     tensors: TensorSource<'m>,
     nodes: Cell<usize>,
+    bodies: Cell<usize>,
     /// The dimensions that the inputs of the model name; other names in bodies say nothing.
     symbols: HashSet<&'m str>,
 }
@@ -197,6 +198,7 @@ impl<'m> Context<'m> {
             functions,
             tensors: TensorSource::new(options.limits.max_tensor_bytes, folder),
             nodes: Cell::new(0),
+            bodies: Cell::new(0),
             symbols: inputs.flat_map(types::named_dims).collect(),
         })
     }
@@ -206,6 +208,14 @@ impl<'m> Context<'m> {
         let most = self.options.limits.max_nodes;
         self.nodes.set(self.nodes.get() + 1);
         ensure!(self.nodes.get() <= most, Limit, "more than {most} nodes once functions are inlined (max_nodes)");
+        Ok(())
+    }
+
+    /// Counts a body, wherever it stands.
+    fn count_body(&self) -> Result<()> {
+        let most = self.options.limits.max_bodies;
+        self.bodies.set(self.bodies.get() + 1);
+        ensure!(self.bodies.get() <= most, Limit, "more than {most} bodies (max_bodies)");
         Ok(())
     }
 
