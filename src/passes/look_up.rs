@@ -107,7 +107,7 @@ fn function(graph: &Graph, node: &Node) -> Option<Patch> {
     }
     let inputs: Vec<_> = inputs.into_iter().map(Some).collect();
     let table = patch.node(node.name(), node.op().clone(), &inputs, 1);
-    let picked = patch.op(gather.name(), Gather { axis: 0 }, &[table.first()?.clone(), ids.into()]);
+    let picked = patch.op(gather.name(), Gather { axis: 0 }, &[*table.first()?, ids.into()]);
     patch.replace(node.output(0)?, picked);
     Some(patch)
 }

@@ -440,11 +440,18 @@ pub trait Simd: Copy + Send + Sync + 'static {
         }
     }
 
-    /// Multiplies `MR <= 12` rows by panels of two vectors of columns, and narrows what the tile before each has left; all
-    /// of these point to what they say. Only where there is a [`Simd::BYTE_TILE`].
+    /// Multiplies `MR <= 12` rows by panels of two vectors of columns, and narrows what the tile before each has left.
+    /// Only where there is a [`Simd::BYTE_TILE`].
+    ///
+    /// # Safety
+    /// The pointers of the tile and of the state are good for what they are said to point to.
     #[inline(always)]
     unsafe fn byte_tile<const MR: usize>(self, _state: &mut ByteTile, _tile: &ByteTileOperands) {}
+
     /// Narrows what the last tile has left.
+    ///
+    /// # Safety
+    /// As of [`byte_tile`](Simd::byte_tile).
     #[inline(always)]
     unsafe fn finish_byte_tile(self, state: &mut ByteTile) {
         // SAFETY: as the caller promises.
