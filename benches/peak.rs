@@ -45,8 +45,7 @@ fn single_rows(isa: Isa, report: &Report<'_>) {
     for (k, n) in [(256, 256), (512, 1024), (1280, 1000), (2048, 2048), (4096, 8192)] {
         let bytes = (k * n * 4) as f64;
         let words = numbers(k * n);
-        let bandwidth =
-            bytes / best(&mut || drop(black_box(isa.dispatch(Read(black_box(&words)))))).as_secs_f64() / 1e9;
+        let bandwidth = bytes / best(&mut || _ = black_box(isa.dispatch(Read(black_box(&words))))).as_secs_f64() / 1e9;
         let (a, b) = (numbers(k), PackedB::pack(isa, &words, k, n, Layout::RowMajor { stride: n }));
         let mut out = vec![0.0; n];
         report(format!("f32 row {k} x {n}, of {bandwidth:.0} GB/s"), bytes, bandwidth, &mut || {
