@@ -258,7 +258,8 @@ fn nodes_of_one_name() {
     let max = Message::new().text(1, "max").int(20, 1).float(2, 1.0);
     let names: Vec<String> = (0..4_000).map(|i| format!("v{i}")).chain(["y".into()]).collect();
     let inputs = ["x"].into_iter().chain(names.iter().map(String::as_str));
-    let nodes = inputs.zip(&names).map(|(from, to)| node("Clip", &[from], &[to], &[max.clone()]).text(3, "a"));
+    let nodes =
+        inputs.zip(&names).map(|(from, to)| node("Clip", &[from], &[to], std::slice::from_ref(&max)).text(3, "a"));
     let model = between(nodes.collect(), vec![]).model(10);
     super::bounded(|| import(model.0.into(), &LoadOptions::default())).unwrap();
 }
