@@ -301,11 +301,7 @@ impl Body for Stream<'_, '_> {
     fn run<S: Simd>(mut self, s: S) {
         let mut done = 0;
         while done < self.rows.len() {
-            let rows = match self.rows.len() - done {
-                1 => 1,
-                2 | 3 => 2,
-                _ => 4,
-            };
+            let rows = if self.rows.len() - done < 4 { 1 } else { 4 };
             // SAFETY: rows of A are as long as B is high, rows of the output lie one stride apart, and the caller has
             // checked all sizes of B.
             unsafe {
@@ -313,9 +309,6 @@ impl Body for Stream<'_, '_> {
                     (1, 2) => self.stream::<S, 2, 1>(s, done),
                     (1, 4) => self.stream::<S, 4, 1>(s, done),
                     (1, _) => self.stream::<S, 8, 1>(s, done),
-                    (2, 2) => self.stream::<S, 2, 2>(s, done),
-                    (2, 4) => self.stream::<S, 4, 2>(s, done),
-                    (2, _) => self.stream::<S, 8, 2>(s, done),
                     (_, 2) => self.stream::<S, 2, 4>(s, done),
                     (_, 4) => self.stream::<S, 4, 4>(s, done),
                     (_, _) => self.stream::<S, 8, 4>(s, done),

@@ -19,6 +19,8 @@ pub(super) trait Product<S: Simd> {
     const DEFERS: bool = false;
     /// Elements of a word.
     const GROUP: usize;
+    /// Rows of the tallest tile: each height is compiled for itself.
+    const TALLEST: usize = 12;
     /// Registers that the sums of `LANES` columns take, and as many words of B.
     const REGISTERS: usize;
     /// The sums of `LANES` columns.
@@ -175,6 +177,8 @@ impl Element for Brain {
 
 impl<S: Simd> Product<S> for Brain {
     const PANEL: usize = 2;
+    // Six rows by four vectors keep as many sums as twelve by two.
+    const TALLEST: usize = 6;
     const INTEGER: bool = false;
     const GROUP: usize = 2;
     const REGISTERS: usize = 1;

@@ -134,7 +134,7 @@ const fn widest<S: Simd, P: Product<S>>(rows: usize) -> usize {
 /// Rows of the tallest tile that is one panel wide.
 pub(super) const fn tallest<S: Simd, P: Product<S>>() -> usize {
     let fit = (S::REGISTERS - 1) / P::REGISTERS / P::PANEL - 1;
-    if fit > 12 { 12 } else { fit }
+    if fit > P::TALLEST { P::TALLEST } else { fit }
 }
 
 impl<E: Element, const MR: usize> Body for Strip<'_, E, MR> {
