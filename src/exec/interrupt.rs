@@ -178,9 +178,11 @@ impl<R: BatchRunner> Shared<R> {
         run: impl FnOnce(&dyn Interrupts) -> T,
     ) -> (T, Duration) {
         let station = &self.interruption.stations[slot];
-        let before = station.class.swap(if nested { NOTHING } else { running.class }, Ordering::Relaxed);
-        // What came after the batch was formed, and before it could be seen here, told nobody.
-        if self.interruption.preemption.is_some() && !nested && self.admission.waits_before(running.class) {
+        let before = station.class.swap(if nested { NOTHING } else { running.class }, Ordering::SeqCst);
+        // What came after the batch was formed, and before it could be seen here, told nobody, or this slot in vain.
+        if nested {
+            self.demand_left();
+        } else if self.interruption.preemption.is_some() && self.admission.waits_before(running.class) {
             self.interruption.signal(slot);
         }
         let attendant =
