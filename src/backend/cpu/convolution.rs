@@ -123,10 +123,7 @@ impl Kernel for Convolution {
         let epilogue = gemm::Epilogue { bias, residual, activation: self.activation, ..Default::default() };
         let (share, output) = (io.share(), io.output_matrix::<f32>(0, g.filters)?);
         if output.rows() > 0 && output.cols() > 0 {
-            let (own, columns) = match self.division() {
-                Division::Columns { .. } => (0..rows, share),
-                _ => (share, 0..g.filters),
-            };
+            let (own, columns) = self.division().region(share, rows, g.filters);
             self.conv.run_region(input, own, columns, rows, output, &epilogue);
         }
         Ok(())

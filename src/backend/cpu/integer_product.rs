@@ -77,10 +77,7 @@ impl Kernel for IntegerProduct {
     }
 
     fn run(&self, io: &Io<'_>, context: &mut Context<'_>) -> Result<()> {
-        let (rows, columns) = match self.division() {
-            Division::Columns { .. } => (0..self.m, io.share()),
-            _ => (io.share(), 0..self.weights.n()),
-        };
+        let (rows, columns) = self.division().region(io.share(), self.m, self.weights.n());
         self.tail.run(io, context, self.m, |x, output, epilogue| {
             let a = Matrix::dense(x, self.m, self.weights.k());
             gemm_bytes_region(self.isa, a, &self.weights, rows, columns, output, epilogue);

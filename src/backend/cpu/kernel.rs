@@ -91,6 +91,11 @@ impl Division {
         }
     }
 
+    /// The rows and columns of a product that a share of it consists of.
+    pub(super) fn region(self, share: Range<usize>, rows: usize, columns: usize) -> (Range<usize>, Range<usize>) {
+        if matches!(self, Division::Columns { .. }) { (0..rows, share) } else { (share, 0..columns) }
+    }
+
     /// The units or columns of part `part` of `of`: consecutive, and none is left out or in two parts.
     pub(super) fn share(self, part: usize, of: usize) -> Range<usize> {
         let (count, grain) = match self {

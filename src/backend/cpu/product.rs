@@ -190,10 +190,7 @@ impl Kernel for Product {
         let share = io.share();
         if let Right::Rounded(b) = &self.right {
             let out = io.output_matrix::<f32>(0, n)?;
-            let (rows, columns) = match self.division() {
-                Division::Columns { .. } => (0..m, share),
-                _ => (share, 0..n),
-            };
+            let (rows, columns) = self.division().region(share, m, n);
             if !rows.is_empty() && !columns.is_empty() {
                 let scratch: &mut [u16] = bytemuck::cast_slice_mut(context.workspace);
                 let rounded: &mut [bf16] = scratch[..m * k].reinterpret_cast_mut();
@@ -206,10 +203,7 @@ impl Kernel for Product {
         }
         if let (Right::Packed(b), [0]) = (&self.right, &self.left[..]) {
             let out = io.output_matrix::<f32>(0, n)?;
-            let (rows, columns) = match self.division() {
-                Division::Columns { .. } => (0..m, share),
-                _ => (share, 0..n),
-            };
+            let (rows, columns) = self.division().region(share, m, n);
             if !rows.is_empty() && !columns.is_empty() {
                 gemm_region(self.isa, Matrix::dense(a, m, k), &**b, rows, columns, out, &epilogue(0));
             }

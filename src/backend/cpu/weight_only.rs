@@ -105,12 +105,8 @@ impl Kernel for WeightOnly {
         let residual: Option<&[f32]> = self.residual.map(|index| io.input(index)).transpose()?;
         let residual = residual.map(|residual| gemm::Residual::Before(Matrix::dense(residual, m, n)));
         let epilogue = gemm::Epilogue { bias, residual, activation: self.activation, ..Default::default() };
-        let share = io.share();
         let out = io.output_matrix::<f32>(0, n)?;
-        let (rows, columns) = match self.division() {
-            Division::Columns { .. } => (0..m, share),
-            _ => (share, 0..n),
-        };
+        let (rows, columns) = self.division().region(io.share(), m, n);
         if !rows.is_empty() && !columns.is_empty() {
             let b =
                 FewBits { codes: &self.codes, block: self.block, scales: &self.scales, zeros: self.zeros.as_deref() };
