@@ -13,8 +13,12 @@ impl Names {
             self.0.insert(wanted.to_owned(), 1);
             return wanted.to_owned();
         };
-        let free = (last + 1..).map(|count| (count, format!("{wanted}_{count}")));
-        let (count, name) = free.into_iter().find(|(_, name)| !self.0.contains_key(name)).unwrap_or_default();
+        let mut count = last + 1;
+        let mut name = format!("{wanted}_{count}");
+        while self.0.contains_key(&name) {
+            count += 1;
+            name = format!("{wanted}_{count}");
+        }
         self.0.insert(wanted.to_owned(), count);
         self.0.insert(name.clone(), 1);
         name
