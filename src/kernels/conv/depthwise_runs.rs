@@ -148,12 +148,11 @@ impl<const K: usize, const STEP: usize> Body for Sized<'_, K, STEP> {
                 // output.
                 unsafe {
                     while channel + S::LANES <= g.channels {
-                        vector::<S, K, STEP>(s, &run, channel, S::LANES, |p| s.load(p));
+                        vector::<S, K, STEP, true>(s, &run, channel, S::LANES);
                         channel += S::LANES;
                     }
-                    let rest = g.channels - channel;
-                    if rest > 0 {
-                        vector::<S, K, STEP>(s, &run, channel, rest, |p| s.load_part(p, rest));
+                    if channel < g.channels {
+                        vector::<S, K, STEP, false>(s, &run, channel, g.channels - channel);
                     }
                 }
             }
@@ -163,19 +162,18 @@ impl<const K: usize, const STEP: usize> Body for Sized<'_, K, STEP> {
     }
 }
 
-/// One vector of channels, of which the first `n` are there.
+/// One vector of channels, of which the first `n` are there: all of them where it is `WHOLE`.
 ///
 /// # Safety
 /// The run's pixels can be loaded at `channel`, and its weights as a whole vector; `count` rows from `row` on lie in what
 /// `finish` describes.
 #[inline(always)]
 #[allow(clippy::absurd_extreme_comparisons)] // The first of a row of constants is 0.
-unsafe fn vector<S: Simd, const K: usize, const STEP: usize>(
+unsafe fn vector<S: Simd, const K: usize, const STEP: usize, const WHOLE: bool>(
     s: S,
     run: &Run<'_>,
     channel: usize,
     n: usize,
-    load: impl Fn(*const f32) -> S::F32,
 ) {
     let finish = run.finish;
     // SAFETY: as the caller promises.
@@ -190,7 +188,8 @@ unsafe fn vector<S: Simd, const K: usize, const STEP: usize>(
                 *tap = s.load(weights.add(k * run.padded));
             }
             each!(const { (COLUMNS - 1) * STEP + K }, i => {
-                let x = load((*pixels.add(i)).add(channel));
+                let x = (*pixels.add(i)).add(channel);
+                let x = if WHOLE { s.load(x) } else { s.load_part(x, n) };
                 each!(K, k => {
                     if const { i >= k && (i.wrapping_sub(k)).is_multiple_of(STEP) && i.wrapping_sub(k) / STEP < COLUMNS } {
                         let acc = &mut acc[const { i.wrapping_sub(k) / STEP % COLUMNS }];
@@ -201,7 +200,7 @@ unsafe fn vector<S: Simd, const K: usize, const STEP: usize>(
             weights = weights.add(K * run.padded);
         }
         match &finish.direct {
-            Some(direct) if n == S::LANES => {
+            Some(direct) if WHOLE => {
                 each!(COLUMNS, j => {
                     if j < run.count {
                         let mut v = acc[const { j % COLUMNS }];
