@@ -3,16 +3,24 @@
 //! Each figure is the best of many short repeats, so that a busy machine spoils it less. An argument keeps only the lines
 //! that contain it.
 
+mod support {
+    pub(crate) mod peaks;
+    pub(crate) mod timing;
+}
+
+use half::bf16;
 use onrush::kernels::arch::{Body, Isa, Simd};
 use onrush::kernels::conv::{ByteConv2d, ByteConvWeights, Conv2d, ConvWeights, Geometry};
 use onrush::kernels::gemm::{
-    Activation, ByteEpilogue, ByteOutput, ByteWeights, Epilogue, Layout, PackedB, PackedBytes, Requantize, gemm,
-    gemm_bytes,
+    Activation, ByteEpilogue, ByteOutput, ByteWeights, Epilogue, Layout, PackedB, PackedBf16, PackedBytes, Requantize,
+    gemm, gemm_bf16, gemm_bytes,
 };
 use onrush::kernels::{Matrix, MatrixMut};
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use support::peaks::Peaks;
+use support::timing::is_timed;
 
 fn main() {
     let wanted = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
@@ -24,20 +32,30 @@ fn main() {
             println!("{name:44} {:>11.2?} {rate:8.1} G/s {:6.1} %", time, 100.0 * rate / peak);
         }
     };
-    let peak = (0..5).map(|_| isa.dispatch(FmaPeak)).fold(0.0, f64::max);
-    println!("{}: f32 multiply-add {peak:.1} GFLOP/s", isa.name());
-
-    for size in [64, 128, 256, 384, 512, 768, 1024, 1536, 2048] {
-        float(isa, size, size, size, peak, &report);
-    }
-    for (m, k, n) in SIZES {
-        float(isa, m, k, n, peak, &report);
+    let peaks = Peaks::measure(isa);
+    println!(
+        "{}: multiply-adds of f32 {:.1}, of bfloat16 {:.1} GFLOP/s, of bytes {:.1} GOP/s",
+        isa.name(),
+        peaks.f32,
+        peaks.bf16,
+        peaks.bytes
+    );
+    for (m, k, n) in SQUARES.iter().map(|&n| (n, n, n)).chain(SIZES) {
+        float(isa, m, k, n, peaks.f32, &report);
     }
     single_rows(isa, &report);
     for g in convolutions() {
-        convolution(isa, g, peak, &report);
+        convolution(isa, g, peaks.f32, &report);
     }
-    integers(isa, &report);
+    for (m, k, n) in SQUARES.iter().map(|&n| (n, n, n)).chain(SIZES) {
+        halves(isa, m, k, n, peaks.bf16, &report);
+    }
+    for (m, k, n) in SQUARES.iter().map(|&n| (n, n, n)).chain(SIZES) {
+        bytes(isa, m, k, n, peaks.bytes, &report);
+    }
+    for g in convolutions() {
+        byte_convolution(isa, g, peaks.bytes, &report);
+    }
 }
 
 /// Single rows, as a share of what reading as many bytes as the weights takes: a few hundred KiB to more than any cache.
@@ -54,6 +72,9 @@ fn single_rows(isa: Isa, report: &Report<'_>) {
         });
     }
 }
+
+/// Square products.
+const SQUARES: [usize; 9] = [64, 128, 256, 384, 512, 768, 1024, 1536, 2048];
 
 /// Products of convolution nets and transformers, `(m, k, n)`.
 const SIZES: [(usize, usize, usize); 23] = [
@@ -113,21 +134,6 @@ fn convolutions() -> Vec<Geometry> {
     all
 }
 
-/// All integer products and convolutions.
-fn integers(isa: Isa, report: &Report<'_>) {
-    let peak = (0..5).map(|_| isa.dispatch(DotPeak)).fold(0.0, f64::max);
-    println!("{}: byte dot product {peak:.1} GOP/s", isa.name());
-    for size in [64, 128, 256, 512, 1024, 2048] {
-        bytes(isa, size, size, size, peak, report);
-    }
-    for (m, k, n) in SIZES {
-        bytes(isa, m, k, n, peak, report);
-    }
-    for g in convolutions() {
-        byte_convolution(isa, g, peak, report);
-    }
-}
-
 type Report<'a> = dyn Fn(String, f64, f64, &mut dyn FnMut()) + 'a;
 
 fn float(isa: Isa, m: usize, k: usize, n: usize, peak: f64, report: &Report<'_>) {
@@ -137,6 +143,17 @@ fn float(isa: Isa, m: usize, k: usize, n: usize, peak: f64, report: &Report<'_>)
     let epilogue = Epilogue { bias: Some(&bias), activation: Activation::Relu, ..Epilogue::default() };
     report(format!("f32 gemm {m} x {k} x {n}"), 2.0 * (m * k * n) as f64, peak, &mut || {
         gemm(isa, Matrix::dense(&a, m, k), black_box(&b), MatrixMut::dense(&mut out, m, n), &epilogue);
+    });
+}
+
+fn halves(isa: Isa, m: usize, k: usize, n: usize, peak: f64, report: &Report<'_>) {
+    let a: Vec<bf16> = numbers(m * k).into_iter().map(bf16::from_f32).collect();
+    let (b, bias) = (numbers(k * n), numbers(n));
+    let b = PackedBf16::pack(isa, &b, k, n, Layout::RowMajor { stride: n });
+    let mut out = vec![0.0; m * n];
+    let epilogue = Epilogue { bias: Some(&bias), activation: Activation::Relu, ..Epilogue::default() };
+    report(format!("bf16 gemm {m} x {k} x {n}"), 2.0 * (m * k * n) as f64, peak, &mut || {
+        gemm_bf16(isa, Matrix::dense(&a, m, k), black_box(&b), MatrixMut::dense(&mut out, m, n), &epilogue);
     });
 }
 
@@ -211,9 +228,10 @@ fn numbers(len: usize) -> Vec<f32> {
     (0..len).map(|_| random.f32() - 0.5).collect()
 }
 
-/// The shortest of the repeats that fit in a third of a second, short runs timed several at a time. Runs too long to pass
+/// The shortest of the repeats that fit in a third of a second (of two where nothing is timed), short runs timed several at a time. Runs too long to pass
 /// undisturbed are averaged, by the time that they held a core where the system tells.
 fn best(run: &mut dyn FnMut()) -> Duration {
+    let patience = if is_timed() { Duration::from_millis(300) } else { Duration::ZERO };
     run();
     let once = {
         let start = Instant::now();
@@ -223,14 +241,14 @@ fn best(run: &mut dyn FnMut()) -> Duration {
     let inner = (20_000 / once.as_nanos().max(1)).clamp(1, 1000) as u32;
     let (start, on_core) = (Instant::now(), time_on_core());
     let (mut shortest, mut runs) = (once, 0);
-    while start.elapsed() < Duration::from_millis(300) {
+    while start.elapsed() < patience {
         let start = Instant::now();
         (0..inner).for_each(|_| run());
         shortest = shortest.min(start.elapsed() / inner);
         runs += inner;
     }
     match time_on_core().zip(on_core) {
-        Some((end, start)) if shortest > Duration::from_millis(3) => (end - start) / runs,
+        Some((end, start)) if runs > 0 && shortest > Duration::from_millis(3) => (end - start) / runs,
         _ => shortest,
     }
 }
@@ -262,62 +280,5 @@ impl Body for Read<'_> {
             sum += s.sum(acc);
         }
         sum
-    }
-}
-
-/// GFLOP/s of multiply-adds on registers alone.
-struct FmaPeak;
-
-impl Body for FmaPeak {
-    type Output = f64;
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) -> f64 {
-        const CHAINS: usize = 12;
-        const TURNS: usize = 2_000_000;
-        let (a, b) = (s.splat(black_box(0.999_999)), s.splat(black_box(1e-6)));
-        let mut acc = [s.splat(black_box(1.0)); CHAINS];
-        let start = Instant::now();
-        for _ in 0..TURNS {
-            for acc in &mut acc {
-                *acc = s.fma(*acc, a, b);
-            }
-        }
-        let time = start.elapsed().as_secs_f64();
-        black_box(acc.iter().map(|&acc| s.sum(acc)).sum::<f32>());
-        (2 * CHAINS * TURNS * S::LANES) as f64 / time / 1e9
-    }
-}
-
-/// GOP/s of byte dot products on registers alone.
-struct DotPeak;
-
-impl Body for DotPeak {
-    type Output = f64;
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) -> f64 {
-        const CHAINS: usize = 6;
-        const TURNS: usize = 2_000_000;
-        let bytes = black_box([3u8; 64]);
-        let mut sums = [0i32; 16];
-        // SAFETY: the arrays hold as many elements as the widest vector.
-        unsafe {
-            let (a, b) = (s.dot_a(bytes.as_ptr()), s.dot_b(bytes.as_ptr().cast()));
-            let mut acc = [s.dot_start(s.splat_i32(black_box(1))); 2 * CHAINS];
-            let chains = 2 * CHAINS / S::DOT_REGISTERS;
-            let start = Instant::now();
-            for _ in 0..TURNS {
-                for acc in &mut acc[..chains] {
-                    *acc = s.dot(*acc, a, b);
-                }
-            }
-            let time = start.elapsed().as_secs_f64();
-            for acc in acc {
-                s.store_i32(sums.as_mut_ptr(), s.dot_sum(acc));
-                black_box(sums);
-            }
-            (8 * chains * TURNS * S::LANES) as f64 / time / 1e9
-        }
     }
 }
