@@ -19,6 +19,7 @@ mod common;
 mod epilogue;
 mod fold;
 mod gelu;
+mod heads;
 mod identity;
 mod integer;
 mod layer_norm;
@@ -84,6 +85,8 @@ const PASSES: &[Pass] = &[
     Pass { name: "layer-norm", run: Run::Rewrite(layer_norm::recognize_layer_norm) },
     // Before a bias or a residual takes the mask.
     Pass { name: "attention", run: Run::Rewrite(attention::recognize_attention) },
+    // Once keys are a transpose like the others, and before a bias is sought in what transposes hide.
+    Pass { name: "heads", run: Run::Rewrite(heads::keep_heads_in_rows) },
     // Before a bias or an activation is taken from what follows the table, and as long as the product stands by itself.
     Pass { name: "look-up", run: Run::Rewrite(look_up::look_up) },
     // While the activation that shows what is never negative still stands by itself.
