@@ -110,7 +110,11 @@ impl Kernel for Convolution {
         Division::of_product(pixels, g.channels, g.filters, weights, 4).or_units(rows, grain)
     }
 
-    fn run(&self, io: &Io<'_>, _context: &mut Context<'_>) -> Result<()> {
+    fn weights(&self, part: usize, of: usize) -> &[u8] {
+        self.conv.bytes_from(self.division().first_column(part, of))
+    }
+
+    fn run(&self, io: &Io<'_>, context: &mut Context<'_>) -> Result<()> {
         let g = self.conv.geometry();
         let (pixels, rows) = (self.batch * g.input_pixels(), self.batch * g.output_pixels());
         let input = Matrix::dense(io.input(0)?, pixels, g.channels);
@@ -120,7 +124,8 @@ impl Kernel for Convolution {
             Some(index) => Some(gemm::Residual::Before(Matrix::dense(io.input(index)?, rows, g.filters))),
             None => None,
         };
-        let epilogue = gemm::Epilogue { bias, residual, activation: self.activation, ..Default::default() };
+        let (activation, next) = (self.activation, context.next);
+        let epilogue = gemm::Epilogue { bias, residual, activation, next, ..Default::default() };
         let (share, output) = (io.share(), io.output_matrix::<f32>(0, g.filters)?);
         if output.rows() > 0 && output.cols() > 0 {
             let (own, columns) = self.division().region(share, rows, g.filters);

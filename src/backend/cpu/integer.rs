@@ -293,6 +293,7 @@ impl Tail {
             bias: self.bias.as_deref(),
             shift: self.shift.as_deref(),
             activation: self.activation,
+            next: context.next,
             ..ByteEpilogue::default()
         };
         let mut rest = rest;

@@ -68,6 +68,10 @@ impl Kernel for IntegerConvolution {
         Division::units(self.batch * self.conv.geometry().output_pixels(), 1)
     }
 
+    fn weights(&self, _part: usize, _of: usize) -> &[u8] {
+        self.conv.first_bytes()
+    }
+
     fn run(&self, io: &Io<'_>, context: &mut Context<'_>) -> Result<()> {
         let g = self.conv.geometry();
         let (pixels, rows) = (self.batch * g.input_pixels(), self.batch * g.output_pixels());

@@ -76,6 +76,10 @@ impl Kernel for IntegerProduct {
         Division::of_product(self.m, k, n, k * n, 1)
     }
 
+    fn weights(&self, part: usize, of: usize) -> &[u8] {
+        self.weights.bytes_from(self.division().first_column(part, of))
+    }
+
     fn run(&self, io: &Io<'_>, context: &mut Context<'_>) -> Result<()> {
         let (rows, columns) = self.division().region(io.share(), self.m, self.weights.n());
         self.tail.run(io, context, self.m, |x, output, epilogue| {

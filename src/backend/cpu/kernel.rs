@@ -35,6 +35,11 @@ pub(crate) trait Kernel: Debug + Send + Sync {
         0
     }
 
+    /// The weights that a run reads, first ones first, where the step before may fetch them: those of part `part` of `of`.
+    fn weights(&self, _part: usize, _of: usize) -> &[u8] {
+        &[]
+    }
+
     /// The reference evaluations inside, as `name (operator)`.
     fn fallbacks(&self, _name: &str, _operator: &str) -> Vec<String> {
         Vec::new()
@@ -96,6 +101,11 @@ impl Division {
         if matches!(self, Division::Columns { .. }) { (0..rows, share) } else { (share, 0..columns) }
     }
 
+    /// The first column of part `part` of `of`.
+    pub(super) fn first_column(self, part: usize, of: usize) -> usize {
+        if matches!(self, Division::Columns { .. }) { self.share(part, of).start } else { 0 }
+    }
+
     /// The units or columns of part `part` of `of`: consecutive, and none is left out or in two parts.
     pub(super) fn share(self, part: usize, of: usize) -> Range<usize> {
         let (count, grain) = match self {
@@ -127,6 +137,8 @@ pub(crate) struct Context<'a> {
     pub(crate) state: &'a mut Option<State>,
     /// The limits of this run.
     pub(crate) budget: &'a Budget,
+    /// The weights that the next product reads.
+    pub(crate) next: &'a [u8],
 }
 
 /// One instruction of a program, as a kernel's constructor wants to see it.

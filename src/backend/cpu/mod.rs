@@ -75,6 +75,8 @@ struct Step {
     work: f64,
     /// Parts that it can be run in.
     parts: usize,
+    /// The next step that reads weights in sequence.
+    next: Option<usize>,
 }
 
 impl Step {
@@ -133,7 +135,12 @@ impl CpuExecutable {
                 divisible += work;
             }
             let (name, operator) = (instruction.name.clone(), instruction.op.name());
-            steps.push(Step { name, operator, output, kernel, work, parts });
+            steps.push(Step { name, operator, output, kernel, work, parts, next: None });
+        }
+        let mut next = None;
+        for (index, step) in steps.iter_mut().enumerate().rev() {
+            step.next = next;
+            next = if step.kernel.weights(0, 1).is_empty() { next } else { Some(index) };
         }
         Ok(CpuExecutable { steps, layout, workspace, divisible })
     }
@@ -158,7 +165,8 @@ impl CpuExecutable {
             }
             let start = profile.is_some().then(Instant::now);
             let (io, workspace) = memory.step(index);
-            let mut context = Context { workspace, state: &mut state.states[index], budget };
+            let next = self.weights_after(step, |_| (0, 1));
+            let mut context = Context { workspace, state: &mut state.states[index], budget, next };
             step.run(&io, &mut context)?;
             if let (Some(profile), Some(start)) = (profile.as_deref_mut(), start) {
                 let describe = || StepProfile {
@@ -179,6 +187,13 @@ impl CpuExecutable {
 }
 
 impl CpuExecutable {
+    /// What the product after a step will read, of the part that `part` makes of it.
+    fn weights_after(&self, step: &Step, part: impl Fn(&Step) -> (usize, usize)) -> &[u8] {
+        let Some(next) = step.next.and_then(|next| self.steps.get(next)) else { return &[] };
+        let (part, of) = part(next);
+        next.kernel.weights(part, of)
+    }
+
     /// Whether helpers would save enough.
     fn is_worth(&self, threads: &Threads) -> bool {
         threads.are_worth(self.divisible * (1.0 - 1.0 / threads.count() as f64), WORTH_A_TEAM)
@@ -200,7 +215,12 @@ impl CpuExecutable {
         let failed: Mutex<Option<Error>> = Mutex::new(None);
         let work = |index: usize, part: usize| {
             let result = memory.part(index, part, |io, workspace| {
-                self.steps[index].run(io, &mut Context { workspace, state: &mut None, budget })
+                let step = &self.steps[index];
+                let next = self.weights_after(step, |next| {
+                    let of = next.parts(threads, threads.count());
+                    (part % of, of)
+                });
+                step.run(io, &mut Context { workspace, state: &mut None, budget, next })
             });
             if let Err(error) = result {
                 failed.lock().get_or_insert(error);
@@ -214,7 +234,10 @@ impl CpuExecutable {
                 let parts = step.parts(threads, team.members());
                 memory.open(index, parts)?;
                 if parts == 1 {
-                    memory.part(index, 0, |io, workspace| step.run(io, &mut Context { workspace, state, budget }))?;
+                    let next = self.weights_after(step, |next| (0, next.parts(threads, team.members())));
+                    memory.part(index, 0, |io, workspace| {
+                        step.run(io, &mut Context { workspace, state, budget, next })
+                    })?;
                     continue;
                 }
                 team.region(index, parts).at(|| format!("node {:?} ({})", step.name, step.operator))?;

@@ -170,6 +170,13 @@ impl Kernel for Product {
         }
     }
 
+    fn weights(&self, part: usize, of: usize) -> &[u8] {
+        match &self.right {
+            Right::Packed(b) if self.left.len() == 1 => b.bytes_from(self.division().first_column(part, of)),
+            _ => &[],
+        }
+    }
+
     fn run(&self, io: &Io<'_>, context: &mut Context<'_>) -> Result<()> {
         let (m, k, n) = (self.m, self.k, self.n);
         let a: &[f32] = io.input(0)?;
@@ -179,13 +186,14 @@ impl Kernel for Product {
             Some(index) if !in_place => Some(io.input(index)?),
             _ => None,
         };
+        let next = if self.left.len() == 1 { context.next } else { &[] };
         let epilogue = |batch: usize| {
             let residual = match residual {
                 _ if in_place => Some(gemm::Residual::OutputBefore),
                 Some(r) => Some(gemm::Residual::Before(Matrix::dense(&r[batch * m * n..(batch + 1) * m * n], m, n))),
                 None => None,
             };
-            gemm::Epilogue { bias, residual, activation: self.activation, ..Default::default() }
+            gemm::Epilogue { bias, residual, activation: self.activation, next, ..Default::default() }
         };
         let share = io.share();
         if let Right::Rounded(b) = &self.right {

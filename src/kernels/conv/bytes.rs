@@ -156,6 +156,15 @@ impl ByteConv2d {
         Ok(ByteConv2d { geometry, weights, taps })
     }
 
+    /// What a run reads first of the weights; see [`ByteEpilogue::next`].
+    #[must_use]
+    pub fn first_bytes(&self) -> &[u8] {
+        match &self.weights.form {
+            Form::Groups(groups) => groups.first().map_or(&[], |b| b.bytes_from(0)),
+            _ => &[],
+        }
+    }
+
     /// The sizes.
     #[must_use]
     pub fn geometry(&self) -> &Geometry {
@@ -266,6 +275,8 @@ impl ByteConv2d {
             }
             Form::Groups(groups) => {
                 let (channels, filters) = (g.channels_per_group(), g.filters_per_group());
+                // Only the last group's rows are the last.
+                let epilogue = &ByteEpilogue { next: if groups.len() == 1 { epilogue.next } else { &[] }, ..*epilogue };
                 for (group, b) in groups.iter().enumerate() {
                     let columns = group * filters..(group + 1) * filters;
                     let mut output = output.columns(columns.clone());

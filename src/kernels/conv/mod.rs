@@ -101,6 +101,12 @@ impl Conv2d {
         self.weights.len_bytes()
     }
 
+    /// What a run reads first of the weights for `filter` and the following ones; see [`Epilogue::next`].
+    #[must_use]
+    pub fn bytes_from(&self, filter: usize) -> &[u8] {
+        self.weights.bytes_from(filter)
+    }
+
     /// How many rows of the output should stay together where it is divided over threads: a division elsewhere gives the
     /// same answer, but computes some things twice.
     #[must_use]
@@ -188,6 +194,8 @@ impl Conv2d {
             }
             Form::Groups(groups) => {
                 let (channels, filters) = (g.channels_per_group(), g.filters_per_group());
+                // Only the last group's rows are the last.
+                let epilogue = &Epilogue { next: if single { epilogue.next } else { &[] }, ..*epilogue };
                 for (group, b) in groups.iter().enumerate() {
                     let of_group = group * filters..(group + 1) * filters;
                     let first_column = of_group.start;

@@ -88,6 +88,16 @@ impl ConvWeights {
         matches!(self.form, Form::Winograd(_))
     }
 
+    /// What a run reads first of those for `filter` and the following, where it reads them in sequence.
+    #[must_use]
+    pub(super) fn bytes_from(&self, filter: usize) -> &[u8] {
+        match &self.form {
+            Form::Groups(groups) => groups.first().map_or(&[], |b| b.bytes_from(filter)),
+            Form::Winograd(packed) => packed.first_point(),
+            Form::Depthwise(_) => &[],
+        }
+    }
+
     /// Bytes that they hold.
     #[must_use]
     pub fn len_bytes(&self) -> usize {

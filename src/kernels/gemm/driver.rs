@@ -11,7 +11,7 @@
 //! 2. Where rows are too long for that, K is cut into chunks, and the output holds the sums between them: the same
 //!    additions in the same order, so the same bits.
 //! 3. While the strips of one block are computed, they fetch the next block, each a share of every panel;
-//!    the last strips do, where K is cut.
+//!    the last strips do, where K is cut. Those of the last block fetch what the epilogue names as next.
 //!    So do tiles with the rows of the next strip, where these are long.
 //! 4. The epilogue of a tile may wait for the next, whatever strip or block that is in; after the last, it is taken here.
 //! 5. Rows that lie a multiple of 4 KiB apart would share a few lines of the first cache, and are copied together.
@@ -131,20 +131,24 @@ impl<E: Element, R: RowPointers> Body for Drive<'_, E, R> {
             if copies.len() < copy_bytes * height {
                 copies.resize(copy_bytes * height, 0);
             }
+            let next = self.shared.finish.next;
             let mut column = 0;
             while column < self.columns {
                 let end = self.columns.min(column + in_block * width);
                 if chunks == 1 {
-                    let ahead = Ahead {
+                    let mut ahead = Ahead {
                         distance: (strips > 1).then_some(in_block * panel_bytes),
                         shares: match strips {
                             1 if rows <= STREAMED_ROWS => 0,
                             1 => 1,
-                            _ if end < self.columns => strips.min(FETCHING_STRIPS),
+                            _ if end < self.columns || !next.is_empty() => strips.min(FETCHING_STRIPS),
                             _ => 0,
                         },
                         ..Ahead::default()
                     };
+                    if strips > 1 && end == self.columns {
+                        ahead.fetch(next, self.shared.b.wrapping_add(column / width * panel_bytes));
+                    }
                     let shared = Shared { ahead, starts: starts.as_ptr(), ..*self.shared };
                     self.block::<S>(s, &shared, column..end, 0, pointers, copies, &mut state);
                 } else {
@@ -161,16 +165,16 @@ impl<E: Element, R: RowPointers> Body for Drive<'_, E, R> {
                         } else {
                             panel_bytes
                         };
-                        let shares = if last && end == self.columns { 0 } else { strips.min(FETCHING_STRIPS) };
-                        let ahead =
+                        let done = last && end == self.columns;
+                        let shares = if done && next.is_empty() { 0 } else { strips.min(FETCHING_STRIPS) };
+                        let mut ahead =
                             Ahead { distance: Some(distance), shares, first: strips - shares, ..Ahead::default() };
-                        let shared = Shared {
-                            ahead,
-                            words: chunk.min(words - start),
-                            b: self.shared.b.wrapping_add(start * width * 4),
-                            finish: &finish,
-                            ..*self.shared
-                        };
+                        let b = self.shared.b.wrapping_add(start * width * 4);
+                        if done {
+                            ahead.fetch(next, b.wrapping_add(column / width * self.shared.panel_bytes));
+                        }
+                        let shared =
+                            Shared { ahead, words: chunk.min(words - start), b, finish: &finish, ..*self.shared };
                         self.block::<S>(s, &shared, column..end, start * 4, pointers, copies, &mut state);
                     }
                 }

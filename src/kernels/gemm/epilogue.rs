@@ -18,6 +18,9 @@ pub struct Epilogue<'a> {
     pub residual: Option<Residual<'a>>,
     /// Applied last, or just before the residual.
     pub activation: Activation,
+    /// What will be read after this product, the next one's weights for example: its last rows fetch it. No result depends
+    /// on it.
+    pub next: &'a [u8],
 }
 
 /// A summand for every element.

@@ -45,6 +45,8 @@ pub(in crate::kernels) struct Finish<'a> {
     pub(in crate::kernels) out: *mut u8,
     /// Elements from row to row of the output.
     pub(in crate::kernels) stride: usize,
+    /// What the last rows fetch.
+    pub(in crate::kernels) next: &'a [u8],
     pub(in crate::kernels) lifetime: PhantomData<&'a [f32]>,
 }
 

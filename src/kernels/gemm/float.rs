@@ -139,6 +139,7 @@ pub(in crate::kernels) fn finish<'a>(epilogue: &Epilogue<'a>, part: &Part, out: 
         store: Store::F32,
         out: out.as_mut_ptr().cast(),
         stride: out.stride(),
+        next: epilogue.next,
         lifetime: PhantomData,
     }
 }

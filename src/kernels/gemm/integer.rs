@@ -36,6 +36,8 @@ pub struct ByteEpilogue<'a> {
     pub activation: Activation,
     /// A first rounding, and what follows it before the store.
     pub through: Option<Through<'a>>,
+    /// What will be read after this product; see [`Epilogue::next`](super::Epilogue::next).
+    pub next: &'a [u8],
 }
 
 /// A value that is quantized on the way, as `q = round(v * factor)` kept in `least..=most`, and goes on as
@@ -287,6 +289,7 @@ pub(in crate::kernels) fn finish_bytes<'a>(
         store,
         out: pointer,
         stride,
+        next: epilogue.next,
         lifetime: PhantomData,
     }
 }

@@ -48,6 +48,13 @@ impl PackedB {
         PackedB { data, k, n, panel }
     }
 
+    /// The panels from the one that holds `column` on.
+    #[must_use]
+    pub fn bytes_from(&self, column: usize) -> &[u8] {
+        let first = column / self.panel.max(1) * self.panel * self.k * 4;
+        self.data.as_slice().get(first..).unwrap_or_default()
+    }
+
     /// Packs a convolution's filters, `[n, channels, taps]`, as a B of `[taps * channels, n]`.
     ///
     /// # Panics
@@ -144,6 +151,11 @@ impl<'a> PackedView<'a> {
         let data = &mut scratch[..n.div_ceil(panel) * panel * k];
         pack_panels(b, k, n, layout, panel, data);
         PackedView { data, k, n, panel }
+    }
+
+    /// All panels.
+    pub(in crate::kernels) fn bytes(self) -> &'a [u8] {
+        bytemuck::cast_slice(self.data)
     }
 
     /// A view of panels that somebody else has laid out.

@@ -191,6 +191,12 @@ impl PackedBytes {
         self.data.as_slice().len() + self.sums.len() * 4
     }
 
+    /// The panels from the one that holds `column` on.
+    #[must_use]
+    pub fn bytes_from(&self, column: usize) -> &[u8] {
+        self.data.as_slice().get(column / self.panel.max(1) * self.panel_bytes()..).unwrap_or_default()
+    }
+
     pub(super) fn panel_bytes(&self) -> usize {
         self.summands * self.segments * self.segment.div_ceil(4) * self.panel * 4
     }

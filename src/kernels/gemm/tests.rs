@@ -126,6 +126,7 @@ fn regions_join_to_the_whole() {
             row_scale: Some(&row_scale),
             column_scale: Some(&bias),
             activation: Activation::HardSwish,
+            next: bytemuck::cast_slice(&b),
         };
         let a = Matrix::dense(&a, m, k);
         let mut whole = vec![0.0; m * n];
@@ -182,6 +183,7 @@ fn every_epilogue() {
                     bias: on(4).then_some(&bias[..]),
                     residual: kinds[mask % 5],
                     activation,
+                    next: &[],
                 };
                 let mut out = residual.clone();
                 gemm(isa, Matrix::dense(&a, m, k), &packed, MatrixMut::dense(&mut out, m, n), &epilogue);

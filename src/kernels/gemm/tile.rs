@@ -84,6 +84,8 @@ pub(super) const ROWS_AHEAD: usize = LINE_BYTES / 4 / UNROLL;
 pub(super) struct Ahead {
     /// How far behind each panel it begins, in bytes; where there is no block to come, each tile fetches for the next.
     pub(super) distance: Option<usize>,
+    /// Where there is nothing more to fetch.
+    pub(super) end: usize,
     /// The tiles that share the work of one panel, and which of them this one is; nothing is fetched for none.
     pub(super) shares: usize,
     pub(super) share: usize,
@@ -99,7 +101,15 @@ pub(super) struct Ahead {
 impl Default for Ahead {
     fn default() -> Self {
         let rows = std::ptr::null();
-        Ahead { distance: None, shares: 0, share: 0, first: 0, rows, count: 0, groups: 0 }
+        Ahead { distance: None, end: usize::MAX, shares: 0, share: 0, first: 0, rows, count: 0, groups: 0 }
+    }
+}
+
+impl Ahead {
+    /// Fetches `next` while the block is computed whose first panel is `b`.
+    pub(super) fn fetch(&mut self, next: &[u8], b: *const u8) {
+        self.distance = Some((next.as_ptr() as usize).wrapping_sub(b as usize));
+        self.end = next.as_ptr_range().end as usize;
     }
 }
 
@@ -395,7 +405,7 @@ unsafe fn tile<S: Simd, P: Product<S>, const MR: usize, const NV: usize>(
 /// Where a tile whose panel is `b` begins to fetch, and how many lines it fetches each turn.
 #[inline(always)]
 fn fetches<S: Simd, P: Product<S>, const NV: usize>(shared: &Shared<'_>, b: *const u8) -> (*const u8, usize) {
-    let Ahead { distance, shares, share, .. } = shared.ahead;
+    let Ahead { distance, end, shares, share, .. } = shared.ahead;
     if shares == 0 {
         return (b, 0);
     }
@@ -403,7 +413,7 @@ fn fetches<S: Simd, P: Product<S>, const NV: usize>(shared: &Shared<'_>, b: *con
     let lines = (UNROLL * P::PANEL * S::LANES * 4 / LINE_BYTES * panels).div_ceil(shares);
     let own = shared.words / UNROLL * shared.segments * lines * LINE_BYTES;
     let from = b.wrapping_add(distance.unwrap_or(panels * shared.panel_bytes).wrapping_add(share * own));
-    (from, lines)
+    (from, if (from as usize) < end { lines } else { 0 })
 }
 
 /// Loads `n <= LANES` words.

@@ -111,12 +111,18 @@ pub(super) unsafe fn run(
             isa.dispatch(Scatter { g, input, pixel, tiles: tiles_here, zeros, to, row: channels, plane: from_plane });
             for (point, m) in m.chunks_exact_mut(to_plane).take(POINTS).enumerate() {
                 let a = Strided { data: v[point * from_plane..].as_ptr().cast(), stride_bytes: channels * 4 };
-                let u = weights.view(point, part.columns.start, filters);
+                let of_point = |point| weights.view(point, part.columns.start, filters);
+                let u = of_point(point);
+                let next = match point + 1 {
+                    POINTS if block + 1 == blocks => finish.next,
+                    next => of_point(next % POINTS).bytes(),
+                };
                 let whole = (tiles.len(), filters);
                 let all = Part { whole, rows: 0..tiles.len(), columns: 0..filters, first_column: 0 };
                 let mut m = MatrixMut::dense(m, tiles.len(), filters);
+                let epilogue = Epilogue { next, ..Epilogue::default() };
                 // SAFETY: V holds a row of the channels for each tile.
-                unsafe { product(isa, &a, u, g.channels, all, &mut m, &Epilogue::default()) };
+                unsafe { product(isa, &a, u, g.channels, all, &mut m, &epilogue) };
             }
             let from = m.as_ptr();
             let (rows, columns) = (rows.clone(), part.columns.len());

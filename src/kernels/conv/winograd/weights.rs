@@ -18,6 +18,11 @@ pub(in super::super) struct WinogradWeights {
 }
 
 impl WinogradWeights {
+    /// Those of the point that is multiplied first.
+    pub(in super::super) fn first_point(&self) -> &[u8] {
+        self.data.as_slice().get(..self.plane * 4).unwrap_or_default()
+    }
+
     /// Transforms `weights` of `[filters, channels, 3, 3]`.
     pub(in super::super) fn pack(isa: Isa, weights: &[f32], filters: usize, channels: usize) -> Self {
         let panel = panel_width(isa);
