@@ -75,7 +75,7 @@ struct Step {
     work: f64,
     /// Parts that it can be run in.
     parts: usize,
-    /// The next step that reads weights in sequence.
+    /// Of a step that reads weights in sequence, the next such step.
     next: Option<usize>,
 }
 
@@ -139,8 +139,9 @@ impl CpuExecutable {
         }
         let mut next = None;
         for (index, step) in steps.iter_mut().enumerate().rev() {
-            step.next = next;
-            next = if step.kernel.weights(0, 1).is_empty() { next } else { Some(index) };
+            if !step.kernel.weights(0, 1).is_empty() {
+                (step.next, next) = (next, Some(index));
+            }
         }
         Ok(CpuExecutable { steps, layout, workspace, divisible })
     }
