@@ -3,6 +3,8 @@
 
 use onrush::graph::{Graph, ValueId};
 use onrush::ops::attention::Attention;
+use onrush::ops::elementwise::{Binary, BinaryKind, Unary, UnaryKind};
+use onrush::ops::nn::{ConvTranspose, Padding};
 use onrush::ops::recurrent::{Activation, Direction, Gru, Lstm, Recurrence};
 use onrush::{CompileOptions, DType, Fact, Model, Tensor};
 
@@ -138,5 +140,51 @@ fn products_in_bfloat16_are_asked_for() {
     assert_eq!(rounded, run(CompileOptions::new().bfloat16(true).threads(2).micro_batch(1)));
     for (rounded, exact) in rounded.iter().zip(&exact) {
         assert!((rounded - exact).abs() < 300.0 / 512.0 * (2.0f32 / 300.0).sqrt() * 4.0, "{rounded} for {exact}");
+    }
+}
+
+#[test]
+fn transposed_convolutions() {
+    let explicit = |begin: &[i64], end: &[i64]| Padding::Explicit { begin: begin.into(), end: end.into() };
+    let of = |strides: &[usize], padding| ConvTranspose { strides: strides.into(), padding, ..Default::default() };
+    let cases: [(ConvTranspose, &[usize], &[usize]); 8] = [
+        (ConvTranspose::default(), &[2, 3, 4, 5], &[3, 7, 3, 2]),
+        (of(&[2, 2], explicit(&[1, 1], &[1, 1])), &[2, 5, 4, 3], &[5, 20, 4, 4]),
+        (of(&[2, 3], explicit(&[0, 2], &[1, 0])), &[1, 5, 4, 3], &[5, 2, 4, 4]),
+        (of(&[2, 2], Padding::SameUpper), &[1, 4, 3, 3], &[4, 6, 3, 3]),
+        (
+            ConvTranspose { output_padding: vec![1, 1], ..of(&[2, 2], explicit(&[1, 1], &[1, 1])) },
+            &[1, 4, 3, 3],
+            &[4, 17, 3, 3],
+        ),
+        (
+            ConvTranspose { group: 2, dilations: vec![1, 2], ..of(&[2, 2], Padding::Valid) },
+            &[2, 4, 3, 5],
+            &[4, 3, 3, 3],
+        ),
+        (ConvTranspose { group: 6, ..of(&[2, 2], explicit(&[1, 1], &[1, 1])) }, &[2, 6, 3, 5], &[6, 1, 4, 4]),
+        (ConvTranspose { output_shape: Some(vec![13]), ..of(&[3], Padding::SameLower) }, &[2, 6, 4], &[6, 5, 4]),
+    ];
+    for (case, (op, x_shape, w_shape)) in cases.into_iter().enumerate() {
+        let what = format!("{op:?}");
+        let filters = w_shape[1] * op.group;
+        let mut graph = Graph::new("transposed");
+        let x = graph.input("x", Fact::concrete(DType::F32, x_shape)).unwrap();
+        let w = graph.constant("w", numbers(w_shape, 2)).unwrap();
+        let bias = graph.constant("bias", numbers(&[filters], 3)).unwrap();
+        let operands = [x, w, bias];
+        let y = graph.op("y", op, &operands[..if case % 2 == 0 { 3 } else { 2 }]).unwrap();
+        let shape = graph.fact(y).concrete_shape().unwrap();
+        // A summand and an activation, which become its epilogue.
+        let mut inputs = vec![numbers(x_shape, 7)];
+        let mut last = y;
+        if case % 3 > 0 {
+            let added = graph.input("added", Fact::concrete(DType::F32, &shape)).unwrap();
+            last = graph.op("sum", Binary(BinaryKind::Add), &[last, added]).unwrap();
+            inputs.push(numbers(&shape, 8));
+        }
+        last = graph.op("act", Unary(if case % 2 == 0 { UnaryKind::Relu } else { UnaryKind::Tanh }), &[last]).unwrap();
+        graph.output(last).unwrap();
+        check(graph, &inputs, &what);
     }
 }

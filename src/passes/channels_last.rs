@@ -11,7 +11,7 @@ use crate::ops::Op;
 use crate::ops::elementwise::{Binary, Clip, Unary, Variadic};
 use crate::ops::fused::{ByteTable, Chain, ChannelsLast, Epilogue, Quantized, to_first, to_last};
 use crate::ops::layout::{Concat, Transpose};
-use crate::ops::nn::{Conv, GlobalPool, Pool};
+use crate::ops::nn::{Conv, ConvTranspose, GlobalPool, Pool};
 use crate::ops::quant::QuantizeLinear;
 use crate::tensor::DType;
 use std::sync::Arc;
@@ -58,28 +58,30 @@ fn finish(graph: &Graph, node: &Node, mut patch: Patch, result: Operand) -> Opti
     Some(patch)
 }
 
-/// A convolution with what is around it: the operator inside, and the places of its images.
-fn convolved(op: &Arc<dyn Op>) -> Option<(&Conv, Vec<usize>)> {
+/// The places of the images of a convolution with what is around it.
+fn convolved(op: &Arc<dyn Op>) -> Option<Vec<usize>> {
     if let Some(chain) = op.downcast_ref::<Chain>() {
-        let (conv, mut images) = convolved(&chain.first)?;
+        let mut images = convolved(&chain.first)?;
         let second = chain.second.downcast_ref::<Quantized>()?;
         // A summand of each element; one of each channel is a vector.
         images.extend(second.input(1).map(|_| chain.arity));
-        return Some((conv, images));
+        return Some(images);
     }
     let op = op.downcast_ref::<Quantized>().map_or(op, |quantized| &quantized.op);
     let epilogue = op.downcast_ref::<Epilogue>();
-    let conv = epilogue.map_or(op, |e| &e.op).downcast_ref::<Conv>()?;
+    let inner = epilogue.map_or(op, |e| &e.op);
     let residual = epilogue.and_then(Epilogue::residual_index);
-    Some((conv, std::iter::once(0).chain(residual).collect()))
+    let convolves = inner.is::<Conv>() || inner.is::<ConvTranspose>();
+    convolves.then(|| std::iter::once(0).chain(residual).collect())
 }
 
 fn convolution(graph: &Graph, node: &Node) -> Option<Patch> {
-    let (_, images) = convolved(node.op())?;
+    let images = convolved(node.op())?;
     let constant_weight = constant(graph, node.input(1)?).is_some();
     let rank = rank(graph, node.input(0)?)?;
-    let known =
-        graph.fact(node.output(0)?).dtype == DType::F32 || !node.op().is::<Conv>() && !node.op().is::<Epilogue>();
+    let op = node.op();
+    let real = op.is::<Conv>() || op.is::<ConvTranspose>() || op.is::<Epilogue>();
+    let known = graph.fact(node.output(0)?).dtype == DType::F32 || !real;
     if !constant_weight || !known || rank > 4 {
         return None;
     }

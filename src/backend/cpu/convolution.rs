@@ -22,7 +22,7 @@ pub(super) struct Convolution {
 }
 
 /// The values of two spatial axes; an image without height has height 1. Empty lists mean ones.
-fn pair(values: &[usize], rank: usize) -> [usize; 2] {
+pub(super) fn pair(values: &[usize], rank: usize) -> [usize; 2] {
     match (rank, values) {
         (_, []) => [1, 1],
         (1, [w, ..]) => [1, *w],

@@ -19,6 +19,7 @@ use super::reduction::{Convert, Fold};
 use super::reference::Reference;
 use super::rows::{NormRows, SoftmaxRows};
 use super::told::Told;
+use super::transposed_convolution::TransposedConvolution;
 use super::weight_only::WeightOnly;
 use crate::backend::Slot;
 use crate::error::Result;
@@ -36,6 +37,7 @@ type Family = fn(&Spec<'_>, Isa) -> Result<Option<Box<dyn Kernel>>>;
 const FAMILIES: &[Family] = &[
     |spec, isa| boxed(Product::new(spec, isa)?),
     |spec, isa| boxed(Convolution::new(spec, isa)?),
+    |spec, isa| boxed(TransposedConvolution::new(spec, isa)?),
     |spec, isa| boxed(WeightOnly::new(spec, isa)?),
     |spec, isa| boxed(Attend::new(spec, isa)?),
     |spec, isa| boxed(Map::new(spec, isa)?),

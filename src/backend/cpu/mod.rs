@@ -22,6 +22,7 @@ mod reduction;
 mod reference;
 mod rows;
 mod told;
+mod transposed_convolution;
 mod weight_only;
 
 use super::{Backend, Buffers, Checkpoint, Executable, Profile, Program, Slot, State, StepProfile, Weights, Work};

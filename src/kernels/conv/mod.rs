@@ -8,7 +8,8 @@
 //! | depthwise | a kernel of its own over vectors of channels; of f32, another for taps three or five wide |
 //! | 3x3, stride 1, where asked for | Winograd's, with 36 products of tiles |
 //!
-//! f32 images take a [`Conv2d`], bytes a [`ByteConv2d`], which pads with the input's zero point.
+//! f32 images take a [`Conv2d`], bytes a [`ByteConv2d`], which pads with the input's zero point; a [`ConvTranspose2d`] is
+//! made of the same products.
 //!
 //! Weights are packed once ([`ConvWeights`]); a [`Conv2d`] joins them with the tables of one size of image. A
 //! one-dimensional convolution is one of height 1.
@@ -26,11 +27,13 @@ mod taps;
 mod tests;
 #[cfg(test)]
 mod tests_bytes;
+mod transposed;
 mod weights;
 mod winograd;
 
 pub use bytes::{ByteConv2d, ByteConvWeights};
 pub use geometry::Geometry;
+pub use transposed::{ConvTranspose2d, TransposedForm, TransposedGeometry, TransposedWeights};
 pub use weights::ConvWeights;
 
 use super::gemm::{Epilogue, Part, Strided, finish, product};

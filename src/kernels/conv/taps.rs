@@ -73,6 +73,31 @@ impl TapTable {
         }
     }
 
+    /// The tables of f32 pixels that follow each other in the input from column to column of the output, of `kernel` taps for
+    /// each of `output` positions, whose elements are `positions` along each axis.
+    pub(super) fn of_positions(
+        [down, across]: [&[Option<usize>]; 2],
+        kernel: [usize; 2],
+        output: [usize; 2],
+        input: [usize; 2],
+        channels: usize,
+    ) -> Self {
+        let index = |position: &Option<usize>, scale: usize| position.map_or(PADDING, |p| (p * scale) as isize);
+        TapTable {
+            down: down.iter().map(|p| index(p, input[1])).collect(),
+            across: across.iter().map(|p| index(p, 1)).collect(),
+            kernel,
+            output,
+            input,
+            padding: Buffer::zeroed(channels * size_of::<f32>()),
+            padding_byte: 0,
+            left: 0,
+            step: 1,
+            channels,
+            merged: false,
+        }
+    }
+
     /// The rows over an f32 input whose pixels lie `pixel_bytes` apart. Packed f32 weights are the same with a segment
     /// for each tap and with one for each kernel row, so that pixels with gaps between them take the former.
     ///

@@ -23,6 +23,13 @@ pub struct Epilogue<'a> {
     pub next: &'a [u8],
 }
 
+impl Epilogue<'_> {
+    /// Whether the output may hold sums between chunks of K.
+    pub(in crate::kernels) fn allows_chunks(&self) -> bool {
+        !matches!(self.residual, Some(Residual::OutputBefore | Residual::OutputAfter))
+    }
+}
+
 /// A summand for every element.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]

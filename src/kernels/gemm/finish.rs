@@ -50,7 +50,28 @@ pub(in crate::kernels) struct Finish<'a> {
     pub(in crate::kernels) lifetime: PhantomData<&'a [f32]>,
 }
 
-impl Finish<'_> {
+impl<'a> Finish<'a> {
+    /// The epilogue of every `every`th row from `row` on, and of the columns from `column` on, of an f32 output.
+    pub(in crate::kernels) fn at(&self, row: usize, column: usize, every: usize) -> Finish<'a> {
+        debug_assert!(self.store == Store::F32 && self.row_scale.is_none() && self.byte_residual.is_none());
+        let residual = |from: *const f32, stride: usize| from.wrapping_add(row * stride + column);
+        Finish {
+            start: self.start.map(|start| start.wrapping_add(column)),
+            direct: self.direct.map(|direct| Direct {
+                residual: direct.residual.map(|from| residual(from, direct.residual_stride)),
+                residual_stride: direct.residual_stride * every,
+                ..direct
+            }),
+            column_scale: self.column_scale.map(|scale| scale.wrapping_add(column)),
+            shift: self.shift.map(|shift| shift.wrapping_add(column)),
+            residual: self.residual.map(|from| residual(from, self.residual_stride)),
+            residual_stride: self.residual_stride * every,
+            out: self.out.wrapping_add((row * self.stride + column) * size_of::<f32>()),
+            stride: self.stride * every,
+            ..self.clone()
+        }
+    }
+
     /// What is done to integers that become bytes by it alone, and whether these are signed.
     #[inline(always)]
     pub(in crate::kernels) fn narrow(&self) -> Option<(&Rescale, bool)> {

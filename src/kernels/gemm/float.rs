@@ -73,8 +73,26 @@ pub(in crate::kernels) unsafe fn product<R: RowPointers>(
     out: &mut MatrixMut<'_, f32>,
     epilogue: &Epilogue<'_>,
 ) {
-    assert!(b.panel == panel_width(isa), "B is packed in panels of {}, not for {}", b.panel, isa.name());
     let finish = finish(epilogue, &part, out);
+    // SAFETY: as the caller promises.
+    unsafe { product_to(isa, a, b, segment, &part, &finish, epilogue.allows_chunks()) }
+}
+
+/// The same with an epilogue in the coordinates of the part; `chunks` where the output can hold sums between chunks of K.
+///
+/// # Safety
+/// As of [`product`]; the part's rows and columns lie in what `finish` describes.
+#[track_caller]
+pub(in crate::kernels) unsafe fn product_to<R: RowPointers>(
+    isa: Isa,
+    a: &R,
+    b: PackedView<'_>,
+    segment: usize,
+    part: &Part,
+    finish: &Finish<'_>,
+    chunks: bool,
+) {
+    assert!(b.panel == panel_width(isa), "B is packed in panels of {}, not for {}", b.panel, isa.name());
     let operand = Operand {
         data: b.data.as_ptr().cast(),
         n: b.n,
@@ -83,9 +101,8 @@ pub(in crate::kernels) unsafe fn product<R: RowPointers>(
         words: segment,
         tail: 0,
     };
-    let own = matches!(epilogue.residual, Some(Residual::OutputBefore | Residual::OutputAfter));
     // SAFETY: as the caller promises.
-    unsafe { drive::<Float, R>(isa, a, operand, &part, &finish, !own) }
+    unsafe { drive::<Float, R>(isa, a, operand, part, finish, chunks) }
 }
 
 /// The epilogue in the coordinates of a part of the output, its operands checked.

@@ -32,7 +32,7 @@ pub(in crate::kernels) use driver::RowPointers;
 pub use epilogue::{Activation, Epilogue, Residual};
 pub use few_bits::{FewBits, PackedBlocks, PackedCodes, few_bits_scratch_len, gemm_few_bits};
 pub(in crate::kernels) use finish::{Finish, FinishTile, Rescale};
-pub(in crate::kernels) use float::{finish, product};
+pub(in crate::kernels) use float::{finish, product, product_to};
 pub use float::{gemm, gemm_region};
 pub use integer::{ByteEpilogue, ByteOutput, QuantizedResidual, Requantize, Through, gemm_bytes, gemm_bytes_region};
 pub(in crate::kernels) use integer::{finish_bytes, product_bytes};

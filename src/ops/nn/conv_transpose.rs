@@ -60,6 +60,19 @@ impl ConvTranspose {
         .into())
     }
 
+    /// The spatial lengths of the output over those of the input and the kernel, and what is cut from the front of each axis
+    /// (added, where it is negative).
+    ///
+    /// # Errors
+    /// `Shape` where attributes contradict each other or the lengths, `Limit` where a length overflows.
+    pub fn output(&self, input: &[usize], kernel: &[usize]) -> Result<(Vec<usize>, Vec<i64>)> {
+        let rank = input.len();
+        ensure!(kernel.len() == rank, Shape, "a kernel of {} axes on {rank} spatial axes", kernel.len());
+        let axes =
+            (0..rank).map(|axis| self.axis(axis, rank, input[axis], kernel[axis])).collect::<Result<Vec<Axis>>>()?;
+        Ok(axes.iter().map(|axis| (axis.input, axis.begin)).unzip())
+    }
+
     /// One spatial axis over `input` elements.
     fn axis(&self, axis: usize, rank: usize, input: usize, kernel: usize) -> Result<Axis> {
         let stride = entry(&self.strides, axis, rank, "strides")?;
