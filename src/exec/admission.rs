@@ -19,6 +19,10 @@ impl Costs for CostModel {
         self.mean(group, rows).map(Duration::from_nanos)
     }
 
+    fn floor(&self, group: u64, rows: u32) -> Option<Duration> {
+        self.low(group, rows).map(Duration::from_nanos)
+    }
+
     fn bound(&self, group: u64, rows: u32) -> Option<Duration> {
         self.high(group, rows).map(Duration::from_nanos)
     }

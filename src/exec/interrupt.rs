@@ -92,6 +92,8 @@ struct Attendant<'a, R: BatchRunner> {
     yields: AtomicU32,
     /// Nanoseconds in which the run was parked.
     parked: AtomicU64,
+    /// Before this time, in nanoseconds, what waits gains too little; zero if nothing waits for that.
+    not_before: AtomicU64,
 }
 
 impl<R: BatchRunner> Interrupts for Attendant<'_, R> {
@@ -101,23 +103,37 @@ impl<R: BatchRunner> Interrupts for Attendant<'_, R> {
     }
 
     fn attend(&self) {
+        let not_before = self.not_before.load(Ordering::Relaxed);
+        if not_before > 0 && self.shared.clock.now().as_nanos() < not_before {
+            return;
+        }
         self.shared.interruption.stations[self.slot].signal.store(0, Ordering::Relaxed);
         let Some(preemption) = self.shared.interruption.preemption else { return };
+        self.not_before.store(0, Ordering::Relaxed);
         while !self.nested && self.yields.load(Ordering::Relaxed) < preemption.most && self.yield_once(preemption) {
             self.yields.fetch_add(1, Ordering::Relaxed);
+        }
+        if self.not_before.load(Ordering::Relaxed) > 0 {
+            self.shared.interruption.signal(self.slot);
         }
     }
 }
 
 impl<R: BatchRunner> Attendant<'_, R> {
-    /// Whether the urgent request gains enough by not waiting for the rest of this batch.
+    /// Whether the urgent request gains enough by not waiting for the rest of this batch. If it does not, it will as soon as
+    /// the batch takes so much longer than foretold: one that has overrun by some time is taken to need as much again.
     fn is_worth_it(&self, preemption: Preemption, now: Time, urgent: &Waiting) -> bool {
         let costs = &self.shared.admission.costs;
-        let Some(all) = costs.predict(self.running.group, self.running.rows) else { return true };
+        let Some(all) = costs.predict(self.running.group, self.running.rows).map(nanos) else { return true };
         let ran = nanos(now.since(self.running.started)).saturating_sub(self.parked.load(Ordering::Relaxed));
-        let rest = nanos(all).saturating_sub(ran);
         let own = costs.predict(urgent.group, urgent.rows).map_or(0, nanos);
-        rest as f64 >= preemption.gain * own as f64
+        let least = (preemption.gain * own as f64) as u64;
+        let gains = all.abs_diff(ran) >= least;
+        if !gains {
+            let until = all.saturating_add(least).saturating_sub(ran);
+            self.not_before.store(now.after(Duration::from_nanos(until)).as_nanos(), Ordering::Relaxed);
+        }
+        gains
     }
 
     fn yield_once(&self, preemption: Preemption) -> bool {
@@ -185,8 +201,8 @@ impl<R: BatchRunner> Shared<R> {
         } else if self.interruption.preemption.is_some() && self.admission.waits_before(running.class) {
             self.interruption.signal(slot);
         }
-        let attendant =
-            Attendant { shared: self, slot, running, nested, yields: AtomicU32::new(0), parked: AtomicU64::new(0) };
+        let (yields, parked, not_before) = Default::default();
+        let attendant = Attendant { shared: self, slot, running, nested, yields, parked, not_before };
         let result = run(&attendant);
         station.class.store(before, Ordering::Relaxed);
         (result, Duration::from_nanos(attendant.parked.into_inner()))

@@ -383,6 +383,23 @@ fn an_interruption_is_no_progress_of_what_it_interrupts() {
 }
 
 #[test]
+fn a_batch_that_seems_to_end_and_does_not_is_interrupted_after_all() {
+    let (policy, hand) = (crate::sched::StrictPriority::new(Duration::MAX), Hand::default());
+    let change = |builder: Builder<Runner>| builder.policy(policy).preemption(1.0, 9).clock(hand.clone());
+    let (executor, flag, low) = endless(change, SubmitOptions::new());
+    executor.seed_cost(&executor.runner(), 0, 1, LONG);
+    hand.0.advance(LONG * 3 / 2);
+    let urgent = executor.try_submit(Ask::Raise(flag), SubmitOptions::new().priority(0)).unwrap();
+    // Half of its own time is all that it would gain: it waits, and nobody submits anything that would say so again.
+    std::thread::sleep(Duration::from_millis(20));
+    assert!(!urgent.is_done());
+    hand.0.advance(LONG / 2);
+    urgent.wait().unwrap();
+    low.wait().unwrap();
+    assert!(executor.shutdown(Shutdown::Drain, LONG));
+}
+
+#[test]
 fn several_urgent_requests_interrupt_several_runs() {
     let policy = crate::sched::StrictPriority::new(LONG);
     let executor = executor(|builder| builder.max_batch_size(1).policy(policy).preemption(0.0, 9));

@@ -11,7 +11,7 @@ const CELLS: usize = 1024;
 const PROBES: usize = 16;
 const CLASSES: u32 = 128;
 /// A new time counts for an eighth of the mean, and moves the high estimate up by a quarter or down by a 64th of the
-/// difference: it settles where about one in seventeen lies above.
+/// difference: it settles where about one in seventeen lies above. The low estimate moves the other way round.
 const MEAN_SHIFT: u32 = 3;
 const UP_SHIFT: u32 = 2;
 const DOWN_SHIFT: u32 = 6;
@@ -28,6 +28,7 @@ const MOST_AT_ONCE: u64 = 2;
 struct Cell {
     key: AtomicU64,
     group: AtomicU64,
+    low: AtomicU64,
     mean: AtomicU64,
     high: AtomicU64,
     times: AtomicU64,
@@ -43,6 +44,8 @@ pub struct Learned {
     pub group: u64,
     /// Rows: the most that fall into this class.
     pub rows: u32,
+    /// A running time that most stay above, in nanoseconds: what a batch takes when nothing disturbs it.
+    pub low_ns: u64,
     /// The exponentially averaged running time, in nanoseconds.
     pub mean_ns: u64,
     /// A running time that about 94 % stay under, in nanoseconds.
@@ -132,7 +135,7 @@ impl CostModel {
         let old = cell.key.load(Ordering::Relaxed);
         cell.key.compare_exchange(old, key, Ordering::Relaxed, Ordering::Relaxed).ok()?;
         cell.group.store(group, Ordering::Relaxed);
-        [&cell.mean, &cell.high, &cell.times].iter().for_each(|number| number.store(0, Ordering::Relaxed));
+        [&cell.low, &cell.mean, &cell.high, &cell.times].iter().for_each(|number| number.store(0, Ordering::Relaxed));
         Some(cell)
     }
 
@@ -149,10 +152,12 @@ impl CostModel {
         let (mean, high) = (cell.mean.load(Ordering::Relaxed), cell.high.load(Ordering::Relaxed));
         let times = cell.times.fetch_add(1, Ordering::Relaxed);
         if mean == 0 || (times < YOUNG && nanos < mean) {
-            cell.mean.store(nanos, Ordering::Relaxed);
-            cell.high.store(nanos, Ordering::Relaxed);
+            [&cell.low, &cell.mean, &cell.high].iter().for_each(|number| number.store(nanos, Ordering::Relaxed));
             return;
         }
+        let low = cell.low.load(Ordering::Relaxed);
+        let shift = if nanos < low { UP_SHIFT } else { DOWN_SHIFT };
+        cell.low.store(blend(low, nanos.min(low.saturating_mul(MOST_AT_ONCE)), shift), Ordering::Relaxed);
         let (to_mean, to_high) =
             (nanos.min(mean.saturating_mul(MOST_AT_ONCE)), nanos.min(high.saturating_mul(MOST_AT_ONCE)));
         cell.mean.store(blend(mean, to_mean, MEAN_SHIFT), Ordering::Relaxed);
@@ -169,6 +174,12 @@ impl CostModel {
     #[must_use]
     pub fn mean(&self, group: u64, rows: u32) -> Option<u64> {
         self.estimate(group, rows, |cell| cell.mean.load(Ordering::Relaxed))
+    }
+
+    /// A time that most such batches stay above, in nanoseconds: what they take when nothing disturbs them.
+    #[must_use]
+    pub fn low(&self, group: u64, rows: u32) -> Option<u64> {
+        self.estimate(group, rows, |cell| cell.low.load(Ordering::Relaxed))
     }
 
     /// A time that about 94 % of such batches stay under, in nanoseconds.
@@ -219,6 +230,7 @@ fn read(cell: &Cell) -> Option<Learned> {
     Some(Learned {
         group,
         rows: rows_of(class),
+        low_ns: cell.low.load(Ordering::Relaxed),
         mean_ns: cell.mean.load(Ordering::Relaxed),
         high_ns: cell.high.load(Ordering::Relaxed),
         batches: cell.times.load(Ordering::Relaxed),
@@ -285,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn the_mean_follows_and_the_high_estimate_stays_above_most() {
+    fn the_mean_follows_and_most_times_lie_between_low_and_high() {
         let costs = CostModel::new();
         let mut state = 1_u64;
         let mut times = Vec::new();
@@ -294,9 +306,11 @@ mod tests {
             times.push(1000 + (state >> 54));
             costs.observe(0, 1, Duration::from_nanos(times[times.len() - 1]));
         }
-        let (mean, high) = (costs.mean(0, 1).unwrap(), costs.high(0, 1).unwrap());
+        let (low, mean, high) = (costs.low(0, 1).unwrap(), costs.mean(0, 1).unwrap(), costs.high(0, 1).unwrap());
         assert!((1300..1750).contains(&mean), "{mean}");
         let under = times.iter().filter(|&&time| time <= high).count() as f64 / times.len() as f64;
         assert!(under > 0.8, "{under}");
+        let above = times.iter().filter(|&&time| time >= low).count() as f64 / times.len() as f64;
+        assert!(above > 0.7, "{above}");
     }
 }

@@ -113,6 +113,11 @@ pub trait Costs {
     /// How long a batch of `rows` rows of `group` will probably run; `None` while nothing is known.
     fn predict(&self, group: u64, rows: u32) -> Option<Duration>;
 
+    /// A time that it will most probably exceed: what it takes when nothing else wants the processor; by default the same.
+    fn floor(&self, group: u64, rows: u32) -> Option<Duration> {
+        self.predict(group, rows)
+    }
+
     /// A time that it will most probably not exceed; by default the same.
     fn bound(&self, group: u64, rows: u32) -> Option<Duration> {
         self.predict(group, rows)

@@ -17,13 +17,14 @@ impl View<'_> {
     /// limit answers in the same time.
     ///
     /// A size of which too little is known is named as long as so many requests wait, so that it becomes known. Where nothing
-    /// is known of any size it is the limit.
+    /// is known of any size it is the limit. Sizes are compared by the times that they take undisturbed: what else the system
+    /// does falls on few of many short batches and on all long ones, so that averages of a few differ by chance.
     #[must_use]
     pub fn worthwhile_rows(&self, group: u64, efficiency: f64) -> u32 {
         let waiting = u32::try_from(self.waiting.len()).unwrap_or(u32::MAX);
         let known = |rows: &u32| self.costs.times(group, *rows) >= ENOUGH;
         let per_row = |rows: u32| {
-            let time = self.costs.predict(group, rows)?;
+            let time = self.costs.floor(group, rows)?;
             Some((rows, time.as_secs_f64() / f64::from(rows)))
         };
         let most = self.limits.max_batch_size.max(1);
