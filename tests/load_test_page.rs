@@ -1,5 +1,7 @@
 //! The page that the load test writes: well-formed, complete, and in need of nothing but itself.
 
+#[path = "../examples/load_test/behind.rs"]
+mod behind;
 #[expect(dead_code, reason = "only what a page shows is made up here")]
 #[path = "../examples/load_test/mix.rs"]
 mod mix;
@@ -11,7 +13,9 @@ mod report;
 #[path = "../examples/support/mod.rs"]
 mod support;
 
+use behind::{Room, Span};
 use report::Record;
+use std::time::Duration;
 
 /// Elements that HTML closes by itself.
 const VOID: [&str; 1] = ["meta"];
@@ -85,4 +89,21 @@ fn few_and_empty_records_are_drawn_too() {
     elements(&page::html("zeros", &[Record::default()]));
     let one = elements(&page::html("one", &[record("first-come", 0.8)]));
     assert_eq!(one.iter().filter(|element| *element == "svg").count(), 2, "no sweep, so nothing over load");
+}
+
+/// A request that arrived, began and ended at these milliseconds, in a batch of so many.
+fn span(arrived: u64, began: u64, ended: u64, riders: u32) -> Span {
+    let [arrived, began, ended] = [arrived, began, ended].map(Duration::from_millis);
+    Span { arrived, began, ended, riders }
+}
+
+#[test]
+fn a_wait_behind_equals_is_told_from_one_behind_less_urgent_work() {
+    // Two workers. Both run urgent work from 10 to 20, the second one a batch of two.
+    let urgent = [span(0, 5, 20, 1), span(8, 10, 30, 2), span(9, 10, 30, 2), span(7, 20, 24, 1), span(12, 36, 40, 1)];
+    let room = Room::beside(urgent.iter(), 2);
+    let millis = |span: &Span| (room.wait(span).as_secs_f64() * 1e3).round();
+    let waits = urgent.map(|span| millis(&span));
+    assert_eq!(waits, [5.0, 2.0, 1.0, 3.0, 12.0], "while a worker did not run urgent work");
+    assert_eq!(Room::beside([].iter(), 2).wait(&span(3, 9, 10, 1)).as_secs_f64(), 0.006);
 }

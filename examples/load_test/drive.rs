@@ -1,7 +1,8 @@
 //! The two ways to put an engine under load.
 
+use crate::behind::Span;
 use crate::mix::{Draw, Kind};
-use crate::report::{Record, Samples};
+use crate::report::{Answer, Record, Samples};
 use clap::ValueEnum;
 use onrush::{Engine, ErrorKind, Reason, Ticket};
 use std::collections::VecDeque;
@@ -70,7 +71,8 @@ pub(crate) fn closed(
                 samples.offered += 1;
                 if outstanding == 1 {
                     let answer = engine.run(inputs.to_vec()).map_err(|error| error.kind());
-                    samples.ended(kind, answer.err(), asked.elapsed(), Duration::ZERO);
+                    let (latency, wait) = (asked.elapsed(), Duration::ZERO);
+                    samples.ended(answer.err(), Answer { kind, latency, wait, open: None });
                     continue;
                 }
                 if tickets.len() == outstanding
@@ -95,13 +97,23 @@ pub(crate) fn closed(
 fn take(samples: &mut Samples, kind: usize, before: Duration, ticket: Ticket) {
     let asked = Instant::now();
     let (answer, timing) = ticket.wait_timed();
-    samples.ended(kind, answer.err().map(|error| error.kind()), before + asked.elapsed(), timing.queued);
+    let (latency, wait) = (before + asked.elapsed(), timing.queued);
+    samples.ended(answer.err().map(|error| error.kind()), Answer { kind, latency, wait, open: None });
 }
 
 /// How many requests are offered before answers are looked for again, where there is no pause.
 const AT_ONCE: usize = 64;
 /// How often the last answers are looked for.
 const LOOK: Duration = Duration::from_millis(1);
+
+/// A request of an open loop that was taken in.
+struct Pending {
+    kind: usize,
+    /// When it was handed in, from the start of the test, and how much later than scheduled.
+    arrived: Duration,
+    late: Duration,
+    ticket: Ticket,
+}
 
 /// Requests that arrive by a schedule, whatever becomes of those before. A refusal is timed from submit to its return.
 ///
@@ -111,7 +123,7 @@ pub(crate) fn open(engine: &Engine, kinds: &[Kind], load: &Load) -> Record {
     let before = engine.snapshot();
     let start = Instant::now();
     let (mut samples, mut draw) = (Samples::default(), Draw::new(kinds, 2));
-    let mut pending: VecDeque<(Duration, usize, Ticket)> = VecDeque::new();
+    let mut pending = VecDeque::new();
     for at in load.schedule() {
         let scheduled = start + Duration::from_secs_f64(at);
         let is_ahead = scheduled > Instant::now() + Duration::from_micros(50);
@@ -127,11 +139,17 @@ pub(crate) fn open(engine: &Engine, kinds: &[Kind], load: &Load) -> Record {
         samples.offered += 1;
         let asked = Instant::now();
         match engine.try_submit_with(inputs, options) {
-            Ok(ticket) => pending.push_back((asked.saturating_duration_since(scheduled), kind, ticket)),
+            Ok(ticket) => {
+                let (arrived, late) = (asked.duration_since(start), asked.saturating_duration_since(scheduled));
+                pending.push_back(Pending { kind, arrived, late, ticket });
+            }
             Err(refused) => {
                 let took = asked.elapsed();
                 match refused.reason() {
-                    Reason::Invalid(error) => samples.ended(kind, Some(error.kind()), took, took),
+                    Reason::Invalid(error) => {
+                        let answer = Answer { kind, latency: took, wait: took, open: None };
+                        samples.ended(Some(error.kind()), answer);
+                    }
                     _ => samples.refused.push((kind, took)),
                 }
             }
@@ -146,13 +164,16 @@ pub(crate) fn open(engine: &Engine, kinds: &[Kind], load: &Load) -> Record {
 }
 
 /// Takes the answers that are there, up to the first that is not; how many are left.
-fn collect(pending: &mut VecDeque<(Duration, usize, Ticket)>, samples: &mut Samples) -> usize {
-    while pending.front().is_some_and(|(_, _, ticket)| ticket.is_done())
-        && let Some((late, kind, ticket)) = pending.pop_front()
+fn collect(pending: &mut VecDeque<Pending>, samples: &mut Samples) -> usize {
+    while pending.front().is_some_and(|request| request.ticket.is_done())
+        && let Some(Pending { kind, arrived, late, ticket }) = pending.pop_front()
     {
         let (answer, timing) = ticket.wait_timed();
         let error: Option<ErrorKind> = answer.err().map(|error| error.kind());
-        samples.ended(kind, error, late + timing.total(), late + timing.queued);
+        let (began, ended) = (arrived + timing.queued, arrived + timing.total());
+        let open = Some((Span { arrived, began, ended, riders: timing.batch_requests }, late));
+        let (latency, wait) = (late + timing.total(), late + timing.queued);
+        samples.ended(error, Answer { kind, latency, wait, open });
     }
     pending.len()
 }

@@ -3,6 +3,7 @@
 //! In an open loop latency counts from the moment at which a request was *scheduled* to arrive, so that a generator which
 //! falls behind hides nothing.
 
+mod behind;
 mod drive;
 mod mix;
 mod page;

@@ -24,6 +24,8 @@ pub(crate) struct Kind {
     /// Its part of all arrivals.
     pub(crate) share: f64,
     pub(crate) options: SubmitOptions,
+    /// The priority in the options; lower is more urgent.
+    pub(crate) urgency: u8,
     pub(crate) inputs: Vec<Tensor>,
 }
 
@@ -31,17 +33,17 @@ impl Mix {
     /// The kinds, with inputs made up for a model.
     pub(crate) fn kinds(self, made: &Made<'_>, infos: &[ValueInfo]) -> Result<Vec<Kind>> {
         let options = SubmitOptions::new();
-        let kinds: &[(&'static str, f64, SubmitOptions, usize)] = match self {
-            Mix::None => &[("all", 1.0, options, 1)],
-            Mix::Priorities => &[("urgent", 0.1, options.priority(0), 1), ("other", 0.9, options.priority(2), 1)],
+        let kinds: &[(&'static str, f64, SubmitOptions, u8, usize)] = match self {
+            Mix::None => &[("all", 1.0, options, 1, 1)],
+            Mix::Priorities => &[("urgent", 0.1, options, 0, 1), ("other", 0.9, options, 2, 1)],
             Mix::Tenants => {
-                &[("victim", 1.0 / 11.0, options.tenant(1), 1), ("aggressor", 10.0 / 11.0, options.tenant(2), 1)]
+                &[("victim", 1.0 / 11.0, options.tenant(1), 1, 1), ("aggressor", 10.0 / 11.0, options.tenant(2), 1, 1)]
             }
-            Mix::Jobs => &[("short", 0.9, options, 1), ("long", 0.1, options, 20)],
+            Mix::Jobs => &[("short", 0.9, options, 1, 1), ("long", 0.1, options, 1, 20)],
         };
-        let kind = |&(name, share, options, rows): &(&'static str, f64, SubmitOptions, usize)| {
+        let kind = |&(name, share, options, urgency, rows): &(&'static str, f64, SubmitOptions, u8, usize)| {
             let inputs = Made { batch: made.batch * rows, ..made.clone() }.inputs(infos)?;
-            Ok(Kind { name, share, options, inputs })
+            Ok(Kind { name, share, options: options.priority(urgency), urgency, inputs })
         };
         kinds.iter().map(kind).collect()
     }

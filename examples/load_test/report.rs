@@ -1,5 +1,6 @@
 //! What was measured, as a record, a line of JSON and a table.
 
+use crate::behind::{Room, Span};
 use crate::mix::Kind;
 use onrush::ErrorKind;
 use onrush::monitor::Snapshot;
@@ -7,8 +8,17 @@ use serde::Serialize;
 use std::fmt::Write;
 use std::time::Duration;
 
-/// One answer: the kind of request, its latency, and how much of that it waited.
-type Answer = (usize, Duration, Duration);
+/// One answer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Answer {
+    /// The kind of request.
+    pub(crate) kind: usize,
+    pub(crate) latency: Duration,
+    /// How much of that it waited.
+    pub(crate) wait: Duration,
+    /// Where arrivals are scheduled: when it was in the engine, and how late it came there because the generator was.
+    pub(crate) open: Option<(Span, Duration)>,
+}
 
 /// What one thread saw.
 #[derive(Debug, Default)]
@@ -22,9 +32,9 @@ pub(crate) struct Samples {
 }
 
 impl Samples {
-    pub(crate) fn ended(&mut self, kind: usize, error: Option<ErrorKind>, latency: Duration, wait: Duration) {
+    pub(crate) fn ended(&mut self, error: Option<ErrorKind>, answer: Answer) {
         match error {
-            None => self.answers.push((kind, latency, wait)),
+            None => self.answers.push(answer),
             Some(ErrorKind::Deadline) => self.expired += 1,
             Some(_) => self.failed += 1,
         }
@@ -43,6 +53,8 @@ pub(crate) struct Record {
     pub(crate) p99_ms: f64,
     pub(crate) p999_ms: f64,
     pub(crate) mean_wait_ms: f64,
+    /// How much later than scheduled requests were handed in, as part of their latency: this program's own share of it.
+    pub(crate) late_p99_ms: f64,
     pub(crate) refused: usize,
     pub(crate) refusal_p99_us: f64,
     pub(crate) refusal_max_us: f64,
@@ -74,7 +86,16 @@ pub(crate) struct KindRecord {
     pub(crate) p50_ms: f64,
     pub(crate) p99_ms: f64,
     pub(crate) mean_wait_ms: f64,
+    /// From the scheduled arrival until it ran.
+    pub(crate) wait_p99_ms: f64,
     pub(crate) max_wait_ms: f64,
+    /// How much of that was for less urgent work, from when it was handed in: while every worker ran work as urgent it waited behind
+    /// its equals.
+    pub(crate) behind_p99_ms: f64,
+    pub(crate) max_behind_ms: f64,
+    /// From when its batch began until its answer was there.
+    pub(crate) run_p50_ms: f64,
+    pub(crate) run_p99_ms: f64,
     pub(crate) refused: usize,
 }
 
@@ -96,13 +117,14 @@ fn sorted(values: impl Iterator<Item = Duration>) -> Vec<Duration> {
 
 impl Record {
     pub(crate) fn new(
-        kinds: &[Kind],
+        all: &[Kind],
         samples: Vec<Samples>,
         time: Duration,
         target: Duration,
         before: &Snapshot,
         after: &Snapshot,
     ) -> Self {
+        let workers = after.replicas.len();
         let sum = |count: fn(&Samples) -> usize| samples.iter().map(count).sum::<usize>();
         let (offered, expired, failed) = (sum(|s| s.offered), sum(|s| s.expired), sum(|s| s.failed));
         let (mut answers, mut refused) = (Vec::new(), Vec::new());
@@ -110,13 +132,16 @@ impl Record {
             answers.extend(sample.answers);
             refused.extend(sample.refused);
         }
-        let latencies = sorted(answers.iter().map(|answer| answer.1));
+        let latencies = sorted(answers.iter().map(|answer| answer.latency));
+        let late = sorted(answers.iter().filter_map(|answer| answer.open).map(|(_, late)| late));
         let refusals = sorted(refused.iter().map(|refusal| refusal.1));
         let good = latencies.partition_point(|latency| *latency <= target);
         let seconds = time.as_secs_f64();
         let rows = after.batch_rows.since(&before.batch_rows);
         let kind = |(at, kind): (usize, &Kind)| KindRecord::new(at, kind, &answers, &refused, seconds);
-        let kinds = if kinds.len() > 1 { kinds.iter().enumerate().map(kind).collect() } else { Vec::new() };
+        let mut kinds: Vec<KindRecord> =
+            if all.len() > 1 { all.iter().enumerate().map(kind).collect() } else { Vec::new() };
+        kinds.iter_mut().enumerate().for_each(|(at, kind)| kind.look_behind(at, all, &answers, workers));
         let lost = refused.len() + expired;
         Record {
             offered_per_s: offered as f64 / seconds,
@@ -125,7 +150,8 @@ impl Record {
             p50_ms: quantile(&latencies, 0.5) * 1e3,
             p99_ms: quantile(&latencies, 0.99) * 1e3,
             p999_ms: quantile(&latencies, 0.999) * 1e3,
-            mean_wait_ms: mean(answers.iter().map(|answer| answer.2)) * 1e3,
+            mean_wait_ms: mean(answers.iter().map(|answer| answer.wait)) * 1e3,
+            late_p99_ms: quantile(&late, 0.99) * 1e3,
             refused: refusals.len(),
             refusal_p99_us: quantile(&refusals, 0.99) * 1e6,
             refusal_max_us: quantile(&refusals, 1.0) * 1e6,
@@ -160,18 +186,36 @@ impl Record {
 
 impl KindRecord {
     fn new(at: usize, kind: &Kind, answers: &[Answer], refused: &[(usize, Duration)], seconds: f64) -> Self {
-        let own: Vec<&Answer> = answers.iter().filter(|answer| answer.0 == at).collect();
-        let latencies = sorted(own.iter().map(|answer| answer.1));
+        let own: Vec<&Answer> = answers.iter().filter(|answer| answer.kind == at).collect();
+        let latencies = sorted(own.iter().map(|answer| answer.latency));
+        let waits = sorted(own.iter().map(|answer| answer.wait));
+        let runs = sorted(own.iter().map(|answer| answer.latency.saturating_sub(answer.wait)));
         KindRecord {
             name: kind.name,
             offered_share: kind.share,
             answered_per_s: own.len() as f64 / seconds,
             p50_ms: quantile(&latencies, 0.5) * 1e3,
             p99_ms: quantile(&latencies, 0.99) * 1e3,
-            mean_wait_ms: mean(own.iter().map(|answer| answer.2)) * 1e3,
-            max_wait_ms: own.iter().map(|answer| answer.2.as_secs_f64()).fold(0.0, f64::max) * 1e3,
+            mean_wait_ms: mean(waits.iter().copied()) * 1e3,
+            wait_p99_ms: quantile(&waits, 0.99) * 1e3,
+            max_wait_ms: quantile(&waits, 1.0) * 1e3,
+            run_p50_ms: quantile(&runs, 0.5) * 1e3,
+            run_p99_ms: quantile(&runs, 0.99) * 1e3,
             refused: refused.iter().filter(|refusal| refusal.0 == at).count(),
+            ..KindRecord::default()
         }
+    }
+
+    /// Finds out how long its requests waited for less urgent work.
+    fn look_behind(&mut self, at: usize, kinds: &[Kind], answers: &[Answer], workers: usize) {
+        let urgency = |answer: &&Answer| kinds.get(answer.kind).map_or(u8::MAX, |kind| kind.urgency);
+        let own = kinds.get(at).map_or(0, |kind| kind.urgency);
+        let spans = |answer: &Answer| answer.open.map(|(span, _)| span);
+        let equals: Vec<Span> = answers.iter().filter(|answer| urgency(answer) <= own).filter_map(spans).collect();
+        let room = Room::beside(equals.iter(), workers);
+        let own = answers.iter().filter(|answer| answer.kind == at).filter_map(spans);
+        let behind = sorted(own.map(|span| room.wait(&span)));
+        (self.behind_p99_ms, self.max_behind_ms) = (quantile(&behind, 0.99) * 1e3, quantile(&behind, 1.0) * 1e3);
     }
 }
 
@@ -204,6 +248,8 @@ pub(crate) fn table(records: &[Record]) -> String {
         );
         for kind in &record.kinds {
             let KindRecord { name, offered_share, answered_per_s, p50_ms, p99_ms, mean_wait_ms, refused, .. } = kind;
+            let KindRecord { wait_p99_ms, max_wait_ms, behind_p99_ms, max_behind_ms, run_p50_ms, run_p99_ms, .. } =
+                kind;
             let offered = offered_share * offered_per_s;
             let _ = writeln!(
                 text,
@@ -211,6 +257,14 @@ pub(crate) fn table(records: &[Record]) -> String {
                  {mean_wait_ms:>9.3} {refused:>8}",
                 "", "", ""
             );
+            let _ = writeln!(
+                text,
+                "    wait p99 {wait_p99_ms:.3} max {max_wait_ms:.3} ms, of it behind less urgent work p99 {behind_p99_ms:.3} max \
+                 {max_behind_ms:.3} ms; run p50 {run_p50_ms:.3} p99 {run_p99_ms:.3} ms"
+            );
+        }
+        if record.late_p99_ms > 0.0 {
+            let _ = writeln!(text, "  requests handed in late by p99 {:.3} ms, counted as waited", record.late_p99_ms);
         }
         if let Some(jain) = record.jain {
             let _ = writeln!(text, "  Jain's index {jain:.3}");
