@@ -32,6 +32,9 @@ struct Arguments {
     /// How long to measure
     #[arg(long, default_value = "1", value_parser = seconds)]
     seconds: Duration,
+    /// Measure so many runs instead
+    #[arg(long)]
+    runs: Option<usize>,
     /// NAME=VALUE: every element of this input; may repeat
     #[arg(long)]
     fill: Vec<String>,
@@ -54,6 +57,7 @@ struct Record {
     load_ms: f64,
     compile_ms: f64,
     first_ms: f64,
+    rss_mb: f64,
     peak_rss_mb: f64,
     fallbacks: usize,
     threads: usize,
@@ -105,9 +109,14 @@ fn bench(arguments: &Arguments) -> Result<()> {
     let start = Instant::now();
     plan.run(&mut scratch, &inputs)?;
     let first = start.elapsed();
+    let rss_mb = memory_mb("VmRSS:");
     let mut times = Vec::new();
     let end = Instant::now() + arguments.seconds;
-    while times.len() < 3 || Instant::now() < end {
+    let more = |done: usize| match arguments.runs {
+        Some(runs) => done < runs.max(1),
+        None => done < 3 || Instant::now() < end,
+    };
+    while more(times.len()) {
         let start = Instant::now();
         plan.run(&mut scratch, &inputs)?;
         times.push(start.elapsed());
@@ -120,7 +129,8 @@ fn bench(arguments: &Arguments) -> Result<()> {
         load_ms: milliseconds(load),
         compile_ms: milliseconds(compile),
         first_ms: milliseconds(first),
-        peak_rss_mb: peak_rss_mb(),
+        rss_mb,
+        peak_rss_mb: memory_mb("VmHWM:"),
         fallbacks: plan.fallbacks().len(),
         threads: arguments.threads.max(1),
         micro_batch: plan.micro_batch(),
@@ -147,10 +157,11 @@ fn milliseconds(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3
 }
 
-/// The largest resident set of this process so far, where the system tells; 0 elsewhere.
-fn peak_rss_mb() -> f64 {
+/// A size of this process in MiB, where the system tells: `VmRSS:` what is resident, `VmHWM:` the most that ever was; 0
+/// elsewhere.
+fn memory_mb(field: &str) -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"));
+    let line = status.lines().find(|line| line.starts_with(field));
     let kilobytes = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<f64>().ok());
     kilobytes.unwrap_or(0.0) / 1024.0
 }

@@ -558,7 +558,7 @@ impl CompiledModel {
         let plan = Plan::new(graph, shapes, inner.backend.as_ref(), &inner.weights, limits, &division)?;
         if inner.weights.count() > packed {
             // What is packed is read no more where it lies in the file.
-            inner.mapping.release_pages();
+            inner.weights.release();
         }
         Ok(plan)
     }

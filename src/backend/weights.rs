@@ -4,7 +4,7 @@ use crate::error::{At, Result};
 use crate::kernels::arch::Isa;
 use crate::kernels::stored::{Parts, Stored};
 use crate::tensor::mapping::Mapping;
-use crate::tensor::{Shape, Tensor};
+use crate::tensor::{Shape, Spare, Tensor};
 use parking_lot::Mutex;
 use std::any::{Any, TypeId};
 use std::collections::{HashMap, HashSet};
@@ -67,6 +67,8 @@ pub struct Weights {
     file: Mapping,
     /// Bytes of constants that were packed since pages of the file were given back.
     read: AtomicUsize,
+    /// Where a constant is aligned that does not lie so in the file.
+    spare: Mutex<Spare>,
 }
 
 impl std::fmt::Debug for Weights {
@@ -172,13 +174,21 @@ impl Weights {
 
     /// Packs a constant, and gives its pages of the file back: it is not read there again.
     fn pack<T>(&self, source: &Tensor, pack: impl FnOnce(&Tensor) -> Result<T>) -> Result<T> {
-        let packed = pack(&source.for_one_reading())?;
+        let mut spare = std::mem::take(&mut *self.spare.lock());
+        let packed = pack(&source.for_one_reading(&mut spare))?;
+        *self.spare.lock() = spare;
         let bytes = source.len() * source.dtype().size();
         if self.read.fetch_add(bytes, Ordering::Relaxed) + bytes > RELEASED {
             self.read.store(0, Ordering::Relaxed);
             self.file.release_pages();
         }
         Ok(packed)
+    }
+
+    /// Gives back what only packing needs: a plan has been made.
+    pub(crate) fn release(&self) {
+        *self.spare.lock() = Spare::default();
+        self.file.release_pages();
     }
 
     fn restore<T: Stored>(&self, source: &Tensor, variant: u64) -> Result<Option<T>> {

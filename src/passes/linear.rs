@@ -13,7 +13,7 @@ use crate::ops::matrix::{Gemm, MatMul};
 use crate::ops::nn::{Conv, ConvTranspose};
 use crate::ops::quant::MatMulNBits;
 use crate::ops::{Budget, Inputs, Op};
-use crate::tensor::{Dim, Tensor};
+use crate::tensor::{Dim, Spare, Tensor};
 use std::sync::Arc;
 
 pub(super) fn fuse_bias(graph: &mut Graph) -> Result<usize> {
@@ -43,7 +43,7 @@ fn gemm(graph: &Graph, node: &Node) -> Option<Patch> {
     };
     let mut patch = Patch::new();
     let weight: Operand = if op.trans_b {
-        let weight = constant(graph, node.input(1)?)?.for_one_reading();
+        let weight = constant(graph, node.input(1)?)?.for_one_reading(&mut Spare::default());
         let transpose = Transpose { perm: Some(vec![1, 0]) };
         let turned = transpose.eval(Inputs::new(&[Some(&weight)]), &Budget::generous()).ok()?;
         patch.constant("weight", turned.into_iter().next()?)

@@ -1,6 +1,7 @@
 //! Shared, immutable bytes with the alignment that kernels want, or borrowed from a file mapping or a caller's vector.
 
 use super::dtype::Element;
+use super::mapping::Pages;
 use crate::error::{Result, err};
 use bytemuck::{Pod, Zeroable};
 use bytes::Bytes;
@@ -10,6 +11,10 @@ use std::sync::{Arc, OnceLock};
 
 /// Bytes that own memory get this alignment: a cache line, and a 512-bit vector.
 pub(crate) const ALIGN: usize = 64;
+
+/// From this many bytes on, memory comes in pages of its own: it is not written to be zero, and what is given back leaves no
+/// hole among smaller pieces.
+const OWN_PAGES: usize = 512 << 10;
 
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C, align(64))]
@@ -22,6 +27,7 @@ pub struct Buffer(Repr);
 #[derive(Clone)]
 enum Repr {
     Lines(Arc<Vec<Line>>, usize),
+    Pages(Arc<Pages>, usize),
     Owner(Arc<dyn AsBytes>),
     Shared(Bytes),
     Unaligned(Arc<Unaligned>),
@@ -59,6 +65,11 @@ impl Buffer {
     /// `len` zeroed bytes, aligned to a cache line.
     #[must_use]
     pub fn zeroed(len: usize) -> Self {
+        if len >= OWN_PAGES
+            && let Ok(pages) = Pages::zeroed(len)
+        {
+            return Buffer(Repr::Pages(Arc::new(pages), len));
+        }
         Buffer(Repr::Lines(Arc::new(vec![Line::zeroed(); len.div_ceil(ALIGN)]), len))
     }
 
@@ -67,9 +78,14 @@ impl Buffer {
     /// # Errors
     /// [`Limit`](crate::ErrorKind::Limit) when the system does not give it.
     pub(crate) fn try_zeroed(len: usize) -> Result<Self> {
+        let no_memory = || err!(Limit, "no memory for {len} bytes");
+        if len >= OWN_PAGES {
+            let pages = Pages::zeroed(len).map_err(|e| no_memory().with_source(e))?;
+            return Ok(Buffer(Repr::Pages(Arc::new(pages), len)));
+        }
         let mut lines = Vec::new();
         let count = len.div_ceil(ALIGN);
-        lines.try_reserve_exact(count).map_err(|e| err!(Limit, "no memory for {len} bytes").with_source(e))?;
+        lines.try_reserve_exact(count).map_err(|e| no_memory().with_source(e))?;
         lines.resize(count, Line::zeroed());
         Ok(Buffer(Repr::Lines(Arc::new(lines), len)))
     }
@@ -109,11 +125,21 @@ impl Buffer {
         Buffer(Repr::Unaligned(Arc::new(Unaligned { bytes, copy: OnceLock::new() })))
     }
 
-    /// The same bytes for a reader who reads them once: what it takes to align them is not kept.
-    pub(crate) fn for_one_reading(&self) -> Self {
+    /// The same bytes for a reader who reads them once: what it takes to align them is not kept, but `spare` may be used
+    /// again.
+    pub(crate) fn for_one_reading(&self, spare: &mut Spare) -> Self {
         match &self.0 {
-            Repr::Unaligned(shared) if shared.copy.get().is_none() => Buffer::copy_of(&shared.bytes),
+            Repr::Unaligned(shared) if shared.copy.get().is_none() => spare.copy_of(&shared.bytes),
             _ => self.clone(),
+        }
+    }
+
+    /// The first `len` of these bytes, shared, where this is memory of its own.
+    fn first(&self, len: usize) -> Option<Self> {
+        match &self.0 {
+            Repr::Lines(lines, whole) if len <= *whole => Some(Buffer(Repr::Lines(lines.clone(), len))),
+            Repr::Pages(pages, whole) if len <= *whole => Some(Buffer(Repr::Pages(pages.clone(), len))),
+            _ => None,
         }
     }
 
@@ -131,6 +157,7 @@ impl Buffer {
     pub fn as_slice(&self) -> &[u8] {
         match &self.0 {
             Repr::Lines(lines, len) => &bytemuck::cast_slice(lines.as_slice())[..*len],
+            Repr::Pages(pages, len) => &pages.as_slice()[..*len],
             Repr::Owner(owner) => owner.as_bytes(),
             Repr::Shared(bytes) => bytes,
             Repr::Unaligned(shared) => {
@@ -147,8 +174,25 @@ impl Buffer {
                 let lines = Arc::get_mut(lines)?;
                 Some(&mut bytemuck::cast_slice_mut(lines.as_mut_slice())[..*len])
             }
+            Repr::Pages(pages, len) => Some(&mut Arc::get_mut(pages)?.as_mut_slice()[..*len]),
             _ => None,
         }
+    }
+}
+
+/// Memory for aligned copies that are made one after the other: each takes the place of the one before, once that is gone.
+#[derive(Debug, Default)]
+pub(crate) struct Spare(Option<Buffer>);
+
+impl Spare {
+    fn copy_of(&mut self, bytes: &[u8]) -> Buffer {
+        let held = self.0.take().filter(|held| held.as_slice().len() >= bytes.len());
+        let mut spare = held.unwrap_or_else(|| Buffer::zeroed(bytes.len().saturating_mul(2).max(OWN_PAGES)));
+        let Some(to) = spare.as_mut_slice() else { return Buffer::copy_of(bytes) };
+        to[..bytes.len()].copy_from_slice(bytes);
+        let copy = spare.first(bytes.len());
+        self.0 = Some(spare);
+        copy.unwrap_or_else(|| Buffer::copy_of(bytes))
     }
 }
 
@@ -181,6 +225,18 @@ mod tests {
     }
 
     #[test]
+    fn large_memory_is_zero_aligned_and_writable() {
+        for buffer in [Buffer::zeroed(OWN_PAGES + 3), Buffer::try_zeroed(OWN_PAGES + 3).unwrap()] {
+            let mut buffer = buffer;
+            assert_eq!(buffer.address() % ALIGN, 0);
+            assert!(buffer.as_slice().len() == OWN_PAGES + 3 && buffer.as_slice().iter().all(|&byte| byte == 0));
+            buffer.as_mut_slice().unwrap()[OWN_PAGES] = 7;
+            assert_eq!(buffer.clone().as_slice()[OWN_PAGES], 7);
+        }
+        assert_eq!(Buffer::try_zeroed(usize::MAX / 2).unwrap_err().kind(), crate::ErrorKind::Limit);
+    }
+
+    #[test]
     fn a_copy_is_aligned_whatever_its_length() {
         for len in [0, 1, 64, 65, 1000] {
             let bytes: Vec<u8> = (0..len).map(|i| i as u8).collect();
@@ -201,14 +257,26 @@ mod tests {
         let bytes: Vec<u8> = (0..200).collect();
         let buffer = Buffer::copied_when_read(Bytes::from(bytes.clone()).slice(1..));
         let address = buffer.address();
-        let once = buffer.for_one_reading();
+        let mut spare = Spare::default();
+        let once = buffer.for_one_reading(&mut spare);
         assert_eq!((once.as_slice(), once.address() % ALIGN), (&bytes[1..], 0));
         assert!(once.address() != address && buffer.address() == address);
+        let second = Buffer::copied_when_read(Bytes::from(bytes.clone()).slice(3..));
+        // The first copy is still read: the second lies elsewhere. The third takes the place of what is gone.
+        let two = second.for_one_reading(&mut spare);
+        assert_eq!((once.as_slice(), two.as_slice()), (&bytes[1..], &bytes[3..]));
+        let one = once.address();
+        drop((once, two));
+        let three = second.for_one_reading(&mut spare);
+        let place = three.address();
+        drop(three);
+        assert_eq!(buffer.for_one_reading(&mut spare).address(), place);
+        assert!(one % ALIGN == 0);
         let shared = buffer.clone();
         assert_eq!(buffer.as_slice(), &bytes[1..]);
         assert_eq!(buffer.as_slice().as_ptr() as usize % ALIGN, 0);
         assert_eq!(shared.as_slice().as_ptr(), buffer.as_slice().as_ptr());
-        assert_eq!(shared.for_one_reading().as_slice().as_ptr(), buffer.as_slice().as_ptr());
+        assert_eq!(shared.for_one_reading(&mut spare).as_slice().as_ptr(), buffer.as_slice().as_ptr());
         assert_eq!(buffer.address(), address);
     }
 

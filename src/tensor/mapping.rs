@@ -1,4 +1,4 @@
-//! Files mapped into memory, read-only: what lets weights be used where they lie.
+//! Files mapped into memory, read-only: what lets weights be used where they lie. And memory in pages of its own.
 
 use crate::error::Result;
 use bytes::Bytes;
@@ -49,5 +49,29 @@ impl Mapping {
             // That it may fail costs memory only.
             let _ = unsafe { map.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
         }
+    }
+}
+
+/// Zeroed memory straight from the system: a page takes room and time when it is first written, and where the system has
+/// large pages it is one fault for two megabytes rather than five hundred.
+pub(crate) struct Pages(memmap2::MmapMut);
+
+impl Pages {
+    /// # Errors
+    /// [`Io`](crate::ErrorKind::Io) when the system does not give it.
+    pub(crate) fn zeroed(len: usize) -> Result<Self> {
+        let map = memmap2::MmapMut::map_anon(len)?;
+        // That the system may have no large pages costs time only.
+        #[cfg(target_os = "linux")]
+        let _ = map.advise(memmap2::Advice::HugePage);
+        Ok(Pages(map))
+    }
+
+    pub(crate) fn as_slice(&self) -> &[u8] {
+        &self.0
+    }
+
+    pub(crate) fn as_mut_slice(&mut self) -> &mut [u8] {
+        &mut self.0
     }
 }

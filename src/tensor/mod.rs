@@ -14,6 +14,7 @@ mod shape;
 mod tensor;
 
 pub use buffer::Buffer;
+pub(crate) use buffer::Spare;
 pub use dim::{Dim, Symbol};
 pub use dtype::{DType, Element};
 pub use fact::Fact;

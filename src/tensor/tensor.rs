@@ -1,6 +1,6 @@
 //! A tensor: dtype, concrete shape, and a window on a shared buffer.
 
-use super::buffer::Buffer;
+use super::buffer::{Buffer, Spare};
 use super::dtype::{DType, Element, with_dtype};
 use super::shape::Shape;
 use crate::error::{Result, bail, ensure};
@@ -141,8 +141,8 @@ impl Tensor {
     }
 
     /// The same elements for a reader who reads them once: what it takes to align them is not kept.
-    pub(crate) fn for_one_reading(&self) -> Self {
-        Tensor { buffer: self.buffer.for_one_reading(), ..self.clone() }
+    pub(crate) fn for_one_reading(&self, spare: &mut Spare) -> Self {
+        Tensor { buffer: self.buffer.for_one_reading(spare), ..self.clone() }
     }
 
     /// The elements as little-endian bytes.

@@ -83,12 +83,8 @@ impl ByteConvWeights {
                     _ => &zero_points[group * per_group..][..per_group],
                 };
                 let sizes = if merged { [height, segment(g)] } else { [taps, channels] };
-                weights.packed(isa, sizes, per_group, own, |segment, row, column| {
-                    let (tap, channel) =
-                        if merged { (segment * width + row / channels, row % channels) } else { (segment, row) };
-                    let there = !merged || row < width * channels;
-                    there.then_some(((group * per_group + column) * channels + channel) * taps + tap)
-                })
+                let weights = weights.part(group * per_group * channels * taps, per_group * channels * taps);
+                PackedBytes::from_filters(isa, weights, per_group, [channels, taps], sizes, own)
             };
             Form::Groups((0..groups).map(group).collect())
         };

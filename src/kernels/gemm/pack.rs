@@ -64,6 +64,9 @@ impl PackedB {
     pub fn from_filters(isa: Isa, weights: &[f32], n: usize, channels: usize, taps: usize) -> Self {
         let k = taps * channels;
         assert!(weights.len() == n * k, "{} weights for {n} filters of {k}", weights.len());
+        if taps == 1 {
+            return PackedB::pack(isa, weights, k, n, Layout::Transposed { stride: k });
+        }
         let panel = panel_width(isa);
         let mut data = Buffer::zeroed(n.div_ceil(panel) * panel * k * 4);
         let words: &mut [f32] = data.as_mut_slice().map(bytemuck::cast_slice_mut).unwrap_or_default();

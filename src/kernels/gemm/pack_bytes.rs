@@ -1,7 +1,9 @@
 //! A matrix of bytes packed once at load for the integer product, with the sums of its columns.
 
 use super::super::arch::Isa;
+use super::super::movement::transpose_2d;
 use crate::tensor::Buffer;
+use std::ops::Range;
 
 /// Bytes of a weight as a model stores them.
 #[derive(Debug, Clone, Copy)]
@@ -29,24 +31,19 @@ impl ByteWeights<'_> {
         self.len() == 0
     }
 
-    /// Packs the elements whose places `at(segment, row, column)` yields, and zeros where it yields none.
-    #[track_caller]
-    pub(in crate::kernels) fn packed(
-        &self,
-        isa: Isa,
-        sizes: [usize; 2],
-        n: usize,
-        zero_points: &[i32],
-        at: impl Fn(usize, usize, usize) -> Option<usize>,
-    ) -> PackedBytes {
-        // Chosen here, not for each element.
+    /// `len` of them from `start` on.
+    pub(in crate::kernels) fn part(&self, start: usize, len: usize) -> Self {
         match self {
-            ByteWeights::I8(bytes) => PackedBytes::from_elements(isa, sizes, n, zero_points, |s, row, column| {
-                at(s, row, column).map(|at| bytes[at].into())
-            }),
-            ByteWeights::U8(bytes) => PackedBytes::from_elements(isa, sizes, n, zero_points, |s, row, column| {
-                at(s, row, column).map(|at| bytes[at].into())
-            }),
+            ByteWeights::I8(bytes) => ByteWeights::I8(&bytes[start..][..len]),
+            ByteWeights::U8(bytes) => ByteWeights::U8(&bytes[start..][..len]),
+        }
+    }
+
+    /// The bytes as they are stored.
+    fn raw(&self) -> &[u8] {
+        match self {
+            ByteWeights::I8(bytes) => bytemuck::cast_slice(bytes),
+            ByteWeights::U8(bytes) => bytes,
         }
     }
 
@@ -84,7 +81,10 @@ impl PackedBytes {
     #[track_caller]
     pub fn pack(isa: Isa, b: ByteWeights<'_>, k: usize, n: usize, zero_points: &[i32]) -> Self {
         assert!(k.checked_mul(n) == Some(b.len()), "B of {k} x {n} in {} elements", b.len());
-        b.packed(isa, [1, k], n, zero_points, |_, row, column| Some(row * n + column))
+        PackedBytes::from_columns(isa, b, [1, k, k], n, zero_points, |b, columns, to| {
+            // SAFETY: k rows of these columns are in B, whose length was found to be right, and as many elements in `to`.
+            unsafe { transpose_2d(b[columns.start..].as_ptr(), n as isize, k, to.as_mut_ptr(), k, columns.len()) };
+        })
     }
 
     /// Packs the transposed `b` of `[n, k]`, less `zero_points` (one, one a column of the product, or none).
@@ -95,18 +95,51 @@ impl PackedBytes {
     #[track_caller]
     pub fn pack_transposed(isa: Isa, b: ByteWeights<'_>, k: usize, n: usize, zero_points: &[i32]) -> Self {
         assert!(k.checked_mul(n) == Some(b.len()), "B of {n} x {k} in {} elements", b.len());
-        b.packed(isa, [1, k], n, zero_points, |_, row, column| Some(column * k + row))
+        PackedBytes::from_columns(isa, b, [1, k, k], n, zero_points, |b, columns, to| {
+            to.copy_from_slice(&b[columns.start * k..columns.end * k]);
+        })
     }
 
-    /// Packs a B whose K consists of `segments` of `segment` elements; `element(segment, row, column)` yields it,
-    /// or none for a zero.
+    /// Packs a convolution's filters, `[n, channels, taps]`, as a B whose K consists of `segments` of as many taps each,
+    /// the channels of a tap side by side; a segment is `segment` elements long, those behind its taps zeros.
+    ///
+    /// # Panics
+    /// If there are not `n * channels * taps` weights, segments do not divide the taps, or theirs do not fit.
     #[track_caller]
-    fn from_elements(
+    pub(in crate::kernels) fn from_filters(
         isa: Isa,
+        weights: ByteWeights<'_>,
+        n: usize,
+        [channels, taps]: [usize; 2],
         [segments, segment]: [usize; 2],
+        zero_points: &[i32],
+    ) -> Self {
+        let k = channels * taps;
+        assert!(weights.len() == n * k, "{} weights for {n} filters of {k}", weights.len());
+        let filled = k.checked_div(segments).unwrap_or(0);
+        assert!(filled * segments == k && filled <= segment, "{segments} segments of {segment} for {k} weights");
+        PackedBytes::from_columns(isa, weights, [segments, segment, filled], n, zero_points, |weights, columns, to| {
+            let filters = &weights[columns.start * k..columns.end * k];
+            if taps == 1 {
+                return to.copy_from_slice(filters);
+            }
+            for (filter, to) in filters.chunks_exact(k.max(1)).zip(to.chunks_exact_mut(k.max(1))) {
+                // SAFETY: both hold the taps of all channels.
+                unsafe { transpose_2d(filter.as_ptr(), taps as isize, channels, to.as_mut_ptr(), channels, taps) };
+            }
+        })
+    }
+
+    /// Packs a B whose K consists of `segments` of `segment` elements, the first `filled` of each from `b` and the rest
+    /// zeros. `copy` takes what is there of some columns out of `b`, one column after the other.
+    #[track_caller]
+    fn from_columns(
+        isa: Isa,
+        b: ByteWeights<'_>,
+        [segments, segment, filled]: [usize; 3],
         n: usize,
         zero_points: &[i32],
-        element: impl Fn(usize, usize, usize) -> Option<i32>,
+        copy: impl Fn(&[u8], Range<usize>, &mut [u8]),
     ) -> Self {
         assert!([0, 1, n].contains(&zero_points.len()), "{} zero points for {n} columns", zero_points.len());
         let zero_point = |column: usize| match zero_points {
@@ -114,40 +147,44 @@ impl PackedBytes {
             [one] => *one,
             many => many[column],
         };
-        let value = |s: usize, row: usize, column: usize| element(s, row, column).map_or(0, |v| v - zero_point(column));
+        // A signed byte with its highest bit turned is an unsigned one, 128 higher.
+        let (flip, higher) = match b {
+            ByteWeights::I8(_) => (0x80, 128),
+            ByteWeights::U8(_) => (0, 0),
+        };
         let panel = panel_width(isa);
-        let words = segment.div_ceil(4);
+        let length = segment.div_ceil(4) * 4;
         let mut sums = vec![0i32; n];
+        let mut raw = vec![0u8; panel.min(n) * segments * filled];
         // Nearly always everything fits, and one pass over the elements is enough.
         let mut summands = 1;
         let data = loop {
-            let panel_bytes = summands * segments * words * panel * 4;
-            let mut data = Buffer::zeroed(n.div_ceil(panel) * panel_bytes);
-            let bytes: &mut [i8] = data.as_mut_slice().map(bytemuck::cast_slice_mut).unwrap_or_default();
-            let mut farthest = 0;
-            for (column, sum) in sums.iter_mut().enumerate() {
-                *sum = 0;
-                let start = column / panel * panel_bytes + column % panel * 4;
-                for (s, word) in (0..segments).flat_map(|s| (0..words).map(move |word| (s, word))) {
-                    for row in word * 4..segment.min(word * 4 + 4) {
-                        let mut rest = value(s, row, column);
-                        *sum = sum.wrapping_add(rest);
-                        farthest = farthest.max(if rest < 0 { -rest - 1 } else { rest });
-                        for summand in 0..summands {
-                            let share = if summands == 1 { rest } else { rest / (summands - summand) as i32 };
-                            rest -= share;
-                            let at = (summand * segments + s) * words + word;
-                            bytes[start + at * panel * 4 + row % 4] = share as i8;
-                        }
+            let words = summands * segments * length / 4;
+            let mut needed = summands;
+            let mut data = Buffer::zeroed(n.div_ceil(panel) * words * panel * 4);
+            let packed: &mut [u32] = data.as_mut_slice().map(bytemuck::cast_slice_mut).unwrap_or_default();
+            // The columns of a panel, each in the order of K: a word of it goes beside the same word of the others.
+            let mut lines = vec![0u32; panel.min(n) * words];
+            for (first, to) in (0..n).step_by(panel).zip(packed.chunks_exact_mut((words * panel).max(1))) {
+                let columns = first..n.min(first + panel);
+                let raw = &mut raw[..columns.len() * segments * filled];
+                copy(b.raw(), columns.clone(), raw);
+                raw.iter_mut().for_each(|byte| *byte ^= flip);
+                for (at, column) in columns.clone().enumerate() {
+                    let raw = &raw[at * segments * filled..][..segments * filled];
+                    let offset = zero_point(column) + higher;
+                    sums[column] = less(raw, offset);
+                    needed = needed.max(bytes_of(raw, offset));
+                    if needed == summands && filled > 0 {
+                        let line = bytemuck::cast_slice_mut(&mut lines[at * words..][..words]);
+                        lay(raw, offset, filled, length, summands, line);
                     }
                 }
+                let (from, stride) = (lines.as_ptr(), words as isize);
+                // SAFETY: there are as many lines of so many words as columns, and the panel holds that many words of each.
+                unsafe { transpose_2d(from, stride, columns.len(), to.as_mut_ptr(), panel, words) };
             }
-            let needed = match farthest {
-                ..=127 => 1,
-                128..=254 => 2,
-                _ => 3,
-            };
-            if needed <= summands {
+            if needed == summands {
                 break data;
             }
             summands = needed;
@@ -199,6 +236,46 @@ impl PackedBytes {
 
     pub(super) fn panel_bytes(&self) -> usize {
         self.summands * self.segments * self.segment.div_ceil(4) * self.panel * 4
+    }
+}
+
+/// The sum of the elements, each less `offset`.
+fn less(elements: &[u8], offset: i32) -> i32 {
+    let sum = elements.iter().fold(0u32, |sum, &byte| sum.wrapping_add(byte.into()));
+    (sum as i32).wrapping_sub(offset.wrapping_mul(elements.len() as i32))
+}
+
+/// Signed bytes that it takes to hold any of the elements less `offset`, as their sum.
+fn bytes_of(elements: &[u8], offset: i32) -> usize {
+    let (least, most) = elements.iter().fold((255, 0), |(least, most), &byte| (byte.min(least), byte.max(most)));
+    match (i32::from(most) - offset).max(offset - 1 - i32::from(least)) {
+        ..=127 => 1,
+        128..=254 => 2,
+        _ => 3,
+    }
+}
+
+/// Writes the elements less `offset`, as so many summands one behind the other, in segments of which `filled` elements are
+/// there and which begin every `length` bytes.
+fn lay(elements: &[u8], offset: i32, filled: usize, length: usize, summands: usize, line: &mut [i8]) {
+    let behind = line.len() / summands;
+    for (segment, elements) in elements.chunks_exact(filled).enumerate() {
+        let start = segment * length;
+        if summands == 1 {
+            let to = &mut line[start..][..filled];
+            for i in 0..filled {
+                to[i] = elements[i].wrapping_sub(offset as u8) as i8;
+            }
+            continue;
+        }
+        for (row, &byte) in elements.iter().enumerate() {
+            let mut rest = i32::from(byte) - offset;
+            for summand in 0..summands {
+                let share = rest / (summands - summand) as i32;
+                rest -= share;
+                line[summand * behind + start + row] = share as i8;
+            }
+        }
     }
 }
 
