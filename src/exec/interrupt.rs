@@ -71,15 +71,16 @@ impl<T> Interruption<T> {
         }
     }
 
-    /// A request of this class waits and no slot is free: makes the least urgent run look up, if it is less urgent; rather
-    /// one that was not told so already, as that one will find another request to run.
+    /// A request of this class waits and no slot is free: makes those runs look up that are the least urgent, and less urgent
+    /// than this, of those that were not told so already. The first that comes to a checkpoint takes it, so that a long step, or
+    /// a thread that the system holds up, delays it in no more than one of them.
     fn demand(&self, class: u8) {
         let told = |station: &Station| station.signal.load(Ordering::Relaxed) != 0;
         let of = |station: &Station| station.class.load(Ordering::Relaxed);
-        let stations = self.stations.iter().enumerate().filter(|(_, station)| of(station) > class);
-        if let Some((slot, _)) = stations.max_by_key(|(_, station)| (!told(station), of(station))) {
-            self.signal(slot);
-        }
+        let untold = || self.stations.iter().filter(|station| of(station) > class && !told(station));
+        let Some(least_urgent) = untold().map(|station| of(station)).max() else { return };
+        let stations = untold().filter(|station| of(station) == least_urgent);
+        stations.for_each(|station| station.signal.store(1, Ordering::Relaxed));
     }
 }
 
