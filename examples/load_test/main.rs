@@ -134,11 +134,13 @@ enum PolicyName {
 }
 
 impl PolicyName {
-    fn make(self, separate: bool) -> Box<dyn Policy> {
+    /// Answers are good for nothing after `target`, so that nobody moves up a class by having waited for longer.
+    fn make(self, separate: bool, target: Duration) -> Box<dyn Policy> {
+        let ageing = target.max(Duration::from_millis(500));
         match self {
-            PolicyName::Priority if separate => Box::new(StrictPriority::new(Duration::from_millis(500)).separate()),
+            PolicyName::Priority if separate => Box::new(StrictPriority::new(ageing).separate()),
             PolicyName::FirstCome | PolicyName::All => Box::new(FirstCome),
-            PolicyName::Priority => Box::new(StrictPriority::new(Duration::from_millis(500))),
+            PolicyName::Priority => Box::new(StrictPriority::new(ageing)),
             PolicyName::ShortestJob => Box::new(ShortestJob::new(Duration::from_millis(500))),
             PolicyName::EarliestDeadline => Box::new(EarliestDeadline::new()),
             PolicyName::FairShare => Box::new(FairShare::new(Duration::from_millis(1))),
@@ -174,7 +176,7 @@ impl Test<'_> {
             .max_queue_delay(Duration::from_micros(delay_us))
             .queue_bytes(QUEUE_BYTES)
             .stages(stages, stage_rows)
-            .policy(policy.make(preempt));
+            .policy(policy.make(preempt, target));
         if let Some(threads) = threads {
             builder = builder.workers(threads);
         }
