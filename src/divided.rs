@@ -1,8 +1,9 @@
 //! A request of many rows, divided over the replicas and merged again: bit for bit what it would be undivided, since a
 //! row's answer does not depend on its neighbors.
 
+use crate::engine::{Engine, RefusedFeeds};
 use crate::error::{Result, bail, ensure, err};
-use crate::exec::GroupTicket;
+use crate::exec::{GroupTicket, Pinned, SubmitOptions, Submitting, Ticket};
 use crate::feeds::Outputs;
 use crate::model::CompiledModel;
 use crate::runner::ModelRunner;
@@ -140,5 +141,78 @@ impl Future for DividedTicket {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         Pin::new(&mut self.tickets).poll(context).map(|answers| self.merge.merge(answers))
+    }
+}
+
+/// A request that was divided, before its parts are taken in.
+pub(crate) struct Division<'a> {
+    pub(crate) pinned: Pinned<'a, ModelRunner>,
+    /// The whole, to be given back where a part is refused.
+    pub(crate) tensors: Vec<Tensor>,
+    pub(crate) parts: Vec<Vec<Tensor>>,
+    pub(crate) merge: Merge,
+    pub(crate) options: SubmitOptions,
+}
+
+/// A divided request on its way in; made by [`Engine::submit_divided_async`]. Dropping it takes back the parts that are in.
+#[must_use = "a future does nothing until it is polled"]
+pub struct SubmittingDivided<'a> {
+    engine: &'a Engine,
+    pinned: Pinned<'a, ModelRunner>,
+    tensors: Vec<Tensor>,
+    parts: std::vec::IntoIter<Vec<Tensor>>,
+    merge: Option<Merge>,
+    options: SubmitOptions,
+    /// The part that waits for room.
+    part: Option<Submitting<'a, ModelRunner>>,
+    tickets: Vec<Ticket<ModelRunner>>,
+}
+
+impl<'a> SubmittingDivided<'a> {
+    pub(crate) fn new(engine: &'a Engine, division: Division<'a>) -> Self {
+        let Division { pinned, tensors, parts, merge, options } = division;
+        let (parts, merge) = (parts.into_iter(), Some(merge));
+        SubmittingDivided { engine, pinned, tensors, parts, merge, options, part: None, tickets: Vec::new() }
+    }
+
+    /// The part that comes next, on its way in.
+    fn next_part(&mut self) -> Option<Submitting<'a, ModelRunner>> {
+        let part = self.parts.next()?;
+        Some(self.engine.executor().submit_async_to(self.pinned.clone(), part, self.options))
+    }
+}
+
+impl Future for SubmittingDivided<'_> {
+    type Output = Result<DividedTicket, RefusedFeeds>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        loop {
+            let Some(mut part) = this.part.take().or_else(|| this.next_part()) else { break };
+            match Pin::new(&mut part).poll(context) {
+                Poll::Ready(Ok(ticket)) => this.tickets.push(ticket),
+                Poll::Ready(Err(refused)) => {
+                    // Those before it are dropped, which cancels them.
+                    this.tickets.clear();
+                    (this.parts, this.merge) = (Vec::new().into_iter(), None);
+                    return Poll::Ready(Err(refused.map(|_| std::mem::take(&mut this.tensors))));
+                }
+                Poll::Pending => {
+                    this.part = Some(part);
+                    return Poll::Pending;
+                }
+            }
+        }
+        let tickets = GroupTicket::new(std::mem::take(&mut this.tickets));
+        match this.merge.take() {
+            Some(merge) => Poll::Ready(Ok(DividedTicket::new(tickets, merge))),
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl std::fmt::Debug for SubmittingDivided<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SubmittingDivided").field("taken_in", &self.tickets.len()).finish_non_exhaustive()
     }
 }

@@ -1,7 +1,7 @@
 //! The façade over serving: many callers, one engine.
 
 use crate::balance::Balancer;
-use crate::divided::DividedTicket;
+use crate::divided::{DividedTicket, SubmittingDivided};
 use crate::error::{Result, ensure, err};
 use crate::exec::{self, Executor, Pinned, Refused, ReplicaId, Shutdown, SubmitOptions, Submitting};
 use crate::feeds::{Feeds, Outputs};
@@ -221,6 +221,15 @@ impl Engine {
     /// As [`try_submit`](Engine::try_submit).
     pub fn try_submit_divided(&self, feeds: impl Into<Feeds>) -> Result<DividedTicket, RefusedFeeds> {
         self.first().try_submit_divided(feeds, SubmitOptions::new())
+    }
+
+    /// As [`submit_divided`](Engine::submit_divided), from asynchronous code: the future waits for room for one part after the
+    /// other, and yields a ticket, itself a future. Dropped before, it takes back the parts that are in.
+    ///
+    /// # Errors
+    /// As [`submit`](Engine::submit), for inputs that do not fit; the rest comes from the future.
+    pub fn submit_divided_async(&self, feeds: impl Into<Feeds>) -> Result<SubmittingDivided<'_>, RefusedFeeds> {
+        self.first().submit_divided_async(feeds, SubmitOptions::new())
     }
 
     /// One of the models, by the name that it was given to the builder with.

@@ -53,7 +53,7 @@ pub mod architecture {}
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-pub use divided::DividedTicket;
+pub use divided::{DividedTicket, SubmittingDivided};
 pub use engine::{Engine, EngineBuilder, EngineModel, RefusedFeeds, Ticket};
 pub use error::{Error, ErrorKind, Result};
 pub use exec::{Reason, Refused, SubmitOptions};

@@ -1,6 +1,6 @@
 //! One of the models that an engine serves: the same calls as the engine's own, and what changes it while requests run.
 
-use crate::divided::{DividedTicket, divide};
+use crate::divided::{DividedTicket, Division, SubmittingDivided, divide};
 use crate::engine::{Engine, EngineModel, RefusedFeeds, Ticket};
 use crate::error::{Error, Result};
 use crate::exec::{GroupTicket, Pinned, Reason, Refused, SubmitOptions, Submitting};
@@ -104,16 +104,28 @@ impl<'a> ServedModel<'a> {
         feeds: impl Into<Feeds>,
         options: SubmitOptions,
     ) -> Result<DividedTicket, RefusedFeeds> {
-        let options = options.from_now();
-        self.divided(feeds, options, |pinned, parts, options| {
-            let mut tickets = Vec::with_capacity(parts.len());
-            for part in parts {
-                // Where one is refused, those before it are dropped, which cancels them.
-                let ticket = self.engine.executor().submit_to(pinned, part, options);
-                tickets.push(ticket.map_err(|refused| refused.map(|_| ()))?);
+        let Division { pinned, tensors, parts, merge, options } = self.divide(feeds, options)?;
+        let mut tickets = Vec::with_capacity(parts.len());
+        for part in parts {
+            match self.engine.executor().submit_to(&pinned, part, options) {
+                Ok(ticket) => tickets.push(ticket),
+                // Those before it are dropped, which cancels them.
+                Err(refused) => return Err(refused.map(|_| tensors)),
             }
-            Ok(GroupTicket::new(tickets))
-        })
+        }
+        Ok(DividedTicket::new(GroupTicket::new(tickets), merge))
+    }
+
+    /// As [`Engine::submit_divided_async`].
+    ///
+    /// # Errors
+    /// As [`Engine::submit_divided_async`].
+    pub fn submit_divided_async(
+        &self,
+        feeds: impl Into<Feeds>,
+        options: SubmitOptions,
+    ) -> Result<SubmittingDivided<'a>, RefusedFeeds> {
+        Ok(SubmittingDivided::new(self.engine, self.divide(feeds, options)?))
     }
 
     /// As [`Engine::try_submit_divided`].
@@ -125,31 +137,20 @@ impl<'a> ServedModel<'a> {
         feeds: impl Into<Feeds>,
         options: SubmitOptions,
     ) -> Result<DividedTicket, RefusedFeeds> {
-        self.divided(feeds, options, |pinned, parts, options| {
-            let tickets = self.engine.executor().submit_many_to(pinned, parts, options);
-            tickets.map_err(|refused| refused.map(|_| ()))
-        })
+        let Division { pinned, tensors, parts, merge, options } = self.divide(feeds, options)?;
+        match self.engine.executor().submit_many_to(&pinned, parts, options) {
+            Ok(tickets) => Ok(DividedTicket::new(tickets, merge)),
+            Err(refused) => Err(refused.map(|_| tensors)),
+        }
     }
 
-    fn divided(
-        &self,
-        feeds: impl Into<Feeds>,
-        options: SubmitOptions,
-        submit: impl FnOnce(
-            &Pinned<'a, ModelRunner>,
-            Vec<Vec<Tensor>>,
-            SubmitOptions,
-        ) -> Result<GroupTicket<ModelRunner>, Refused<()>>,
-    ) -> Result<DividedTicket, RefusedFeeds> {
+    /// The parts, each with what is to be said about it; a deadline counts from now for all of them.
+    fn divide(&self, feeds: impl Into<Feeds>, options: SubmitOptions) -> Result<Division<'a>, RefusedFeeds> {
+        let options = options.from_now().model(self.number).division(self.engine.next_division());
         let (pinned, tensors) = self.bind(feeds)?;
-        let (parts, merge) = match divide(&pinned, &tensors, self.engine.active_replicas(), self.engine.max_rows()) {
-            Ok(divided) => divided,
-            Err(error) => return Err(Refused::new(tensors, Reason::Invalid(error))),
-        };
-        let options = options.model(self.number).division(self.engine.next_division());
-        match submit(&pinned, parts, options) {
-            Ok(tickets) => Ok(DividedTicket::new(tickets, merge)),
-            Err(refused) => Err(refused.map(|()| tensors)),
+        match divide(&pinned, &tensors, self.engine.active_replicas(), self.engine.max_rows()) {
+            Ok((parts, merge)) => Ok(Division { pinned, tensors, parts, merge, options }),
+            Err(error) => Err(Refused::new(tensors, Reason::Invalid(error))),
         }
     }
 

@@ -8,6 +8,8 @@ use onrush::ops::matrix::MatMul;
 use onrush::ops::nn::{Conv, GlobalPool, GlobalPoolKind, Padding};
 use onrush::sched::FirstCome;
 use onrush::{DType, Dim, Engine, ErrorKind, Fact, Model, Reason, Symbol, Tensor};
+use std::future::Future;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 fn weights(shape: &[usize], seed: f32) -> Tensor {
@@ -235,6 +237,35 @@ fn a_divided_request_waits_for_room_part_by_part() {
     assert!(engine.shutdown(Duration::from_secs(60)));
     let refused = engine.submit_divided([x]).unwrap_err();
     assert!(matches!(refused.reason(), Reason::Closed) && refused.into_request().len() == 1);
+}
+
+#[test]
+fn a_divided_request_waits_for_room_without_a_thread() {
+    let model = perceptron(8, 0.3);
+    let x = rows(40, &[8], 0.37);
+    let whole = bytes(model.run([x.clone()]).unwrap());
+    let engine = Engine::builder(model).max_batch_size(4).workers(2).queue_items(3).build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let client = async || {
+        for _ in 0..10 {
+            let ticket = engine.submit_divided_async([x.clone()]).unwrap().await.unwrap();
+            assert_eq!(ticket.parts(), 10);
+            assert_eq!(bytes(ticket.await.unwrap()), whole);
+        }
+    };
+    runtime.block_on(async { tokio::join!(client(), client(), client(), client()) });
+    // One that is given up on its way takes its parts back, and its place among those that wait for room.
+    for _ in 0..50 {
+        let mut submitting = Box::pin(engine.submit_divided_async([x.clone()]).unwrap());
+        let _ = submitting.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+    }
+    assert_eq!(bytes(engine.submit_divided([x.clone()]).unwrap().wait().unwrap()), whole);
+    assert!(engine.shutdown(Duration::from_secs(60)));
+    let requests = engine.snapshot().requests;
+    assert_eq!((requests.answered + requests.cancelled, requests.waiting), (requests.accepted, 0));
+    let refused = runtime.block_on(engine.submit_divided_async([x.clone()]).unwrap()).unwrap_err();
+    assert!(matches!(refused.reason(), Reason::Closed));
+    assert_eq!(refused.into_request()[0].shape(), x.shape(), "it comes back whole");
 }
 
 #[test]

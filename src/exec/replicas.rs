@@ -331,6 +331,12 @@ impl<R: BatchRunner> Executor<R> {
 /// A hold on what runs the batches of a model: a swap does not take it away while this lives.
 pub struct Pinned<'a, R>(pub(super) Hold<'a, R>);
 
+impl<R> Clone for Pinned<'_, R> {
+    fn clone(&self) -> Self {
+        Pinned(self.0.clone())
+    }
+}
+
 impl<R> Deref for Pinned<'_, R> {
     type Target = R;
 
