@@ -42,7 +42,9 @@ pub(crate) fn divide(
         return Ok((vec![tensors.to_vec()], Merge { model, axes: None, rows }));
     }
     let shapes: Vec<_> = tensors.iter().map(|tensor| tensor.shape().clone()).collect();
-    let output_axes = runner.output_axes(axes, &shapes)?;
+    let Some(output_axes) = runner.output_axes(axes, &shapes)? else {
+        return Ok((vec![tensors.to_vec()], Merge { model, axes: None, rows }));
+    };
     Ok((split(tensors, axes, rows, count)?, Merge { model, axes: Some(output_axes), rows }))
 }
 

@@ -95,11 +95,13 @@ struct Stages {
     rows: usize,
     /// One worker has all the threads of the model.
     alone: bool,
+    /// The host promises that rows keep apart.
+    independent_rows: bool,
 }
 
 impl Stages {
     fn runner(self, model: CompiledModel, max_batch_size: u32, pad: Option<&str>) -> Result<ModelRunner> {
-        let runner = ModelRunner::new(model, max_batch_size)?.alone(self.alone).padded(pad)?;
+        let runner = ModelRunner::new(model, max_batch_size, self.independent_rows)?.alone(self.alone).padded(pad)?;
         if self.count > 1 { runner.in_stages(self.count, self.rows) } else { Ok(runner) }
     }
 }
@@ -126,7 +128,7 @@ impl Engine {
             name: "model".to_owned(),
             share: 1,
             more: Vec::new(),
-            stages: Stages { count: 1, rows: 4, alone: false },
+            stages: Stages { count: 1, rows: 4, alone: false, independent_rows: false },
             pad: None,
         }
     }
@@ -430,9 +432,18 @@ impl std::fmt::Debug for EngineBuilder {
 
 impl EngineBuilder {
     /// The most rows that run together; 1 by default. More needs a model whose inputs and outputs all have a symbolic
-    /// batch axis.
+    /// batch axis, and whose rows keep apart: what one row yields depends on no other. That is proven from the graph, so
+    /// that a batched answer is the answer alone; a model that mixes rows (a softmax over the batch, one scale for
+    /// all rows as `DynamicQuantizeLinear` makes) is refused with the node that does.
     pub fn max_batch_size(mut self, rows: u32) -> Self {
         self.max_batch_size = rows;
+        self
+    }
+
+    /// Promises that rows keep apart, where no proof is found: behind an `If` that data decide, or where an answer may depend
+    /// a little on its neighbors, as with one scale for all rows.
+    pub fn independent_rows(mut self) -> Self {
+        self.stages.independent_rows = true;
         self
     }
 

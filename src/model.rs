@@ -628,6 +628,16 @@ impl CompiledModel {
         Ok(graph.outputs().iter().map(|id| graph.fact(*id).concrete_shape()).collect())
     }
 
+    /// The axis of the rows of each output, where the rows of a batch are proven to keep apart; see
+    /// [`plan::output_axes`](crate::plan::output_axes).
+    pub(crate) fn output_axes(
+        &self,
+        axes: &[Option<usize>],
+        shapes: impl Fn(usize) -> Vec<Shape>,
+    ) -> Result<Vec<usize>> {
+        crate::plan::output_axes(&self.0.graph, axes, shapes)
+    }
+
     /// Checks tensors, in the order of the inputs, against what the model declares.
     pub(crate) fn check_tensors(&self, tensors: &[Tensor]) -> Result<()> {
         let inputs = &self.0.inputs;

@@ -9,7 +9,7 @@ use crate::model::CompiledModel;
 use crate::padding::{PadAxis, Padded};
 use crate::pipeline::Pipeline;
 use crate::plan::{Plan, Scratch};
-use crate::stacking::{BatchAxes, output_axes, stack, unstack, with_length};
+use crate::stacking::{BatchAxes, check_apart, output_axes, promised_axes, stack, unstack, with_length};
 use crate::tensor::{Buffer, Shape, Tensor};
 use parking_lot::RwLock;
 use std::collections::HashMap;
@@ -38,8 +38,10 @@ pub struct ModelRunner {
     pad: Option<PadAxis>,
     /// Where the model runs in stages.
     pipeline: Option<Pipeline>,
-    /// The batch axis of each output, by the shapes of the inputs at one row.
-    output_axes: RwLock<HashMap<Vec<Shape>, Arc<[usize]>>>,
+    /// The rows keep apart by the word of the host.
+    promised: bool,
+    /// The batch axis of each output, by the shapes of the inputs at one row; `None` where rows might mix.
+    output_axes: RwLock<HashMap<Vec<Shape>, Option<Arc<[usize]>>>>,
 }
 
 /// What one worker keeps from batch to batch.
@@ -102,7 +104,8 @@ impl RunnerScratch {
 }
 
 impl ModelRunner {
-    pub(crate) fn new(model: CompiledModel, max_batch_size: u32) -> Result<Self> {
+    /// A runner for batches of so many rows, which are proven to keep apart, or `promised` to.
+    pub(crate) fn new(model: CompiledModel, max_batch_size: u32, promised: bool) -> Result<Self> {
         let axes = BatchAxes::of(model.inputs());
         let stackable = axes.as_ref().is_some_and(BatchAxes::all);
         ensure!(
@@ -111,8 +114,18 @@ impl ModelRunner {
             "max_batch_size is {max_batch_size}, but not every input has a symbolic axis to stack along; set it to 1, or \
              export the model with a dynamic batch"
         );
+        if let Some(axes) = axes.as_ref().filter(|_| max_batch_size > 1 && !promised) {
+            check_apart(&model, axes).map_err(|error| {
+                err!(
+                    InvalidInput,
+                    "max_batch_size is {max_batch_size}, but {}; set it to 1, or promise by independent_rows that rows \
+                     keep apart",
+                    error.message()
+                )
+            })?;
+        }
         let output_axes = RwLock::new(HashMap::new());
-        Ok(ModelRunner { model, axes, alone: false, pad: None, pipeline: None, output_axes })
+        Ok(ModelRunner { model, axes, alone: false, pad: None, pipeline: None, promised, output_axes })
     }
 
     /// Whether runs may use the threads of the model, because no other worker needs the cores.
@@ -163,13 +176,17 @@ impl ModelRunner {
         self.axes.as_ref()
     }
 
-    /// The batch axis of each output for requests of these shapes.
-    pub(crate) fn output_axes(&self, axes: &BatchAxes, shapes: &[Shape]) -> Result<Arc<[usize]>> {
+    /// The batch axis of each output for requests of these shapes; `None` where their rows might mix.
+    pub(crate) fn output_axes(&self, axes: &BatchAxes, shapes: &[Shape]) -> Result<Option<Arc<[usize]>>> {
         let key = axes.with_rows(shapes, 1);
         if let Some(found) = self.output_axes.read().get(&key) {
             return Ok(found.clone());
         }
-        let found: Arc<[usize]> = output_axes(&self.model, axes, shapes)?.into();
+        let found: Option<Arc<[usize]>> = if self.promised {
+            Some(promised_axes(&self.model, axes, shapes)?.into())
+        } else {
+            output_axes(&self.model, axes, shapes).ok().map(Arc::from)
+        };
         let mut known = self.output_axes.write();
         if known.len() >= KNOWN_AXES {
             known.clear();
@@ -237,9 +254,14 @@ impl ModelRunner {
             return outputs.ok_or_else(|| err!(Internal, "the stages answered nothing"));
         };
         let shapes: Vec<Shape> = tensors.iter().map(|t| t.shape().clone()).collect();
-        let output_axes = self.output_axes(axes, &shapes)?;
-        let parts = pipeline.run(split(&tensors, axes, rows, count)?, ask)?;
-        join(&parts, &output_axes, rows)
+        let parts = match self.output_axes(axes, &shapes)? {
+            Some(output_axes) => {
+                let parts = pipeline.run(split(&tensors, axes, rows, count)?, ask)?;
+                return join(&parts, &output_axes, rows);
+            }
+            None => pipeline.run(vec![tensors], ask)?,
+        };
+        parts.into_iter().next().ok_or_else(|| err!(Internal, "the stages answered nothing"))
     }
 
     /// As [`run_stacked`](Self::run_stacked), through the stages.
@@ -247,15 +269,14 @@ impl ModelRunner {
         &self,
         pipeline: &Pipeline,
         axes: &BatchAxes,
+        output_axes: &[usize],
+        padded: Option<Padded>,
         batch: &mut Batch<'_, Vec<Tensor>, Outputs>,
     ) -> Result<()> {
         let infos = self.model.inputs();
         let rows: Vec<usize> = batch.requests().map(|r| axes.rows(infos, r)).collect::<Result<_>>()?;
         let total: usize = rows.iter().sum();
-        let padded = self.pad(axes, batch)?;
         let parts: Vec<Vec<Tensor>> = (0..batch.len()).map(|at| rider(batch, &padded, at).clone()).collect();
-        let shapes: Vec<Shape> = parts.iter().take(1).flatten().map(|t| t.shape().clone()).collect();
-        let output_axes = self.output_axes(axes, &shapes)?;
         let input_axes: Vec<usize> = axes.inputs.iter().map(|axis| axis.unwrap_or(0)).collect();
         let stacked = join(&parts, &input_axes, total)?;
         batch.mark_stacked();
@@ -273,7 +294,7 @@ impl ModelRunner {
                     None => Ok(part),
                 }
             };
-            let parts: Result<Vec<Tensor>> = outputs.iter().zip(&*output_axes).enumerate().map(part).collect();
+            let parts: Result<Vec<Tensor>> = outputs.iter().zip(output_axes).enumerate().map(part).collect();
             batch.answer(request, parts.map(|parts| self.model.name_outputs(parts)));
             first += rows;
         }
@@ -284,15 +305,15 @@ impl ModelRunner {
         &self,
         scratch: &mut RunnerScratch,
         axes: &BatchAxes,
+        output_axes: &[usize],
+        shapes: &[Shape],
+        padded: Option<Padded>,
         batch: &mut Batch<'_, Vec<Tensor>, Outputs>,
     ) -> Result<()> {
         let infos = self.model.inputs();
         let rows: Vec<usize> = batch.requests().map(|r| axes.rows(infos, r)).collect::<Result<_>>()?;
         let total: usize = rows.iter().sum();
-        let padded = self.pad(axes, batch)?;
-        let shapes: Vec<Shape> = rider(batch, &padded, 0).iter().map(|t| t.shape().clone()).collect();
-        let output_axes = self.output_axes(axes, &shapes)?;
-        let stacked = axes.with_rows(&shapes, total);
+        let stacked = axes.with_rows(shapes, total);
         let mut inputs = std::mem::take(&mut scratch.inputs);
         inputs.resize_with(stacked.len(), || Buffer::zeroed(0));
         for (index, (shape, buffer)) in stacked.iter().zip(&mut inputs).enumerate() {
@@ -311,7 +332,7 @@ impl ModelRunner {
         let result = run_into(warm, &stacked, &inputs, &mut outputs, Checkpoint(&|| go_on(batch)));
         batch.mark_computed();
         if result.is_ok() {
-            self.scatter(batch, &warm.plan, &rows, &output_axes, &outputs, padded.as_ref());
+            self.scatter(batch, &warm.plan, &rows, output_axes, &outputs, padded.as_ref());
         }
         scratch.inputs = inputs;
         scratch.outputs = outputs;
@@ -445,27 +466,29 @@ impl BatchRunner for ModelRunner {
     fn run(&self, scratch: &mut RunnerScratch, batch: &mut Batch<'_, Vec<Tensor>, Outputs>) -> Result<()> {
         let alike =
             |axes: &BatchAxes| batch.requests().all(|request| axes.alike(batch.request(0), request, self.pad.as_ref()));
-        match &self.axes {
-            Some(axes) if batch.len() > 1 && alike(axes) => match &self.pipeline {
-                Some(pipeline) => self.run_stacked_staged(pipeline, axes, batch),
-                None => self.run_stacked(scratch, axes, batch),
-            },
-            // One request, or requests whose shapes only hash alike.
-            _ => {
-                for at in 0..batch.len() {
-                    let request = batch.request(at);
-                    let answer = match &self.pipeline {
-                        Some(pipeline) => {
-                            let rows = self.axes.as_ref().map_or(Ok(1), |axes| axes.rows(self.model.inputs(), request));
-                            let outputs = self.run_staged(pipeline, request.clone(), rows?, || go_on(batch))?;
-                            self.model.name_outputs(outputs)
-                        }
-                        None => self.run_lone(scratch, request, Checkpoint(&|| go_on(batch)))?,
-                    };
-                    batch.answer(at, Ok(answer));
-                }
-                Ok(())
+        if let Some(axes) = self.axes.as_ref().filter(|axes| batch.len() > 1 && alike(axes)) {
+            let padded = self.pad(axes, batch)?;
+            let shapes: Vec<Shape> = rider(batch, &padded, 0).iter().map(|t| t.shape().clone()).collect();
+            if let Some(outputs) = self.output_axes(axes, &shapes)? {
+                return match &self.pipeline {
+                    Some(pipeline) => self.run_stacked_staged(pipeline, axes, &outputs, padded, batch),
+                    None => self.run_stacked(scratch, axes, &outputs, &shapes, padded, batch),
+                };
             }
         }
+        // One request, or requests whose shapes only hash alike, or whose rows might mix.
+        for at in 0..batch.len() {
+            let request = batch.request(at);
+            let answer = match &self.pipeline {
+                Some(pipeline) => {
+                    let rows = self.axes.as_ref().map_or(Ok(1), |axes| axes.rows(self.model.inputs(), request));
+                    let outputs = self.run_staged(pipeline, request.clone(), rows?, || go_on(batch))?;
+                    self.model.name_outputs(outputs)
+                }
+                None => self.run_lone(scratch, request, Checkpoint(&|| go_on(batch)))?,
+            };
+            batch.answer(at, Ok(answer));
+        }
+        Ok(())
     }
 }

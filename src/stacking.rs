@@ -73,8 +73,37 @@ pub(crate) fn with_length(shape: &Shape, axis: usize, length: usize) -> Shape {
     shape.iter().enumerate().map(|(at, own)| if at == axis { length } else { *own }).collect()
 }
 
-/// Which axis of each output runs over the rows: found by asking for the shapes at two and at three rows.
+/// Which axis of each output runs over the rows, where these are proven to keep apart.
+///
+/// # Errors
+/// [`InvalidInput`](crate::ErrorKind::InvalidInput) with the node that may mix them.
 pub(crate) fn output_axes(model: &CompiledModel, axes: &BatchAxes, shapes: &[Shape]) -> Result<Vec<usize>> {
+    model.output_axes(&axes.inputs, |rows| axes.with_rows(shapes, rows))
+}
+
+/// Lengths that symbolic axes are tried with.
+const TRIED: [usize; 3] = [8, 32, 224];
+
+/// Refuses a model whose rows are not proven to keep apart, at lengths that it takes; where none of those tried is one,
+/// requests will show.
+///
+/// # Errors
+/// As [`output_axes`].
+pub(crate) fn check_apart(model: &CompiledModel, axes: &BatchAxes) -> Result<()> {
+    for length in TRIED {
+        let dims = |info: &ValueInfo| info.shape.as_deref().unwrap_or_default().to_vec();
+        let shape = |info| dims(info).iter().map(|dim| dim.known().unwrap_or(length)).collect();
+        let shapes: Vec<Shape> = model.inputs().iter().map(shape).collect();
+        if model.output_shapes(&axes.with_rows(&shapes, 1)).is_ok() {
+            return output_axes(model, axes, &shapes).map(drop);
+        }
+    }
+    Ok(())
+}
+
+/// Which axis of each output runs over the rows, by the word of whoever promises that these keep apart: found by asking for
+/// the shapes at two and at three rows.
+pub(crate) fn promised_axes(model: &CompiledModel, axes: &BatchAxes, shapes: &[Shape]) -> Result<Vec<usize>> {
     let at = |rows: usize| -> Result<Vec<Option<Shape>>> { model.output_shapes(&axes.with_rows(shapes, rows)) };
     let (two, three) = (at(2)?, at(3)?);
     let infos = model.outputs();

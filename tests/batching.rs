@@ -5,7 +5,9 @@ use onrush::ops::elementwise::{Binary, BinaryKind, Unary, UnaryKind};
 use onrush::ops::layout::{Flatten, Transpose};
 use onrush::ops::matrix::MatMul;
 use onrush::ops::nn::{Conv, GlobalPool, GlobalPoolKind, LayerNormalization, Padding, Softmax};
+use onrush::ops::quant::{DequantizeLinear, DynamicQuantizeLinear};
 use onrush::{DType, Dim, Engine, Fact, Model, Symbol, Tensor};
+use std::sync::Arc;
 use std::time::Duration;
 
 fn weights(shape: &[usize], seed: f32) -> Tensor {
@@ -145,5 +147,40 @@ fn not_a_number_touches_only_its_own_row() {
                 assert_eq!(together[0].as_bytes(), alone[0].as_bytes(), "{name}");
             }
         }
+    }
+}
+
+/// A softmax over the rows, which is none of each row.
+fn over_rows() -> Model {
+    let mut g = Graph::new("over rows");
+    let x = input(&mut g, &[4]);
+    let y = g.op("weights", Softmax { axis: 0 }, &[x]).unwrap();
+    g.output(y).unwrap();
+    Model::from_graph(g).unwrap()
+}
+
+/// A projection that is quantized with one scale for all rows.
+fn one_scale() -> Model {
+    let mut g = Graph::new("one scale");
+    let x = input(&mut g, &[4]);
+    let quantized =
+        g.node("quantize", Arc::new(DynamicQuantizeLinear), &[Some(x)], &["q", "s", "z"].map(Some)).unwrap();
+    let quantized: Vec<_> = quantized.into_iter().flatten().collect();
+    let linear = DequantizeLinear { axis: 1, block_size: 0, output_dtype: None };
+    let y = g.op("y", linear, &quantized).unwrap();
+    g.output(y).unwrap();
+    Model::from_graph(g).unwrap()
+}
+
+#[test]
+fn a_model_that_mixes_rows_is_refused_with_the_node_that_does() {
+    for (model, node) in [(over_rows as fn() -> Model, "\"weights\" (Softmax)"), (one_scale, "DynamicQuantizeLinear")] {
+        let error = Engine::builder(model()).max_batch_size(8).build().unwrap_err();
+        assert!(error.to_string().contains(node), "{error}");
+        let alone = Engine::builder(model()).build().unwrap();
+        let x = weights(&[3, 4], 0.9);
+        let answer = alone.submit([x.clone()]).unwrap().wait().unwrap();
+        assert_eq!(answer[0], model().run([x]).unwrap()[0]);
+        assert!(Engine::builder(model()).max_batch_size(8).independent_rows().build().is_ok());
     }
 }

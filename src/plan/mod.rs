@@ -253,6 +253,19 @@ impl Plan {
     }
 }
 
+/// The axis of the rows of each output, where it is proven that one row's outputs depend on that row of the inputs alone.
+/// `axes` are those of the rows of the inputs, and `shapes` the inputs' shapes at so many rows.
+///
+/// # Errors
+/// [`InvalidInput`](crate::ErrorKind::InvalidInput) with the node or output at which the proof ends.
+pub(crate) fn output_axes(
+    graph: &Graph,
+    axes: &[Option<usize>],
+    shapes: impl Fn(usize) -> Vec<Shape>,
+) -> Result<Vec<usize>> {
+    rows::output_axes(graph, axes, shapes)
+}
+
 /// What a plan is made from.
 struct Making<'a> {
     graph: &'a Graph,

@@ -9,7 +9,8 @@ mod rules;
 #[cfg(test)]
 mod tests;
 
-use crate::graph::{Graph, ValueId};
+use crate::error::{Result, bail, ensure, err};
+use crate::graph::{Graph, Node, NodeId, ValueId};
 use crate::tensor::{DType, Dim, Shape, Symbol, Tensor};
 use std::sync::Arc;
 
@@ -82,43 +83,55 @@ pub(super) fn with_rows(labels: &[Label], shapes: &[Shape], rows: usize) -> Vec<
 /// Proves that the outputs of `small`, run on any consecutive rows of the inputs, are those rows of the outputs of
 /// `large`, along their first axes. Both are one graph, specialized for `rows.0` and for `rows.1` rows.
 pub(super) fn keep_apart(large: &Graph, small: &Graph, rows: (usize, usize), inputs: &[Label]) -> bool {
-    prove(large, small, rows, inputs).is_some()
+    let in_front = |label: &Label| matches!(label, Label::Rows { axis: 0, .. });
+    prove(large, small, rows, inputs).is_ok_and(|outputs| outputs.iter().all(in_front))
 }
 
-fn prove(large: &Graph, small: &Graph, rows: (usize, usize), inputs: &[Label]) -> Option<()> {
+/// The axis of the rows of each output, where it is proven that one row's outputs depend on that row of the inputs alone.
+/// `axes` are those of the rows of the inputs, and `shapes` the inputs' shapes at so many rows.
+///
+/// # Errors
+/// [`InvalidInput`](crate::ErrorKind::InvalidInput) with the node or output at which the proof ends.
+pub(super) fn output_axes(
+    graph: &Graph,
+    axes: &[Option<usize>],
+    shapes: impl Fn(usize) -> Vec<Shape>,
+) -> Result<Vec<usize>> {
+    let inputs: Vec<Label> =
+        axes.iter().map(|axis| axis.map_or(Label::Shared, |axis| Label::Rows { axis, per: 1 })).collect();
+    let large = graph.specialize(&shapes(MANY))?;
+    let mut found = Vec::new();
+    for few in 1..MANY {
+        let small = graph.specialize(&shapes(few))?;
+        found = prove(&large, &small, (MANY, few), &inputs)?;
+    }
+    let axis = |(label, id): (&Label, &ValueId)| match label {
+        Label::Rows { axis, per: 1 } => Ok(*axis),
+        _ => bail!(InvalidInput, "output {:?} does not have one row for each row in", large.value(*id).name()),
+    };
+    found.iter().zip(large.outputs()).map(axis).collect()
+}
+
+/// Rows for which a proof stands for any number of them.
+const MANY: usize = 3;
+
+/// The labels of the outputs.
+fn prove(large: &Graph, small: &Graph, rows: (usize, usize), inputs: &[Label]) -> Result<Vec<Label>> {
     let mut labels: Vec<Option<Label>> = vec![None; large.value_count()];
     for (id, label) in large.inputs().iter().zip(inputs) {
         labels[id.index()] = Some(*label);
     }
     let both = Both { large, small, rows };
-    for (id, node) in large.nodes().ok()? {
-        let twin = small.get(id)?;
-        if !Arc::ptr_eq(node.op(), twin.op()) || !node.op().is_pure() {
-            return None;
-        }
-        let operands = |ids: &[Option<ValueId>]| -> Option<Vec<Option<Operand>>> {
-            ids.iter().map(|id| id.map(|id| both.operand(id, labels[id.index()])).transpose_some()).collect()
-        };
-        let inputs = operands(node.inputs())?;
-        let shapes = node.outputs().iter().map(|id| id.map(|id| both.shapes(id)).transpose_some());
-        let outputs: Vec<Option<(Shape, Shape)>> = shapes.collect::<Option<_>>()?;
-        if node.outputs() != twin.outputs() {
-            return None;
-        }
-        let step = rules::Step { op: node.op().as_ref(), inputs, outputs, rows };
-        let found = rules::follow(&step)?;
-        for (index, id) in node.outputs().iter().enumerate() {
-            let (Some(id), Some(Some((large, small)))) = (id, step.outputs.get(index)) else { continue };
-            let label = *found.get(index)?;
-            agrees(label, large, small, rows).then_some(())?;
-            labels[id.index()] = Some(label);
-        }
+    for (id, node) in large.nodes()? {
+        let apart = both.follow(id, node, &mut labels).is_some();
+        ensure!(apart, InvalidInput, "node {:?} ({}) may mix the rows of a batch", node.name(), node.op().name());
     }
-    for id in large.outputs() {
-        let label = both.operand(*id, labels[id.index()])?.label;
-        matches!(label, Label::Rows { axis: 0, .. }).then_some(())?;
-    }
-    Some(())
+    let output = |id: &ValueId| {
+        let label = both.operand(*id, labels[id.index()]).map(|operand| operand.label);
+        let rows = label.filter(|label| matches!(label, Label::Rows { .. }));
+        rows.ok_or_else(|| err!(InvalidInput, "output {:?} has no rows", large.value(*id).name()))
+    };
+    large.outputs().iter().map(output).collect()
 }
 
 /// `Some(None)` where there is nothing, `None` where something failed.
@@ -142,6 +155,27 @@ struct Both<'a> {
 }
 
 impl Both<'_> {
+    /// Labels the outputs of a node; `None` where rows might mix.
+    fn follow(&self, id: NodeId, node: &Node, labels: &mut [Option<Label>]) -> Option<()> {
+        let twin = self.small.get(id)?;
+        if !Arc::ptr_eq(node.op(), twin.op()) || !node.op().is_pure() || node.outputs() != twin.outputs() {
+            return None;
+        }
+        let operands = node.inputs().iter().map(|id| id.map(|id| self.operand(id, labels[id.index()])));
+        let inputs = operands.map(TransposeSome::transpose_some).collect::<Option<_>>()?;
+        let shapes = node.outputs().iter().map(|id| id.map(|id| self.shapes(id)).transpose_some());
+        let outputs: Vec<Option<(Shape, Shape)>> = shapes.collect::<Option<_>>()?;
+        let step = rules::Step { op: node.op().as_ref(), inputs, outputs, rows: self.rows };
+        let found = rules::follow(&step)?;
+        for (index, id) in node.outputs().iter().enumerate() {
+            let (Some(id), Some(Some((large, small)))) = (id, step.outputs.get(index)) else { continue };
+            let label = *found.get(index)?;
+            agrees(label, large, small, self.rows).then_some(())?;
+            labels[id.index()] = Some(label);
+        }
+        Some(())
+    }
+
     fn shapes(&self, id: ValueId) -> Option<(Shape, Shape)> {
         Some((self.large.fact(id).concrete_shape()?, self.small.fact(id).concrete_shape()?))
     }

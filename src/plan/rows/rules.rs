@@ -11,7 +11,7 @@ use crate::ops::fused::{ByteTable, Chain, ChannelsLast, Epilogue, Linear, Quanti
 use crate::ops::image::{DepthToSpace, Resize, SpaceToDepth};
 use crate::ops::index::{Gather, GatherElements, Slice};
 use crate::ops::layout::{Concat, Expand, Flatten, Pad, Reshape, Split, Squeeze, Tile, Transpose, Unsqueeze};
-use crate::ops::matrix::{Gemm, MatMul};
+use crate::ops::matrix::{Einsum, Gemm, MatMul};
 use crate::ops::nn::{
     BatchNormalization, Conv, ConvTranspose, Dropout, GlobalPool, GroupNormalization, Hardmax, InstanceNormalization,
     LayerNormalization, LogSoftmax, Lrn, Pool, RmsNormalization, SkipLayerNormalization, Softmax,
@@ -87,6 +87,9 @@ impl Step<'_> {
         }
         if op.is::<QLinearMatMul>() {
             return self.product(0, 3, &[1, 2, 6, 7]);
+        }
+        if let Some(einsum) = op.downcast_ref::<Einsum>() {
+            return self.einsum(&einsum.equation);
         }
         if is_of_images(op) {
             // Indices of a pool count through the whole batch.
@@ -187,6 +190,25 @@ impl Step<'_> {
                 self.spread([a, b].into_iter())
             }
         }
+    }
+
+    /// Rows along a letter that every operand with it has as rows, and that is not summed over.
+    fn einsum(&self, equation: &str) -> Option<Label> {
+        let equation: String = equation.split_whitespace().collect();
+        let (terms, output) = equation.split_once("->").filter(|_| !equation.contains('.'))?;
+        let terms: Vec<&str> = terms.split(',').collect();
+        let letter_of = |index: usize, axis: usize| terms.get(index)?.chars().nth(axis);
+        let rows = (0..self.inputs.len()).find_map(|index| self.rows_of(index).map(|rows| (index, rows)));
+        let (first, (axis, per)) = rows?;
+        let letter = letter_of(first, axis)?;
+        let fits = |(index, term): (usize, &&str)| match term.matches(letter).count() {
+            0 => self.input(index).is_some_and(|input| input.label == Label::Shared),
+            1 => self.rows_of(index).is_some_and(|(axis, own)| own == per && letter_of(index, axis) == Some(letter)),
+            _ => false,
+        };
+        let whole = terms.len() == self.inputs.len() && terms.iter().enumerate().all(fits);
+        let axis = output.chars().position(|own| own == letter).filter(|_| whole)?;
+        Some(Label::Rows { axis, per })
     }
 
     /// The step of an operator inside, with other inputs and the same outputs.

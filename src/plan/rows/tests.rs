@@ -6,7 +6,7 @@ use crate::ops::create::{ConstantOfShape, Range};
 use crate::ops::elementwise::{Binary, BinaryKind, Cast, Unary, UnaryKind};
 use crate::ops::index::{Gather, NonZero, Slice};
 use crate::ops::layout::{Concat, Expand, Flatten, Reshape, ShapeOf, Squeeze, Tile, Transpose, Unsqueeze};
-use crate::ops::matrix::{Gemm, MatMul};
+use crate::ops::matrix::{Einsum, Gemm, MatMul};
 use crate::ops::nn::{
     BatchNormalization, Conv, LayerNormalization, MeanVarianceNormalization, Padding, Pool, PoolKind, Softmax,
 };
@@ -89,6 +89,12 @@ fn rows_that_keep_apart() {
         ("add", Case::new(&[4]).then(Binary(BinaryKind::Add), &[floats(&[4])])),
         ("add a row", Case::new(&[4]).then(Binary(BinaryKind::Add), &[floats(&[1, 4])])),
         ("product", Case::new(&[4]).then(MatMul, &[floats(&[4, 3])])),
+        (
+            "einsum",
+            Case::new(&[2, 4])
+                .then(Einsum { equation: "bxi, io -> xbo".into() }, &[floats(&[4, 3])])
+                .then(Transpose { perm: Some(vec![1, 0, 2]) }, &[]),
+        ),
         ("product of stacks", Case::new(&[2, 4]).then(MatMul, &[floats(&[4, 3])])),
         ("conv", Case::new(&[2, 5, 5]).then(conv(), &[floats(&[3, 2, 3, 3])])),
         ("softmax", Case::new(&[2, 4]).then(Softmax { axis: -1 }, &[])),
@@ -155,6 +161,13 @@ fn rows_that_mix_or_may() {
     let mut cases = vec![
         ("softmax over the batch", Case::new(&[4]).then(Softmax { axis: 0 }, &[])),
         ("sum over the batch", Case::new(&[4]).then(reduce(true), &[ints(&[0])])),
+        ("einsum over the batch", Case::new(&[4]).then(Einsum { equation: "bi->i".into() }, &[])),
+        ("einsum of every row with every row", {
+            let mut case = Case::new(&[4]);
+            let op = Einsum { equation: "bi,ci->bc".into() };
+            case.x = case.graph.op("y", op, &[case.x, case.x]).unwrap();
+            case
+        }),
         ("sum of all", Case::new(&[4]).then(reduce(false), &[])),
         ("turned", Case::new(&[4]).then(Transpose { perm: None }, &[])),
         ("batch as depth", {
