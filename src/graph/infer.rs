@@ -21,7 +21,7 @@ impl Graph {
         outputs: usize,
     ) -> Result<Vec<Fact>> {
         let facts: Vec<Option<&Fact>> = inputs.iter().map(|v| v.map(|v| &self.values[v.index()].fact)).collect();
-        let budget = Budget::new(1 << 16, 1);
+        let budget = Budget::new(1 << 16, 1).max_work(1 << 16);
         infer_op(op, &facts, outputs, &budget, FOLDED_WHEN_BUILT).at(|| format!("node {name:?} ({})", op.name()))
     }
 
@@ -122,6 +122,7 @@ fn fold(op: &dyn Op, inputs: &[Option<&Fact>], facts: &[Fact], budget: &Budget, 
     let made = facts.iter().fold(0usize, |sum, fact| sum.saturating_add(fact.bytes().unwrap_or(0)));
     budget.admit_bytes(made).ok()?;
     budget.step().ok()?;
+    budget.spend_on(op, Inputs::new(&values), facts).ok()?;
     let values = op.eval(Inputs::new(&values), budget).ok()?;
     values.iter().for_each(|value| budget.keep(value));
     Some(values)

@@ -111,6 +111,7 @@ pub(crate) fn evaluate(op: &dyn crate::ops::Op, inputs: &[Option<&Tensor>], budg
         total = total.saturating_add(fact.bytes().unwrap_or(0));
     }
     budget.admit_bytes(total)?;
+    budget.spend_on(op, Inputs::new(inputs), &outputs)?;
     op.eval(Inputs::new(inputs), budget)
 }
 
@@ -124,7 +125,7 @@ impl Body for Graph {
     }
 
     fn infer(&self, inputs: &[Fact]) -> Result<Vec<Fact>> {
-        let facts = self.infer_values(inputs, &Budget::new(1 << 20, 100_000))?;
+        let facts = self.infer_values(inputs, &Budget::new(1 << 20, 100_000).max_work(1 << 26))?;
         Ok(self.outputs.iter().map(|id| facts[id.index()].clone()).collect())
     }
 

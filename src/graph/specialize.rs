@@ -22,7 +22,9 @@ impl Graph {
         );
         let dtypes: Vec<DType> = self.inputs.iter().map(|id| self.fact(*id).dtype).collect();
         let facts: Vec<Fact> = dtypes.iter().zip(shapes).map(|(d, s)| Fact::concrete(*d, s)).collect();
-        let facts = self.infer_values(&facts, &Budget::new(64 << 20, 1_000_000)).at(|| format!("at {shapes:?}"))?;
+        let facts = self
+            .infer_values(&facts, &Budget::new(64 << 20, 1_000_000).max_work(1 << 27))
+            .at(|| format!("at {shapes:?}"))?;
         let mut graph = self.clone();
         for (value, fact) in graph.values.iter_mut().zip(facts) {
             value.fact = fact;

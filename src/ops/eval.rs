@@ -1,7 +1,8 @@
 //! What an operator is handed: its inputs, and the limits of its evaluation.
 
+use super::Op;
 use crate::error::{Result, ensure, err};
-use crate::tensor::{Fact, Tensor};
+use crate::tensor::{Fact, Shape, Tensor};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// The inputs of a node, in order; an optional input may be absent.
@@ -52,21 +53,58 @@ impl<'a, T> Inputs<'a, T> {
     }
 }
 
-/// What an evaluation may use: bytes that live at one time, and operators run in total.
+/// What an evaluation may use: bytes that live at one time, operators run in total, and work done in total.
 ///
-/// The limits are absolute, so a small file cannot ask for a huge tensor or an endless loop.
+/// The limits are absolute, so a small file cannot ask for a huge tensor, an endless loop or an endless sum.
 #[derive(Debug)]
 pub struct Budget {
     max_bytes: usize,
     used: AtomicUsize,
     steps: AtomicU64,
+    work: AtomicU64,
 }
 
 impl Budget {
-    /// At most `max_bytes` of values alive at one time and `steps` operators run.
+    /// At most `max_bytes` of values alive at one time and `steps` operators run, whatever work they take.
     #[must_use]
     pub fn new(max_bytes: usize, steps: u64) -> Self {
-        Budget { max_bytes, used: AtomicUsize::new(0), steps: AtomicU64::new(steps) }
+        Budget { max_bytes, used: AtomicUsize::new(0), steps: AtomicU64::new(steps), work: AtomicU64::new(u64::MAX) }
+    }
+
+    /// The same with so much work: in multiply-accumulates, or elements gone through where there is no product.
+    #[must_use]
+    pub fn max_work(self, work: u64) -> Self {
+        Budget { work: AtomicU64::new(work), ..self }
+    }
+
+    /// The work that is left.
+    #[must_use]
+    pub fn work_left(&self) -> u64 {
+        self.work.load(Ordering::Relaxed)
+    }
+
+    /// Takes `work` before it is done; none of it where it is more than is left.
+    ///
+    /// # Errors
+    /// [`Limit`](crate::ErrorKind::Limit) when not so much is left.
+    pub fn spend(&self, work: usize) -> Result<()> {
+        let work = work as u64;
+        let left = self.work.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(work));
+        left.map_err(|left| err!(Limit, "{work} products or elements are asked for; {left} are left"))?;
+        Ok(())
+    }
+
+    /// Takes the work of `op` on these inputs, as far as shapes tell it: its products, else every element that comes
+    /// or goes. What an operator does beside that it takes itself.
+    ///
+    /// # Errors
+    /// As [`spend`](Budget::spend).
+    pub(crate) fn spend_on(&self, op: &dyn Op, inputs: Inputs<'_, Tensor>, outputs: &[Fact]) -> Result<()> {
+        let shapes: Vec<Option<&Shape>> = inputs.0.iter().map(|input| input.map(Tensor::shape)).collect();
+        let made: Vec<Shape> = outputs.iter().filter_map(Fact::concrete_shape).collect();
+        let products = made.first().and_then(|first| op.macs(Inputs::new(&shapes), first)).unwrap_or(0);
+        let elements = shapes.into_iter().flatten().chain(&made).map(Shape::elements);
+        self.spend(elements.fold(products, usize::saturating_add))
     }
 
     /// Limits that only guard against accidents: 16 GiB and a thousand million operators.

@@ -106,7 +106,8 @@ impl Folding<'_> {
         let facts: Vec<Option<&Fact>> = facts.iter().map(Option::as_ref).collect();
         let given: usize = inputs.iter().flatten().map(|v| v.as_bytes().len()).sum();
         let mut made = 0usize;
-        for fact in op.infer(Inputs::new(&facts)).ok()? {
+        let outputs = op.infer(Inputs::new(&facts)).ok()?;
+        for fact in &outputs {
             made = made.saturating_add(fact.bytes()?);
         }
         let growth = if self.unquantized { 4 } else { 2 };
@@ -115,6 +116,7 @@ impl Folding<'_> {
         }
         self.budget.admit_bytes(made).ok()?;
         self.budget.step().ok()?;
+        self.budget.spend_on(op.as_ref(), Inputs::new(&inputs), &outputs).ok()?;
         let values = op.eval(Inputs::new(&inputs), self.budget).ok()?;
         (values.len() >= node.outputs().len()).then_some(values)
     }

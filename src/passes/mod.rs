@@ -40,6 +40,7 @@ use crate::error::{At, Result};
 use crate::graph::Graph;
 use crate::ops::Budget;
 use serde::Serialize;
+use std::collections::HashSet;
 use std::fmt;
 
 struct Pass {
@@ -60,6 +61,9 @@ enum Run {
 const MAX_FOLDED_BYTES: usize = 1 << 30;
 /// Operators that folding runs.
 const MAX_FOLDED_STEPS: u64 = 1_000_000;
+/// Work that folding does, in the units of [`Budget::spend`]: for any graph, and for each element of its constants.
+const MAX_FOLDED_WORK: u64 = 1 << 27;
+const WORK_OF_AN_ELEMENT: u64 = 8;
 
 /// The passes in order, each with the reason for its place.
 const PASSES: &[Pass] = &[
@@ -117,6 +121,8 @@ pub struct PassReport {
     pub changes: Vec<(&'static str, usize)>,
     /// Nodes before and after.
     pub nodes: (usize, usize),
+    /// Multiply-accumulates, and elements gone through, that folding has computed.
+    pub folding_work: u64,
 }
 
 impl fmt::Display for PassReport {
@@ -142,7 +148,24 @@ pub fn optimize(graph: &mut Graph) -> Result<PassReport> {
 /// # Errors
 /// As [`optimize`].
 pub fn optimize_within(graph: &mut Graph, max_folded_bytes: usize) -> Result<PassReport> {
-    optimize_on(graph, &Budget::new(max_folded_bytes, MAX_FOLDED_STEPS))
+    let work = constant_elements(graph)?.saturating_mul(WORK_OF_AN_ELEMENT).saturating_add(MAX_FOLDED_WORK);
+    let budget = Budget::new(max_folded_bytes, MAX_FOLDED_STEPS).max_work(work);
+    let report = optimize_on(graph, &budget)?;
+    Ok(PassReport { folding_work: work - budget.work_left(), ..report })
+}
+
+/// Elements of the constants that nodes take.
+fn constant_elements(graph: &Graph) -> Result<u64> {
+    let mut seen = HashSet::new();
+    let mut elements = 0u64;
+    for (_, node) in graph.nodes()? {
+        for id in node.inputs().iter().flatten() {
+            if graph.value(*id).producer().is_none() && seen.insert(*id) {
+                elements = elements.saturating_add(graph.constant_of(*id).map_or(0, |constant| constant.len() as u64));
+            }
+        }
+    }
+    Ok(elements)
 }
 
 fn optimize_on(graph: &mut Graph, budget: &Budget) -> Result<PassReport> {
@@ -170,5 +193,5 @@ fn optimize_on(graph: &mut Graph, budget: &Budget) -> Result<PassReport> {
         }
     }
     debug_assert!(graph.verify().is_ok());
-    Ok(PassReport { changes, nodes: (before, graph.node_count()) })
+    Ok(PassReport { changes, nodes: (before, graph.node_count()), folding_work: 0 })
 }

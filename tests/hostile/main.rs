@@ -12,6 +12,7 @@ mod structure;
 mod support;
 mod tensors;
 mod wire;
+mod work;
 
 use onrush::onnx::{LoadOptions, import};
 use onrush::{Error, ErrorKind, Result};

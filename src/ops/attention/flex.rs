@@ -107,6 +107,7 @@ impl Op for FlexAttention {
         let shape = [q.batch, q.heads, q.length, k.length];
         let count = shape.iter().fold(1usize, |n, &d| n.saturating_mul(d));
         held.set(elements.saturating_add(count.saturating_mul(2)).saturating_mul(size_of::<f64>()))?;
+        budget.spend(count.saturating_mul(q.size.saturating_add(v.size)))?;
         let dtype = self.precision(q_in.dtype());
         let scale = self.scale.map_or_else(|| 1.0 / (q.size as f64).sqrt(), f64::from);
         let shared = q.heads / k.heads.max(1);

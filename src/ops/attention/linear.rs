@@ -137,6 +137,8 @@ impl Op for LinearAttention {
         };
         let scale = if self.scale == 0.0 { 1.0 / (q.size as f64).sqrt() } else { f64::from(self.scale) };
         let shared = q.heads / k.heads.max(1);
+        let rows = [q.batch, q.heads.saturating_add(k.heads), q.length, k.size];
+        budget.spend(rows.iter().fold(v.size, |work, &n| work.saturating_mul(n)))?;
         let mut y = Heads::zeros(q.batch, q.heads, q.length, v.size);
         for b in 0..k.batch {
             for h in 0..k.heads {

@@ -76,6 +76,7 @@ impl Op for NonMaxSuppression {
         let threshold = scalar(inputs.get(3))?.unwrap_or(0.0);
         let floor = scalar(inputs.get(4))?;
         budget.admit_bytes(scores.len().saturating_mul(24))?;
+        budget.spend(scores.len().saturating_mul(count.min(most)))?;
         let boxes: Vec<_> = boxes.to_f64_vec()?.chunks_exact(4).map(|b| self.corners(b)).collect();
         let scores = scores.to_f64_vec()?;
         let mut picked: Vec<i64> = Vec::new();

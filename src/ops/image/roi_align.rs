@@ -104,7 +104,7 @@ impl Op for RoiAlign {
         Ok(vec![Fact::new(x.dtype, vec![count, channels, Dim::Known(self.height), Dim::Known(self.width)])])
     }
 
-    fn eval(&self, inputs: Inputs<'_, Tensor>, _budget: &Budget) -> Result<Vec<Tensor>> {
+    fn eval(&self, inputs: Inputs<'_, Tensor>, budget: &Budget) -> Result<Vec<Tensor>> {
         let (x, regions, images) = (inputs.require(0)?, inputs.require(1)?, inputs.require(2)?);
         let &[batch, channels, h, w] = &**x.shape() else { bail!(Shape, "{} is no batch of images", x.shape()) };
         let shape = output_shape(self, inputs)?;
@@ -127,6 +127,7 @@ impl Op for RoiAlign {
             let (rows, columns) = (samples(bin_h), samples(bin_w));
             let total = [rows, columns, self.height, self.width].iter().fold(1usize, |n, &d| n.saturating_mul(d));
             ensure!(total <= MAX_SAMPLES, Limit, "{total} samples for the region {region:?}");
+            budget.spend(total.saturating_mul(channels))?;
             for channel in 0..channels {
                 let plane = &values[(image * channels + channel) * h * w..][..h * w];
                 for bin in 0..self.height * self.width {

@@ -56,10 +56,11 @@ impl Op for Det {
         }
     }
 
-    fn eval(&self, inputs: Inputs<'_, Tensor>, _budget: &Budget) -> Result<Vec<Tensor>> {
+    fn eval(&self, inputs: Inputs<'_, Tensor>, budget: &Budget) -> Result<Vec<Tensor>> {
         let x = inputs.require(0)?;
         let [batch @ .., n, _] = &x.shape()[..] else { bail!(Shape, "Det of {}, which is no matrix", x.shape()) };
         let shape = Shape::from(batch);
+        budget.spend(x.len().saturating_mul(*n))?;
         let mut values = x.to_f64_vec()?;
         let dets = match n * n {
             0 => vec![1.0; shape.checked_len()?],

@@ -200,7 +200,7 @@ impl Op for Einsum {
         Ok(vec![Fact::new(dtype, shape)])
     }
 
-    fn eval(&self, inputs: Inputs<'_, Tensor>, _budget: &Budget) -> Result<Vec<Tensor>> {
+    fn eval(&self, inputs: Inputs<'_, Tensor>, budget: &Budget) -> Result<Vec<Tensor>> {
         let tensors = inputs.require_from(0)?;
         let dims: Vec<Vec<Dim>> = tensors.iter().map(|t| t.shape().iter().map(|&d| Dim::Known(d)).collect()).collect();
         let ranks: Vec<usize> = dims.iter().map(Vec::len).collect();
@@ -225,6 +225,7 @@ impl Op for Einsum {
         let shape: Shape = kept.iter().map(|w| w.length).collect();
         let products = shape.checked_len()?.saturating_mul(total(&summed));
         ensure!(products <= MAX_PRODUCTS, Limit, "{} takes {products} products", self.equation);
+        budget.spend(products)?;
         let dtype = tensors[0].dtype();
         let y = if dtype.is_float() {
             let values = tensors.iter().map(|t| t.to_f64_vec()).collect::<Result<Vec<_>>>()?;

@@ -62,11 +62,12 @@ impl Op for CausalConvWithState {
         Ok(vec![y, Fact::new(x.dtype, vec![batch, channels, kept])])
     }
 
-    fn eval(&self, inputs: Inputs<'_, Tensor>, _budget: &Budget) -> Result<Vec<Tensor>> {
+    fn eval(&self, inputs: Inputs<'_, Tensor>, budget: &Budget) -> Result<Vec<Tensor>> {
         let (x, w) = (inputs.require(0)?, inputs.require(1)?);
         let (&[batch, channels, length], &[_, _, k]) = (&x.shape()[..], &w.shape()[..]) else {
             bail!(Shape, "x is {} and w {}, but rank 3 is needed", x.shape(), w.shape())
         };
+        budget.spend(x.len().saturating_mul(k))?;
         let past = inputs.get(3).map(Tensor::to_f64_vec).transpose()?;
         let bias = inputs.get(2).map(Tensor::to_f64_vec).transpose()?;
         let (values, weights, kept) = (x.to_f64_vec()?, w.to_f64_vec()?, k - 1);

@@ -84,6 +84,7 @@ impl Op for DeformConv {
         let shape: Shape = [batch, out_channels].into_iter().chain(window.output()).collect();
         let mut out = vec![0.0; shape.checked_len()?];
         let depth = channels.saturating_mul(taps);
+        budget.spend(out.len().saturating_mul(per_group).saturating_mul(taps))?;
         if !out.is_empty() && depth > 0 {
             budget.admit_bytes(depth.saturating_mul(places).saturating_mul(8))?;
             let (values, weights) = (x.to_f64_vec()?, w.to_f64_vec()?);

@@ -67,10 +67,11 @@ impl Op for Lrn {
         same_as_input(inputs)
     }
 
-    fn eval(&self, inputs: Inputs<'_, Tensor>, _budget: &Budget) -> Result<Vec<Tensor>> {
+    fn eval(&self, inputs: Inputs<'_, Tensor>, budget: &Budget) -> Result<Vec<Tensor>> {
         let x = inputs.require(0)?;
         let (before, after) = ((self.size - 1) / 2, self.size / 2);
         let scale = f64::from(self.alpha) / self.size as f64;
+        budget.spend(x.len().saturating_mul(self.size.min(x.shape()[1])))?;
         let mut values = x.to_f64_vec()?;
         for_each_lane(&mut values, x.shape(), 1, |lane| {
             let squares: Vec<f64> = lane.iter().map(|v| v * v).collect();

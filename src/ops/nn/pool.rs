@@ -157,6 +157,7 @@ impl Op for Pool {
         let shape: Shape = x.shape()[..2].iter().copied().chain(window.output()).collect();
         let len = shape.checked_len()?;
         budget.admit_bytes(window.taps().saturating_mul(PLACES).saturating_mul(8))?;
+        budget.spend(len.saturating_mul(window.taps()))?;
         let max = matches!(self.kind, PoolKind::Max { .. });
         let (mut out, mut indices) = (vec![0.0; len], vec![0i64; if max { len } else { 0 }]);
         if len > 0 {
