@@ -3,6 +3,7 @@
 //! A refusal must be quick and cheap, so it looks only at counters: how much waits before the request, and what such
 //! batches are known to cost.
 
+use super::due::{Before, Due};
 use super::pace::{Margin, Pace};
 use crate::clock::{Time, nanos};
 use crate::monitor::CostModel;
@@ -36,7 +37,8 @@ impl Costs for CostModel {
 #[derive(Debug)]
 pub(super) struct Admission {
     pub(super) pace: Pace,
-    pub(super) margin: Margin,
+    /// Where deadlines decide who runs first, those that gave more time have a margin of their own; else all share the first.
+    margins: [Margin; CLASSES],
     pub(super) costs: CostModel,
     precedence: Precedence,
     /// Whether several models take turns, so that nothing is known of who stands before whom. `Relaxed`, as `workers`.
@@ -51,6 +53,8 @@ pub(super) struct Admission {
     /// Waiting requests of each class; kept only if somebody asks for them.
     waiting: [Padded<AtomicU32>; CLASSES],
     counts: bool,
+    /// Waiting requests by their deadlines, where those decide who runs first.
+    due: Option<Due>,
     tenants: Option<Tenants>,
     /// How long each priority may wait, in nanoseconds, where the policy bounds any.
     timeouts: Option<Box<[u64]>>,
@@ -126,7 +130,7 @@ impl Admission {
         let counts = precedence == Precedence::Class || limits.iter().any(|&limit| limit < u32::MAX);
         Admission {
             pace: Pace::default(),
-            margin: Margin::default(),
+            margins: Default::default(),
             costs: CostModel::new(),
             precedence,
             shared: AtomicBool::new(false),
@@ -136,6 +140,7 @@ impl Admission {
             limits,
             waiting: Default::default(),
             counts,
+            due: (predicts && precedence == Precedence::Deadline).then(Due::new),
             tenants: None,
             timeouts: None,
         }
@@ -193,6 +198,8 @@ impl Admission {
         let joined = self.tenants.as_ref().is_none_or(|tenants| tenants.join(meta));
         if !joined {
             self.leave_class(meta);
+        } else if let Some(due) = &self.due {
+            due.join(meta);
         }
         joined
     }
@@ -207,6 +214,9 @@ impl Admission {
     #[inline]
     pub(super) fn leave(&self, meta: &Waiting) {
         self.leave_class(meta);
+        if let Some(due) = &self.due {
+            due.leave(meta);
+        }
         if let Some(tenants) = &self.tenants {
             tenants.leave(meta);
         }
@@ -222,14 +232,14 @@ impl Admission {
         let riders = self.rows_of(waiting).saturating_add(meta.rows.into()).min(most.into());
         let Some(own) = self.costs.high(meta.group, riders as u32) else { return false };
         let running = if busy { self.pace.batch() / 2 } else { 0 };
-        let wait = self.margin.widen(self.wait(meta, waiting).saturating_add(running));
+        let wait = self.margin(meta).widen(self.wait(meta, waiting).saturating_add(running));
         meta.arrived.after(Duration::from_nanos(wait.saturating_add(own))) > meta.deadline
     }
 
     /// By how much the request would probably wait longer than its priority may; `waiting` is how many wait in all.
     pub(super) fn would_time_out(&self, meta: &Waiting, waiting: u32) -> Option<Duration> {
         let bound = *self.timeouts.as_ref().filter(|_| self.predicts)?.get(usize::from(meta.priority))?;
-        let excess = self.margin.widen(self.wait(meta, waiting)).saturating_sub(bound);
+        let excess = self.margin(meta).widen(self.wait(meta, waiting)).saturating_sub(bound);
         (excess > 0).then(|| Duration::from_nanos(excess))
     }
 
@@ -242,9 +252,34 @@ impl Admission {
                 let urgent = self.waiting[..=class(meta)].iter().map(|n| n.load(Ordering::Relaxed)).sum();
                 (urgent, class(meta))
             }
+            Precedence::Deadline => {
+                let Some(due) = &self.due else { return 0 };
+                let Before { requests, gone } = due.before(meta);
+                return self.time_for(meta.group, requests, 0).min(nanos(gone.since(meta.arrived)));
+            }
             Precedence::Unknown => (0, 0),
         };
         self.time_for(meta.group, before, class)
+    }
+
+    /// How much longer than foretold such a request is taken to wait.
+    pub(super) fn margin(&self, meta: &Waiting) -> &Margin {
+        let span = nanos(meta.deadline.since(meta.arrived)).max(1).ilog2() as usize;
+        // From half a millisecond on, by factors of four.
+        let class = if self.due.is_some() { span.saturating_sub(17) / 2 } else { 0 };
+        &self.margins[class.min(CLASSES - 1)]
+    }
+
+    /// Requests were accepted in vain.
+    pub(super) fn lost<'a>(&self, metas: impl Iterator<Item = &'a Waiting>) {
+        let mut last = None;
+        for meta in metas {
+            let margin = self.margin(meta);
+            if last.is_none_or(|last| !std::ptr::eq(last, margin)) {
+                margin.raise();
+            }
+            last = Some(margin);
+        }
     }
 
     fn rows_of(&self, requests: u32) -> u64 {
@@ -302,6 +337,37 @@ mod tests {
         assert!(!admission.would_miss(&request(1, 150), 6, false));
         assert!(!admission.would_miss(&request(2, 150), 6, false), "the three before it ride with it");
         assert!(admission.would_miss(&request(3, 150), 6, false));
+    }
+
+    #[test]
+    fn who_is_due_earlier_stands_before_who_is_due_later() {
+        let admission = Admission::new(Precedence::Deadline, 1, 4, true, [u32::MAX; CLASSES]);
+        admission.costs.observe(0, 4, Duration::from_micros(100));
+        admission.pace.observe(100_000, 4, 4);
+        let misses = |deadline_us, waiting| admission.would_miss(&request(1, deadline_us), waiting, false);
+        (0..1000).for_each(|_| assert!(admission.join(&request(1, 900_000))));
+        assert!(!misses(150, 1000), "a thousand wait, and none of them before it");
+        (0..9).for_each(|_| assert!(admission.join(&request(1, 300))));
+        assert!(misses(305, 1009), "two batches before it and a margin, and its own");
+        assert!(!misses(330, 1009));
+        assert!(!misses(150, 1009), "it is due before them");
+        // More than can be met before they are due: those that are left are given up, and then it runs.
+        (0..400).for_each(|_| assert!(admission.join(&request(1, 1500))));
+        assert!(misses(1600, 1409) && !misses(2000, 1409));
+        assert!(!misses(800_000, 1409), "what is due late does not wait for what is gone by then");
+        (0..8000).for_each(|_| assert!(admission.join(&request(1, 790_000))));
+        assert!(!misses(800_000, 9409), "they take 235 ms");
+        (0..30_000).for_each(|_| assert!(admission.join(&request(1, 790_000))));
+        assert!(misses(800_000, 39_409), "these are not gone before it is due itself");
+    }
+
+    #[test]
+    fn those_that_are_lost_widen_the_margin_of_their_like() {
+        let admission = Admission::new(Precedence::Deadline, 1, 4, true, [u32::MAX; CLASSES]);
+        let [near, far] = [request(1, 1000), request(1, 900_000)];
+        let widened = |meta| admission.margin(meta).widen(16_000);
+        (0..100).for_each(|_| admission.lost([far, far].iter()));
+        assert_eq!((widened(&near), widened(&far)), (17_000, 32_000));
     }
 
     #[test]

@@ -54,9 +54,9 @@ impl<Q, S> Default for Taken<Q, S> {
 }
 
 impl<Q, S> Taken<Q, S> {
-    /// Whether some request is to be ended because its deadline has passed or cannot be met.
-    pub(super) fn has_expired(&self) -> bool {
-        self.ended.iter().any(|(_, how)| *how == Ended::Expired)
+    /// The requests that are to be ended because their deadlines have passed or cannot be met.
+    pub(super) fn expired(&self) -> impl Iterator<Item = &Waiting> {
+        self.ended.iter().filter(|(_, how)| *how == Ended::Expired).map(|(claimed, _)| claimed.meta())
     }
 
     /// The requests that left the queue.

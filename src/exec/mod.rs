@@ -32,6 +32,7 @@ mod admission;
 mod batcher;
 mod builder;
 mod credit;
+mod due;
 mod entry;
 mod executor;
 mod feedback;

@@ -99,6 +99,7 @@ impl<R: BatchRunner> Shared<R> {
         let started = self.clock.now();
         let group = jobs.first().map_or(0, |job| job.claimed.meta().group);
         let rows = jobs.iter().fold(0_u32, |rows, job| rows.saturating_add(job.claimed.meta().rows));
+        let leader = jobs.first().map(|job| *job.claimed.meta());
         let class = jobs.iter().map(|job| job.claimed.meta().priority).min().unwrap_or(0);
         let running = Running { class, group, rows, started };
         let mut stages = Stages { started, stacked: started, computed: started, ended: started };
@@ -140,7 +141,9 @@ impl<R: BatchRunner> Shared<R> {
         let time = stages.ended.since(started).saturating_sub(parked);
         self.count_batch(slot, &generation, rows, time, answered, requests - answered);
         self.admission.pace.observe(nanos(time), requests, u64::from(rows));
-        self.admission.margin.observe(is_late);
+        if let Some(leader) = leader {
+            self.admission.margin(&leader).observe(is_late);
+        }
         if answered == requests {
             self.admission.costs.observe(group, rows, time);
         }

@@ -256,9 +256,7 @@ impl<R: BatchRunner> Shared<R> {
         if let Some(gap) = batcher.gap(now, look, self.slots.any_free()) {
             self.admission.pace.observe_gap(nanos(gap), taken.jobs.iter().map(|job| job.claimed.meta()));
         }
-        if taken.has_expired() {
-            self.admission.margin.raise();
-        }
+        self.admission.lost(taken.expired());
         let mut needs_timer = false;
         if let Look::Again(time) = look {
             if is_worker {

@@ -76,9 +76,7 @@ impl<R: BatchRunner> Shared<R> {
         let earliest = batcher.earliest_deadline();
         self.ready.store(batcher.len(), Ordering::SeqCst);
         drop(batcher);
-        if taken.has_expired() {
-            self.admission.margin.raise();
-        }
+        self.admission.lost(taken.expired());
         self.timekeeper.next.fetch_min(earliest.as_nanos(), Ordering::SeqCst);
         self.release(taken.left());
         taken.ended.drain(..).for_each(|(claimed, how)| self.end_unrun(claimed, how, now));

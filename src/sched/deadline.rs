@@ -1,6 +1,6 @@
 //! Earliest deadline first, with early drop: under overload, work that would come too late is not begun.
 
-use super::{Decision, Policy, View};
+use super::{Decision, Policy, Precedence, View};
 
 /// The earliest deadline first, by arrival among equals; those without a deadline last.
 ///
@@ -68,6 +68,10 @@ impl Policy for EarliestDeadline {
             order.retain(|&(_, at)| !self.is_gone(at));
             self.order = order;
         }
+    }
+
+    fn precedence(&self) -> Precedence {
+        Precedence::Deadline
     }
 }
 

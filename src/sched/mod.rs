@@ -218,6 +218,8 @@ pub enum Precedence {
     Arrival,
     /// Those of its own class or a more urgent one.
     Class,
+    /// Those whose deadline is not later, for as long as theirs has not passed.
+    Deadline,
     /// It cannot be said.
     Unknown,
 }
