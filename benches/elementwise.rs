@@ -1,8 +1,11 @@
-//! Maps, broadcasts, softmax and norms over 1 MiB, beside a copy of as much: `cargo bench --bench elementwise`.
+//! Maps, broadcasts, softmax and norms over 1 MiB, beside a copy of as much, and a chain of five maps in one pass beside
+//! five passes: `cargo bench --bench elementwise`.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use onrush::kernels::arch::Isa;
-use onrush::kernels::elementwise::{Binary, Broadcast, Operand, Unary, binary, unary};
+use onrush::kernels::elementwise::{
+    Binary, Broadcast, Operand, Program, Source, Step, Unary, binary, unary, unary_in_place,
+};
 use onrush::kernels::norm::{Center, RowNorm, Rows, row_norm};
 use onrush::kernels::softmax::{Form, softmax};
 use std::hint::black_box;
@@ -49,5 +52,40 @@ fn elementwise(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, elementwise);
+/// `relu(x row + row) 0.5 + x`, by a program and map by map, each over what the one before it wrote.
+fn chains(criterion: &mut Criterion) {
+    let isa = Isa::chosen().expect("ONRUSH_ISA names an instruction set of this machine");
+    let steps = [
+        Step::Binary(Binary::Mul, Source::Operand(0), Source::Operand(1)),
+        Step::Binary(Binary::Add, Source::Step(0), Source::Operand(2)),
+        Step::Unary(Unary::Relu, Source::Step(1)),
+        Step::Binary(Binary::Mul, Source::Step(2), Source::Constant(0.5)),
+        Step::Binary(Binary::Add, Source::Step(3), Source::Operand(0)),
+    ];
+    let program = Program::new(3, 0, &steps).expect("three operands and one register are few");
+    let mut group = criterion.benchmark_group("chain of 5");
+    for elements in [10_240, 1 << 20] {
+        let x: Vec<f32> = (0..elements).map(|i| (i % 1000) as f32 / 250.0 - 2.0).collect();
+        let (scale, shift, mut y) = (x[..ROW].to_vec(), x[ROW..2 * ROW].to_vec(), vec![0.0; elements]);
+        let rows = Broadcast::cycle(ROW, 1);
+        let (scale, shift) = (Operand::Spread(&scale, &rows), Operand::Spread(&shift, &rows));
+        group.throughput(Throughput::Elements(elements as u64)).sample_size(20);
+        group.bench_function(format!("one pass over {elements}"), |bencher| {
+            bencher.iter(|| program.run(isa, &[Operand::Full(black_box(&x)), scale, shift], &[], 0, &mut y));
+        });
+        group.bench_function(format!("five passes over {elements}"), |bencher| {
+            bencher.iter(|| {
+                let x = Operand::Full(black_box(&x[..]));
+                binary(isa, Binary::Mul, x, scale, 0, &mut y);
+                binary(isa, Binary::Add, Operand::Target, shift, 0, &mut y);
+                unary_in_place(isa, Unary::Relu, &mut y);
+                binary(isa, Binary::Mul, Operand::Target, Operand::Scalar(0.5), 0, &mut y);
+                binary(isa, Binary::Add, Operand::Target, x, 0, &mut y);
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, elementwise, chains);
 criterion_main!(benches);

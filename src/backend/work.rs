@@ -5,7 +5,7 @@
 
 use super::program::{Instruction, Place, Program};
 use crate::ops::elementwise::{Unary, UnaryKind};
-use crate::ops::fused::{Chain, ChannelsLast, Epilogue, Quantized};
+use crate::ops::fused::{Chain, ChannelsLast, Elementwise, Epilogue, Quantized};
 use crate::ops::nn::Softmax;
 use crate::ops::quant::{ConvInteger, MatMulInteger, QLinearConv, QLinearMatMul};
 use crate::ops::{Inputs, Op};
@@ -49,8 +49,11 @@ impl Work {
             work.macs = macs as f64 / if bytes { 4.0 } else { 1.0 };
         }
         if let Some(Unary(kind)) = op.downcast_ref::<Unary>() {
-            work.effort =
-                if matches!(kind, UnaryKind::Relu | UnaryKind::Identity | UnaryKind::Neg) { 1.0 } else { 2.0 };
+            work.effort = if is_light(*kind) { 1.0 } else { 2.0 };
+        } else if let Some(several) = op.downcast_ref::<Elementwise>() {
+            let heavy =
+                several.steps().iter().filter(|step| step.op.downcast_ref().is_some_and(|Unary(k)| !is_light(*k)));
+            work.effort = 1.0 + 0.25 * several.steps().len() as f64 + heavy.count() as f64;
         } else if op.is::<Softmax>() || bytes {
             work.effort = 2.0;
         } else if bodies_inside(op) {
@@ -70,6 +73,10 @@ impl Work {
     pub(crate) fn arithmetic(&self) -> f64 {
         self.macs / MACS + self.values * (self.effort - 1.0) / BYTES
     }
+}
+
+fn is_light(kind: UnaryKind) -> bool {
+    matches!(kind, UnaryKind::Relu | UnaryKind::Identity | UnaryKind::Neg)
 }
 
 /// The operator inside, and whether it works on bytes.

@@ -16,6 +16,7 @@ mod bodies;
 mod branch;
 mod channels_last;
 mod common;
+mod elementwise;
 mod epilogue;
 mod fold;
 mod gelu;
@@ -110,6 +111,12 @@ const PASSES: &[Pass] = &[
     Pass { name: "channels-last", run: Run::Rewrite(channels_last::lay_out) },
 ];
 
+/// The passes that run once, when the others change nothing any more: no pattern looks into what they make.
+const LAST: &[Pass] = &[
+    // What no product took as its epilogue and no pattern had a name for.
+    Pass { name: "elementwise", run: Run::Rewrite(elementwise::fuse_elementwise) },
+];
+
 /// Rounds after which the list is not run again, whatever still changes.
 const ROUNDS: usize = 4;
 
@@ -172,9 +179,9 @@ fn optimize_on(graph: &mut Graph, budget: &Budget) -> Result<PassReport> {
     let before = graph.node_count();
     graph.sweep();
     let mut changes: Vec<(&'static str, usize)> = Vec::new();
-    for _ in 0..ROUNDS {
+    let mut run = |passes: &[Pass]| -> Result<usize> {
         let mut changed = 0;
-        for pass in PASSES {
+        for pass in passes {
             let count = match pass.run {
                 Run::Rewrite(rewrite) => rewrite(graph),
                 Run::Fold(fold) => fold(graph, budget),
@@ -188,10 +195,14 @@ fn optimize_on(graph: &mut Graph, budget: &Budget) -> Result<PassReport> {
                 }
             }
         }
-        if changed == 0 {
+        Ok(changed)
+    };
+    for _ in 0..ROUNDS {
+        if run(PASSES)? == 0 {
             break;
         }
     }
+    run(LAST)?;
     debug_assert!(graph.verify().is_ok());
     Ok(PassReport { changes, nodes: (before, graph.node_count()), folding_work: 0 })
 }

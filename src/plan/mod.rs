@@ -10,6 +10,8 @@ mod scratch;
 mod split;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_elementwise;
 
 pub use scratch::Scratch;
 

@@ -26,7 +26,8 @@ impl Map {
         let function = if let Some(Unary(kind)) = spec.op::<Unary>() {
             function_of(*kind)
         } else if spec.op::<Clip>().is_some() {
-            bounds(spec).map(|(low, high)| k::Unary::Clip { low, high })
+            let present = |index: usize| spec.input(index).map(|_| index);
+            bounds(spec, present(1), present(2)).map(|(low, high)| k::Unary::Clip { low, high })
         } else {
             None
         };
@@ -34,16 +35,16 @@ impl Map {
     }
 }
 
-/// Constant bounds of a `Clip`.
-fn bounds(spec: &Spec<'_>) -> Option<(f32, f32)> {
-    let bound = |index: usize, open: f32| match spec.input(index) {
+/// Constant bounds of a `Clip`, each the input of this index, if there is one.
+pub(super) fn bounds(spec: &Spec<'_>, low: Option<usize>, high: Option<usize>) -> Option<(f32, f32)> {
+    let bound = |index: Option<usize>, open: f32| match index {
         None => Some(open),
-        Some(_) => spec.constant(index)?.to_f32_vec().ok()?.first().copied(),
+        Some(index) => spec.constant(index)?.to_f32_vec().ok()?.first().copied(),
     };
-    Some((bound(1, f32::NEG_INFINITY)?, bound(2, f32::INFINITY)?))
+    Some((bound(low, f32::NEG_INFINITY)?, bound(high, f32::INFINITY)?))
 }
 
-fn function_of(kind: UnaryKind) -> Option<k::Unary> {
+pub(super) fn function_of(kind: UnaryKind) -> Option<k::Unary> {
     use UnaryKind as U;
     use k::Unary as V;
     macro_rules! scalar {
@@ -116,7 +117,7 @@ impl Kernel for Map {
 
 /// What a map of two operands computes.
 #[derive(Debug, Clone, Copy)]
-enum Pairing {
+pub(super) enum Pairing {
     Float(k::Binary),
     Integer(k::IntegerOp),
     Compare(k::Compare),
@@ -160,7 +161,7 @@ impl Zip {
     }
 }
 
-fn pairing_of(kind: BinaryKind, dtype: DType) -> Option<Pairing> {
+pub(super) fn pairing_of(kind: BinaryKind, dtype: DType) -> Option<Pairing> {
     use BinaryKind as B;
     let numbers = matches!(dtype, DType::F32 | DType::I32 | DType::I64);
     let compare = match kind {
@@ -192,7 +193,7 @@ fn pairing_of(kind: BinaryKind, dtype: DType) -> Option<Pairing> {
     })
 }
 
-fn variadic(kind: VariadicKind, dtype: DType) -> Option<Pairing> {
+pub(super) fn variadic(kind: VariadicKind, dtype: DType) -> Option<Pairing> {
     Some(match (kind, dtype) {
         (VariadicKind::Sum, DType::F32) => Pairing::Float(k::Binary::Add),
         (VariadicKind::Max, DType::F32) => Pairing::Float(k::Binary::Max),
@@ -204,7 +205,11 @@ fn variadic(kind: VariadicKind, dtype: DType) -> Option<Pairing> {
 }
 
 /// Operand `index` of a step: the output itself where it is done in place.
-fn operand<'a, T: bytemuck::AnyBitPattern>(io: &Io<'a>, index: usize, spread: &'a Broadcast) -> Result<Operand<'a, T>> {
+pub(super) fn operand<'a, T: bytemuck::AnyBitPattern>(
+    io: &Io<'a>,
+    index: usize,
+    spread: &'a Broadcast,
+) -> Result<Operand<'a, T>> {
     if io.in_place() == Some(index) {
         ensure!(spread.is_full(), Internal, "an operand that is spread cannot be overwritten");
         return Ok(Operand::Target);

@@ -7,6 +7,7 @@ use super::byte_pooling::ByteWindow;
 use super::byte_rows::ByteRows;
 use super::convolution::Convolution;
 use super::elementwise::{Copy, Map, Select, Zip};
+use super::elementwise_steps::Steps;
 use super::integer_convolution::IntegerConvolution;
 use super::integer_product::{IntegerProduct, IntegerSums};
 use super::kernel::{Kernel, Spec};
@@ -26,7 +27,7 @@ use crate::error::Result;
 use crate::kernels::arch::Isa;
 use crate::ops::Op;
 use crate::ops::elementwise::{Binary, Clip, Unary, UnaryKind, Variadic};
-use crate::ops::fused::{ChannelsLast, Epilogue};
+use crate::ops::fused::{ChannelsLast, Elementwise, Epilogue};
 use crate::ops::nn::{LayerNormalization, LogSoftmax, Softmax};
 use crate::ops::quant::MatMulNBits;
 use crate::tensor::DType;
@@ -43,6 +44,7 @@ const FAMILIES: &[Family] = &[
     |spec, isa| boxed(Map::new(spec, isa)?),
     |spec, isa| boxed(Zip::new(spec, isa)?),
     |spec, isa| boxed(Select::new(spec, isa)?),
+    |spec, isa| boxed(Steps::new(spec, isa)?),
     |spec, isa| boxed(SoftmaxRows::new(spec, isa)?),
     |spec, isa| boxed(NormRows::new(spec, isa)?),
     |spec, isa| boxed(Copy::new(spec, isa)?),
@@ -96,6 +98,9 @@ pub(super) fn in_place(op: &dyn Op, inputs: &[Option<&Slot>], outputs: &[Option<
     if let Some(epilogue) = epilogue {
         // Where K comes in chunks, the output holds sums while the residual waits.
         return epilogue.residual_index().filter(|_| !epilogue.op.is::<MatMulNBits>()).filter(same);
+    }
+    if op.is::<Elementwise>() {
+        return (0..inputs.len()).find(same);
     }
     let pairwise = op.is::<Binary>() || (op.is::<Variadic>() && inputs.len() == 2);
     let rowwise = op.is::<Softmax>() || op.is::<LogSoftmax>() || op.is::<LayerNormalization>();

@@ -8,6 +8,7 @@ mod byte_pooling;
 mod byte_rows;
 mod convolution;
 mod elementwise;
+mod elementwise_steps;
 mod integer;
 mod integer_convolution;
 mod integer_product;

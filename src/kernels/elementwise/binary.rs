@@ -24,6 +24,12 @@ pub enum Binary {
     PRelu,
     /// `a^b`; whole and half powers that are the same for all go by products and roots.
     Pow,
+    /// 1 where `a = b`, else 0.
+    Equal,
+    /// 1 where `a < b`, else 0.
+    Less,
+    /// 1 where `a <= b`, else 0.
+    LessOrEqual,
     /// Any other function, element by element.
     Scalar(fn(f32, f32) -> f32),
 }
@@ -137,6 +143,9 @@ unsafe fn loops<S: Simd>(s: S, op: Binary, a: Lane<f32>, b: Lane<f32>, y: *mut f
             Binary::Pow if b.step == 0 && *b.from == 3.0 => zip_loop!(s, a, b, y, n, |u, _w| s.mul(s.mul(u, u), u)),
             Binary::Pow if b.step == 0 && *b.from == 0.5 => zip_loop!(s, a, b, y, n, |u, _w| root(s, u)),
             Binary::Pow => each(a, b, y, n, f32::powf),
+            Binary::Equal => zip_loop!(s, a, b, y, n, |u, w| s.select(s.eq(u, w), s.splat(1.0), s.splat(0.0))),
+            Binary::Less => zip_loop!(s, a, b, y, n, |u, w| s.select(s.lt(u, w), s.splat(1.0), s.splat(0.0))),
+            Binary::LessOrEqual => zip_loop!(s, a, b, y, n, |u, w| s.select(s.le(u, w), s.splat(1.0), s.splat(0.0))),
             Binary::Scalar(f) => each(a, b, y, n, f),
         }
     }

@@ -1,4 +1,7 @@
-//! A chain of unary and binary steps in one pass over cache-sized blocks.
+//! A chain of unary and binary steps and choices in one pass over cache-sized blocks.
+//!
+//! A step does to its block what the map of the same name does to a whole tensor, by the same loop, so that a program
+//! yields the bits of its steps run one after the other; what lies between them stays in the first cache.
 
 use super::super::arch::{Body, Isa, Simd};
 use super::binary::{Binary, Lane, zip};
@@ -8,6 +11,8 @@ use std::mem::MaybeUninit;
 
 /// Operands that one program can read.
 pub const MAX_OPERANDS: usize = 8;
+/// Conditions that one program can read.
+pub const MAX_CONDITIONS: usize = 2;
 /// Values that can be alive at once inside a program.
 pub const MAX_REGISTERS: usize = 6;
 
@@ -16,6 +21,8 @@ pub const MAX_REGISTERS: usize = 6;
 pub enum Source {
     /// The operand of this number.
     Operand(usize),
+    /// The condition of this number, as 0 and 1.
+    Condition(usize),
     /// The result of an earlier step.
     Step(usize),
     /// The same value everywhere.
@@ -29,6 +36,8 @@ pub enum Step {
     Unary(Unary, Source),
     /// A map of two.
     Binary(Binary, Source, Source),
+    /// The second where the first is not 0, else the third.
+    Select(Source, Source, Source),
 }
 
 /// A verified chain of steps; the last one's result is the program's.
@@ -36,6 +45,7 @@ pub enum Step {
 pub struct Program {
     steps: Vec<Placed>,
     operands: usize,
+    conditions: usize,
 }
 
 /// A step with the register that its result takes; the last one writes the target.
@@ -46,21 +56,23 @@ struct Placed {
 }
 
 impl Step {
-    fn sources(&self) -> [Option<Source>; 2] {
+    fn sources(&self) -> [Option<Source>; 3] {
         match *self {
-            Step::Unary(_, a) => [Some(a), None],
-            Step::Binary(_, a, b) => [Some(a), Some(b)],
+            Step::Unary(_, a) => [Some(a), None, None],
+            Step::Binary(_, a, b) => [Some(a), Some(b), None],
+            Step::Select(c, a, b) => [Some(c), Some(a), Some(b)],
         }
     }
 }
 
 impl Program {
-    /// The program of `steps` over `operands` operands. `None` where there is no step, a source is not there yet, or
-    /// more than [`MAX_OPERANDS`] operands or [`MAX_REGISTERS`] registers would be needed.
+    /// The program of `steps` over `operands` operands and `conditions` conditions. `None` where there is no step, a
+    /// source is not there yet, or more than [`MAX_OPERANDS`] operands, [`MAX_CONDITIONS`] conditions or
+    /// [`MAX_REGISTERS`] registers would be needed.
     #[must_use]
-    pub fn new(operands: usize, steps: &[Step]) -> Option<Program> {
+    pub fn new(operands: usize, conditions: usize, steps: &[Step]) -> Option<Program> {
         let last = steps.len().checked_sub(1)?;
-        if operands > MAX_OPERANDS {
+        if operands > MAX_OPERANDS || conditions > MAX_CONDITIONS {
             return None;
         }
         let mut final_use = vec![0; steps.len()];
@@ -68,6 +80,7 @@ impl Program {
             for source in step.sources().into_iter().flatten() {
                 match source {
                     Source::Operand(k) if k >= operands => return None,
+                    Source::Condition(k) if k >= conditions => return None,
                     Source::Step(k) if k >= i => return None,
                     Source::Step(k) => final_use[k] = i,
                     _ => {}
@@ -84,7 +97,7 @@ impl Program {
             }
             placed.push(Placed { step, register });
         }
-        Some(Program { steps: placed, operands })
+        Some(Program { steps: placed, operands, conditions })
     }
 
     /// Operands that [`Program::run`] expects.
@@ -93,21 +106,53 @@ impl Program {
         self.operands
     }
 
-    /// Writes elements `start..start + y.len()` of the output to `y`.
+    /// Writes elements `start..start + y.len()` of the output to `y`. A condition holds where its byte is not zero.
     ///
     /// # Panics
-    /// Where the number of operands is not the program's, or one is too short for its broadcast.
-    pub fn run(&self, isa: Isa, operands: &[Operand<'_, f32>], start: usize, y: &mut [f32]) {
+    /// Where the number of operands or conditions is not the program's, one is too short for its broadcast, or a
+    /// condition is [`Operand::Target`].
+    pub fn run(
+        &self,
+        isa: Isa,
+        operands: &[Operand<'_, f32>],
+        conditions: &[Operand<'_, u8>],
+        start: usize,
+        y: &mut [f32],
+    ) {
         assert_eq!(operands.len(), self.operands, "a program gets its operands");
-        isa.dispatch(Run { program: self, operands, start, y });
+        assert_eq!(conditions.len(), self.conditions, "a program gets its conditions");
+        let target = conditions.iter().any(|condition| matches!(condition, Operand::Target));
+        assert!(!target, "the target holds values, no condition");
+        isa.dispatch(Run { program: self, operands, conditions, start, y });
     }
 }
 
 struct Run<'a> {
     program: &'a Program,
     operands: &'a [Operand<'a, f32>],
+    conditions: &'a [Operand<'a, u8>],
     start: usize,
     y: &'a mut [f32],
+}
+
+/// Memory for the values of one block.
+type Register = MaybeUninit<[f32; BLOCK]>;
+
+/// The first `from.len()` of `to`, set to the blocks of as many operands.
+#[inline(always)]
+fn opened<'m, 'a, T: Copy, const N: usize>(
+    from: &[Operand<'a, T>],
+    target: *const T,
+    to: &'m mut [MaybeUninit<Blocks<'a, T>>; N],
+) -> &'m mut [Blocks<'a, T>] {
+    assert!(from.len() <= N, "a program's operands fit");
+    let mut i = 0;
+    while i < from.len() {
+        to[i].write(from[i].blocks(target));
+        i += 1;
+    }
+    // SAFETY: as many have just been written; none owns anything that would have to be dropped.
+    unsafe { std::slice::from_raw_parts_mut(to.as_mut_ptr().cast(), from.len()) }
 }
 
 impl Body for Run<'_> {
@@ -115,27 +160,49 @@ impl Body for Run<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Run { program, operands, start, y } = self;
+        let Run { program, operands, conditions, start, y } = self;
         let target = y.as_mut_ptr();
-        let mut blocks: [Option<Blocks<'_, f32>>; MAX_OPERANDS] =
-            std::array::from_fn(|i| operands.get(i).map(|operand| operand.blocks(target)));
-        let mut registers = [const { MaybeUninit::<[f32; BLOCK]>::uninit() }; MAX_REGISTERS];
+        let mut numbers = [const { MaybeUninit::<Blocks<'_, f32>>::uninit() }; MAX_OPERANDS];
+        let numbers = opened(operands, target, &mut numbers);
+        let mut bytes = [const { MaybeUninit::<Blocks<'_, u8>>::uninit() }; MAX_CONDITIONS];
+        let bytes = opened(conditions, std::ptr::null(), &mut bytes);
+        let mut truths = [const { Register::uninit() }; MAX_CONDITIONS];
+        let mut registers = [const { Register::uninit() }; MAX_REGISTERS];
         let registers = registers.as_mut_ptr().cast::<[f32; BLOCK]>();
+        let nowhere = Lane { from: std::ptr::null(), step: 0 };
         let mut at = 0;
         while at < y.len() {
             let index = start + at;
-            let reach = blocks.iter().flatten().map(|b| b.reach(index)).min().unwrap_or(BLOCK);
-            let n = reach.min(BLOCK).min(y.len() - at);
-            let mut lanes = [Lane { from: std::ptr::null(), step: 0 }; MAX_OPERANDS];
-            for (lane, blocks) in lanes.iter_mut().zip(blocks.iter_mut().flatten()) {
-                *lane = blocks.lane(index, at, n);
+            let mut n = BLOCK.min(y.len() - at);
+            let mut i = 0;
+            while i < numbers.len() {
+                n = n.min(numbers[i].reach(index));
+                i += 1;
+            }
+            i = 0;
+            while i < bytes.len() {
+                n = n.min(bytes[i].reach(index));
+                i += 1;
+            }
+            let (mut lanes, mut held) = ([nowhere; MAX_OPERANDS], [nowhere; MAX_CONDITIONS]);
+            i = 0;
+            while i < numbers.len() {
+                lanes[i] = numbers[i].lane(index, at, n);
+                i += 1;
+            }
+            i = 0;
+            while i < bytes.len() {
+                // SAFETY: n <= BLOCK.
+                held[i] = unsafe { truth(bytes[i].lane(index, at, n), &mut truths[i], n) };
+                i += 1;
             }
             for (i, placed) in program.steps.iter().enumerate() {
-                let mut constants = [[0f32; 16]; 2];
+                let mut constants = [[0f32; 16]; 3];
                 // SAFETY: every register is one of the array's.
                 let register = |k: usize| unsafe { registers.add(k).cast::<f32>() };
                 let mut source = |source: Source, slot: usize| match source {
                     Source::Operand(k) => lanes[k],
+                    Source::Condition(k) => held[k],
                     Source::Step(k) => Lane { from: register(program.steps[k].register).cast_const(), step: 1 },
                     Source::Constant(c) => {
                         constants[slot] = [c; 16];
@@ -160,10 +227,53 @@ impl Body for Run<'_> {
                             let a = source(a, 0);
                             zip(s, op, a, source(b, 1), to, n);
                         }
+                        Step::Select(c, a, b) => {
+                            let (c, a) = (source(c, 0), source(a, 1));
+                            choose(s, c, a, source(b, 2), to, n);
+                        }
                     }
                 }
             }
             at += n;
         }
+    }
+}
+
+/// A condition as 0 and 1.
+///
+/// # Safety
+/// `n` bytes (one where the lane does not move) are readable, and `n <= BLOCK`.
+#[inline(always)]
+unsafe fn truth(from: Lane<u8>, to: &mut Register, n: usize) -> Lane<f32> {
+    let numbers = to.as_mut_ptr().cast::<f32>();
+    let count = if from.step == 0 { 16 } else { n };
+    for i in 0..count {
+        // SAFETY: as the caller promises; a register holds more than sixteen numbers.
+        unsafe { *numbers.add(i) = if *from.from.add(i * from.step) != 0 { 1.0 } else { 0.0 } };
+    }
+    Lane { from: numbers, step: from.step }
+}
+
+/// `y[i] = c[i] != 0 ? a[i] : b[i]`.
+///
+/// # Safety
+/// `n` elements (sixteen where the step is 0) are readable at each operand, `n` writable at `y`; an operand's memory is
+/// `y`'s or does not overlap it.
+#[inline(always)]
+unsafe fn choose<S: Simd>(s: S, c: Lane<f32>, a: Lane<f32>, b: Lane<f32>, y: *mut f32, n: usize) {
+    let mut i = 0;
+    while i < n {
+        let left = n - i;
+        // SAFETY: every access is below n, or below sixteen where the operand does not move.
+        unsafe {
+            let [c, a, b] = [c.from.add(i * c.step), a.from.add(i * a.step), b.from.add(i * b.step)];
+            if left >= S::LANES {
+                s.store(y.add(i), s.select(s.eq(s.load(c), s.splat(0.0)), s.load(b), s.load(a)));
+            } else {
+                let zero = s.eq(s.load_part(c, left), s.splat(0.0));
+                s.store_part(y.add(i), left, s.select(zero, s.load_part(b, left), s.load_part(a, left)));
+            }
+        }
+        i += S::LANES;
     }
 }

@@ -202,36 +202,63 @@ fn programs_chain_their_steps() {
         Step::Binary(Binary::Mul, Source::Step(3), Source::Step(4)),
         Step::Binary(Binary::Sub, Source::Step(5), Source::Constant(1.0)),
     ];
-    let program = Program::new(3, &steps).unwrap();
+    let program = Program::new(3, 0, &steps).unwrap();
     for isa in Isa::available() {
         for (rows, cols) in [(0, 5), (1, 1), (3, 5), (40, 33), (2, 1500)] {
             let (x, row) = (numbers(rows * cols, 1), numbers(cols, 2));
             let broadcast = Broadcast::of(&[cols], &[rows, cols]).unwrap();
             let mut y = x.clone();
             let operands = [Operand::Target, Operand::Scalar(-0.5), Operand::Spread(&row, &broadcast)];
-            program.run(isa, &operands, 0, &mut y);
+            program.run(isa, &operands, &[], 0, &mut y);
             for i in 0..x.len() {
                 let expected = x[i] / (1.0 + (0.5 * x[i] - row[i % cols]).exp()) * 0.5 - 1.0;
                 assert!((y[i] - expected).abs() < 1e-5, "{} is not {expected}", y[i]);
             }
             let half = x.len() / 2;
             let mut tail = x[half..].to_vec();
-            program.run(isa, &operands, half, &mut tail);
+            program.run(isa, &operands, &[], half, &mut tail);
             assert_eq!(tail, y[half..], "split over threads");
         }
     }
 }
 
 #[test]
+fn programs_choose_by_conditions_from_inside_and_outside() {
+    // y = c ? (x < row ? x : -2) : row
+    let steps = [
+        Step::Binary(Binary::Less, Source::Operand(0), Source::Operand(1)),
+        Step::Select(Source::Step(0), Source::Operand(0), Source::Constant(-2.0)),
+        Step::Select(Source::Condition(0), Source::Step(1), Source::Operand(1)),
+    ];
+    let program = Program::new(2, 1, &steps).unwrap();
+    assert!(Program::new(2, 0, &steps).is_none());
+    for isa in Isa::available() {
+        for (rows, cols) in [(1, 1), (3, 5), (40, 33), (2, 1500)] {
+            let (x, row) = (numbers(rows * cols, 1), numbers(cols, 2));
+            let bytes: Vec<u8> = (0..rows).map(|i| (i % 3) as u8).collect();
+            let over_rows = Broadcast::of(&[cols], &[rows, cols]).unwrap();
+            let over_columns = Broadcast::of(&[rows, 1], &[rows, cols]).unwrap();
+            let operands = [Operand::Full(&x), Operand::Spread(&row, &over_rows)];
+            let mut y = vec![0.0; x.len()];
+            program.run(isa, &operands, &[Operand::Spread(&bytes, &over_columns)], 0, &mut y);
+            for i in 0..x.len() {
+                let inner = if x[i] < row[i % cols] { x[i] } else { -2.0 };
+                assert_eq!(y[i], if bytes[i / cols] != 0 { inner } else { row[i % cols] });
+            }
+        }
+    }
+}
+
+#[test]
 fn programs_are_verified() {
-    assert!(Program::new(1, &[]).is_none());
-    assert!(Program::new(1, &[Step::Unary(Unary::Abs, Source::Operand(1))]).is_none());
-    assert!(Program::new(1, &[Step::Unary(Unary::Abs, Source::Step(0))]).is_none());
+    assert!(Program::new(1, 0, &[]).is_none());
+    assert!(Program::new(1, 0, &[Step::Unary(Unary::Abs, Source::Operand(1))]).is_none());
+    assert!(Program::new(1, 0, &[Step::Unary(Unary::Abs, Source::Step(0))]).is_none());
     let alive: Vec<_> = (0..8)
         .map(|_| Step::Unary(Unary::Abs, Source::Operand(0)))
         .chain((0..7).map(|i| Step::Binary(Binary::Add, Source::Step(i), Source::Step(7 + i))))
         .collect();
-    assert!(Program::new(1, &alive).is_none());
+    assert!(Program::new(1, 0, &alive).is_none());
 }
 
 #[test]

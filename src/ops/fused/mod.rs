@@ -5,6 +5,7 @@
 
 mod chain;
 mod channels_last;
+mod elementwise;
 mod epilogue;
 mod quantized;
 
@@ -14,6 +15,7 @@ use crate::error::{Result, ensure};
 
 pub use chain::Chain;
 pub use channels_last::{ChannelsLast, to_first, to_last};
+pub use elementwise::{Elementwise, ElementwiseStep, Source};
 pub use epilogue::{Activation, Epilogue};
 pub use quantized::{ByteTable, Linear, Quantized};
 
@@ -21,6 +23,7 @@ pub use quantized::{ByteTable, Linear, Quantized};
 pub(super) const OWN: &[OpDef] = &[
     OpDef::new("Chain", 1, 1..=MANY, chain::read).domain(OWN_DOMAIN),
     OpDef::new("ChannelsLast", 1, 1..=MANY, channels_last::read).domain(OWN_DOMAIN),
+    OpDef::new("Elementwise", 1, 1..=MANY, elementwise::read).domain(OWN_DOMAIN),
     OpDef::new("Epilogue", 1, 1..=MANY, epilogue::read).domain(OWN_DOMAIN),
     OpDef::new("Quantized", 1, 1..=MANY, quantized::read).domain(OWN_DOMAIN),
     OpDef::new("ByteTable", 1, 2..=2, |_| Ok(ByteTable.into())).domain(OWN_DOMAIN),

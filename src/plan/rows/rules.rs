@@ -7,7 +7,7 @@ use super::{Label, Operand, grown};
 use crate::ops::attention::{Attention, RotaryEmbedding};
 use crate::ops::create::Trilu;
 use crate::ops::elementwise::{Binary, Cast, CastLike, Clip, Unary, Variadic, Where};
-use crate::ops::fused::{ByteTable, Chain, ChannelsLast, Epilogue, Linear, Quantized};
+use crate::ops::fused::{ByteTable, Chain, ChannelsLast, Elementwise, Epilogue, Linear, Quantized};
 use crate::ops::image::{DepthToSpace, Resize, SpaceToDepth};
 use crate::ops::index::{Gather, GatherElements, Slice};
 use crate::ops::layout::{Concat, Expand, Flatten, Pad, Reshape, Split, Squeeze, Tile, Transpose, Unsqueeze};
@@ -79,7 +79,9 @@ impl Step<'_> {
             let still = !op.is::<Dropout>() || self.input(2).is_none();
             return (others && still).then(|| self.input(0).map(|input| input.label)).flatten();
         }
-        if op.is::<Binary>() || op.is::<Variadic>() || op.is::<Clip>() || op.is::<Where>() {
+        // What lies between the steps of several in one has the shape of their output.
+        let several = op.is::<Elementwise>();
+        if several || op.is::<Binary>() || op.is::<Variadic>() || op.is::<Clip>() || op.is::<Where>() {
             return self.broadcast();
         }
         if op.is::<MatMul>() || op.is::<MatMulInteger>() {
