@@ -13,6 +13,9 @@ use std::hint::black_box;
 /// Elements: 1 MiB, so that input and output lie in the second and third cache.
 const ELEMENTS: usize = 1 << 18;
 
+/// Elements of a cache line.
+const LINE: usize = 16;
+
 /// Elements of a row of the norms and of one of the softmaxes.
 const ROW: usize = 256;
 
@@ -65,22 +68,26 @@ fn chains(criterion: &mut Criterion) {
     let program = Program::new(3, 0, &steps).expect("three operands and one register are few");
     let mut group = criterion.benchmark_group("chain of 5");
     for elements in [10_240, 1 << 20] {
-        let x: Vec<f32> = (0..elements).map(|i| (i % 1000) as f32 / 250.0 - 2.0).collect();
-        let (scale, shift, mut y) = (x[..ROW].to_vec(), x[ROW..2 * ROW].to_vec(), vec![0.0; elements]);
+        let x: Vec<f32> = (0..elements + LINE).map(|i| (i % 1000) as f32 / 250.0 - 2.0).collect();
+        let (scale, shift, mut y) = (x[..ROW].to_vec(), x[ROW..2 * ROW].to_vec(), vec![0.0; elements + LINE]);
+        // As they lie in an arena.
+        let (x, y) = (&x[x.as_ptr().align_offset(64)..][..elements], &mut y[..]);
+        let start = y.as_ptr().align_offset(64);
+        let y = &mut y[start..][..elements];
         let rows = Broadcast::cycle(ROW, 1);
         let (scale, shift) = (Operand::Spread(&scale, &rows), Operand::Spread(&shift, &rows));
         group.throughput(Throughput::Elements(elements as u64)).sample_size(20);
         group.bench_function(format!("one pass over {elements}"), |bencher| {
-            bencher.iter(|| program.run(isa, &[Operand::Full(black_box(&x)), scale, shift], &[], 0, &mut y));
+            bencher.iter(|| program.run(isa, &[Operand::Full(black_box(x)), scale, shift], &[], 0, y));
         });
         group.bench_function(format!("five passes over {elements}"), |bencher| {
             bencher.iter(|| {
-                let x = Operand::Full(black_box(&x[..]));
-                binary(isa, Binary::Mul, x, scale, 0, &mut y);
-                binary(isa, Binary::Add, Operand::Target, shift, 0, &mut y);
-                unary_in_place(isa, Unary::Relu, &mut y);
-                binary(isa, Binary::Mul, Operand::Target, Operand::Scalar(0.5), 0, &mut y);
-                binary(isa, Binary::Add, Operand::Target, x, 0, &mut y);
+                let x = Operand::Full(black_box(x));
+                binary(isa, Binary::Mul, x, scale, 0, y);
+                binary(isa, Binary::Add, Operand::Target, shift, 0, y);
+                unary_in_place(isa, Unary::Relu, y);
+                binary(isa, Binary::Mul, Operand::Target, Operand::Scalar(0.5), 0, y);
+                binary(isa, Binary::Add, Operand::Target, x, 0, y);
             });
         });
     }

@@ -49,22 +49,26 @@ impl<'a, T> Matrix<'a, T> {
 
     /// Number of rows.
     #[must_use]
+    #[inline]
     pub fn rows(&self) -> usize {
         self.rows
     }
 
     /// Elements of a row.
     #[must_use]
+    #[inline]
     pub fn cols(&self) -> usize {
         self.cols
     }
 
     /// Elements from the start of one row to the start of the next.
     #[must_use]
+    #[inline]
     pub fn stride(&self) -> usize {
         self.stride
     }
 
+    #[inline]
     pub(super) fn as_ptr(&self) -> *const T {
         self.data.as_ptr()
     }
@@ -122,18 +126,21 @@ impl<'a, T> MatrixMut<'a, T> {
 
     /// Number of rows.
     #[must_use]
+    #[inline]
     pub fn rows(&self) -> usize {
         self.rows
     }
 
     /// Elements of a row.
     #[must_use]
+    #[inline]
     pub fn cols(&self) -> usize {
         self.cols
     }
 
     /// Elements from the start of one row to the start of the next.
     #[must_use]
+    #[inline]
     pub fn stride(&self) -> usize {
         self.stride
     }
@@ -178,6 +185,7 @@ impl<'a, T> MatrixMut<'a, T> {
         self.split_cols(range.end).0.split_cols(range.start).1
     }
 
+    #[inline]
     pub(super) fn as_mut_ptr(&mut self) -> *mut T {
         self.data
     }

@@ -6,14 +6,14 @@ use super::kernel::{Context, Division, Kernel, Spec};
 use crate::error::Result;
 use crate::kernels::arch::Isa;
 use crate::kernels::elementwise::{
-    self as k, Broadcast, Compare, MAX_CONDITIONS, MAX_OPERANDS, MAX_REGISTERS, Operand,
+    self as k, Broadcast, Compare, MAX_CONDITIONS, MAX_CONSTANTS, MAX_OPERANDS, MAX_REGISTERS, Operand,
 };
 use crate::ops::elementwise::{Binary, Clip, Unary, Variadic, Where};
 use crate::ops::fused::{Elementwise, ElementwiseStep, Source};
 use crate::tensor::{DType, Shape};
 
 const _: () = assert!(Elementwise::MAX_OPERANDS <= MAX_OPERANDS && Elementwise::MAX_CONDITIONS <= MAX_CONDITIONS);
-const _: () = assert!(Elementwise::MAX_LIVE <= MAX_REGISTERS);
+const _: () = assert!(Elementwise::MAX_LIVE <= MAX_REGISTERS && 2 * Elementwise::MAX_STEPS <= MAX_CONSTANTS);
 
 /// An input with its place among the node's, and how it is spread.
 type Spread = (usize, Broadcast);

@@ -76,12 +76,22 @@ pub(in crate::kernels) struct Lane<T> {
     pub(in crate::kernels) step: usize,
 }
 
-/// One loop, in steps of the operands; the tail runs the same lanes.
+/// One loop, in steps of the operands, four vectors at a time while there are as many; the tail runs the same lanes.
 macro_rules! zip_loop {
     ($s:ident, $a:ident, $b:ident, $y:ident, $n:ident, |$u:ident, $w:ident| $body:expr) => {{
         let (mut pa, mut pb) = ($a.from, $b.from);
         let (step_a, step_b) = ($a.step * S::LANES, $b.step * S::LANES);
         let mut i = 0;
+        while i + 4 * S::LANES <= $n {
+            let mut v = 0;
+            while v < 4 {
+                let ($u, $w) = ($s.load(pa.add(v * step_a)), $s.load(pb.add(v * step_b)));
+                $s.store($y.add(i + v * S::LANES), $body);
+                v += 1;
+            }
+            (pa, pb) = (pa.add(4 * step_a), pb.add(4 * step_b));
+            i += 4 * S::LANES;
+        }
         while i + S::LANES <= $n {
             let ($u, $w) = ($s.load(pa), $s.load(pb));
             $s.store($y.add(i), $body);

@@ -7,8 +7,28 @@
 use super::binary::Lane;
 use std::mem::MaybeUninit;
 
-/// Elements of one block: 2 KiB of f32, so that a chain's registers stay in the first cache.
-pub(super) const BLOCK: usize = 512;
+/// Elements of one block: 4 KiB of f32, so that a chain's registers stay in the first cache.
+pub(super) const BLOCK: usize = 1024;
+
+/// Memory for the elements of one block: it starts a cache line, so that no vector straddles two.
+#[repr(C, align(64))]
+pub(super) struct Room<T>(MaybeUninit<[T; BLOCK]>);
+
+impl<T> Room<T> {
+    pub(super) const fn new() -> Self {
+        Room(MaybeUninit::uninit())
+    }
+
+    #[inline(always)]
+    pub(super) fn as_ptr(&self) -> *const T {
+        self.0.as_ptr().cast()
+    }
+
+    #[inline(always)]
+    pub(super) fn as_mut_ptr(&mut self) -> *mut T {
+        self.0.as_mut_ptr().cast()
+    }
+}
 
 /// How an operand's elements are spread over an output; worked out once from the two shapes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,8 +132,30 @@ impl<'a, T: Copy> Operand<'a, T> {
     /// The operand as a source of blocks; `target` is the start of the slice that is written.
     #[inline(always)]
     pub(in crate::kernels) fn blocks(self, target: *const T) -> Blocks<'a, T> {
-        let (kind, data): (Load<'a>, &[T]) = match self {
-            Operand::Scalar(_) => (Load::Scalar, &[]),
+        let (kind, data) = self.load();
+        let mut blocks = Blocks { kind, data, target, filled: None, buffer: Room::new() };
+        blocks.fill(self);
+        blocks
+    }
+
+    /// The same where the source is to stay: its buffer is long to move.
+    #[inline(always)]
+    pub(super) fn blocks_in(self, target: *const T, place: &mut MaybeUninit<Blocks<'a, T>>) {
+        let ((kind, data), to) = (self.load(), place.as_mut_ptr());
+        // SAFETY: every field but the buffer, which may hold anything, is written where it belongs.
+        let blocks = unsafe {
+            (&raw mut (*to).kind).write(kind);
+            (&raw mut (*to).data).write(data);
+            (&raw mut (*to).target).write(target);
+            (&raw mut (*to).filled).write(None);
+            &mut *to
+        };
+        blocks.fill(self);
+    }
+
+    fn load(&self) -> (Load<'a>, &'a [T]) {
+        match *self {
+            Operand::Scalar(_) | Operand::Spread(&[_], _) => (Load::Scalar, &[]),
             Operand::Full(data) => (Load::Full, data),
             Operand::Target => (Load::Target, &[]),
             Operand::Spread(data, broadcast) => {
@@ -125,17 +167,7 @@ impl<'a, T: Copy> Operand<'a, T> {
                 };
                 (kind, &data[..broadcast.len])
             }
-        };
-        let mut blocks = Blocks { kind, data, target, filled: None, buffer: MaybeUninit::uninit() };
-        match self {
-            Operand::Scalar(value) => blocks.repeat(value),
-            Operand::Spread(&[value], _) => {
-                blocks.kind = Load::Scalar;
-                blocks.repeat(value);
-            }
-            _ => {}
         }
-        blocks
     }
 }
 
@@ -155,10 +187,19 @@ pub(in crate::kernels) struct Blocks<'a, T> {
     target: *const T,
     /// Phase and length of the cycle that the buffer holds.
     filled: Option<(usize, usize)>,
-    buffer: MaybeUninit<[T; BLOCK]>,
+    buffer: Room<T>,
 }
 
 impl<T: Copy> Blocks<'_, T> {
+    /// Puts what is the same everywhere where every block finds it.
+    #[inline(always)]
+    fn fill(&mut self, operand: Operand<'_, T>) {
+        match operand {
+            Operand::Scalar(value) | Operand::Spread(&[value], _) => self.repeat(value),
+            _ => {}
+        }
+    }
+
     /// How many elements from output `index` on one block can have.
     #[inline(always)]
     pub(in crate::kernels) fn reach(&self, index: usize) -> usize {
@@ -167,7 +208,7 @@ impl<T: Copy> Blocks<'_, T> {
             Load::Strided { .. } => BLOCK,
             Load::Cycle { inner } => {
                 let run = if inner > 1 { inner } else { self.data.len() };
-                if run >= BLOCK / 4 {
+                if run >= if inner > 1 { BLOCK / 4 } else { BLOCK / 2 } {
                     return run - index % run;
                 }
                 // Whole periods, so that the next block finds the buffer as it needs it.
@@ -181,14 +222,14 @@ impl<T: Copy> Blocks<'_, T> {
     #[inline(always)]
     pub(in crate::kernels) fn lane(&mut self, index: usize, at: usize, n: usize) -> Lane<T> {
         match self.kind {
-            Load::Scalar => Lane { from: self.buffer.as_ptr().cast(), step: 0 },
+            Load::Scalar => Lane { from: self.buffer.as_ptr(), step: 0 },
             Load::Full => Lane { from: self.data[index..index + n].as_ptr(), step: 1 },
             Load::Target => Lane { from: self.target.wrapping_add(at), step: 1 },
             Load::Cycle { inner } => self.cycle(inner, index, n),
             Load::Strided { dims } => {
                 assert!(n <= BLOCK, "a block fits its buffer");
                 self.gather(dims, index, n);
-                Lane { from: self.buffer.as_ptr().cast(), step: 1 }
+                Lane { from: self.buffer.as_ptr(), step: 1 }
             }
         }
     }
@@ -202,13 +243,13 @@ impl<T: Copy> Blocks<'_, T> {
         if inner > 1 && index % inner + n <= inner {
             self.repeat(self.data[first]);
             self.filled = None;
-            return Lane { from: self.buffer.as_ptr().cast(), step: 0 };
+            return Lane { from: self.buffer.as_ptr(), step: 0 };
         }
         let phase = index % (len * inner);
         let there = self.filled.is_some_and(|(p, filled)| p == phase && n <= filled);
         if !there {
             assert!(n <= BLOCK, "a block fits its buffer");
-            let buffer = self.buffer.as_mut_ptr().cast::<T>();
+            let buffer = self.buffer.as_mut_ptr();
             let (mut element, mut left, mut done) = (first, inner - index % inner, 0);
             while done < n {
                 let run = if inner == 1 { (len - element).min(n - done) } else { left.min(n - done) };
@@ -227,13 +268,13 @@ impl<T: Copy> Blocks<'_, T> {
             }
             self.filled = Some((phase, n));
         }
-        Lane { from: self.buffer.as_ptr().cast(), step: 1 }
+        Lane { from: self.buffer.as_ptr(), step: 1 }
     }
 
     /// Sixteen copies of `value` at the beginning of the buffer.
     #[inline(always)]
     fn repeat(&mut self, value: T) {
-        let buffer = self.buffer.as_mut_ptr().cast::<T>();
+        let buffer = self.buffer.as_mut_ptr();
         for i in 0..16 {
             // SAFETY: the buffer holds more than sixteen elements.
             unsafe { *buffer.add(i) = value };
@@ -241,7 +282,7 @@ impl<T: Copy> Blocks<'_, T> {
     }
 
     fn gather(&mut self, dims: &[(usize, usize)], index: usize, n: usize) {
-        let buffer = self.buffer.as_mut_ptr().cast::<T>();
+        let buffer = self.buffer.as_mut_ptr();
         let Some((&(last, last_stride), outer)) = dims.split_last() else { return };
         let (mut row, mut column) = (index / last, index % last);
         let mut done = 0;

@@ -5,7 +5,7 @@
 
 use super::super::arch::{Body, Isa, Simd};
 use super::binary::{Binary, Lane, zip};
-use super::broadcast::{BLOCK, Blocks, Operand};
+use super::broadcast::{BLOCK, Blocks, Operand, Room};
 use super::unary::{Unary, map};
 use std::mem::MaybeUninit;
 
@@ -13,6 +13,8 @@ use std::mem::MaybeUninit;
 pub const MAX_OPERANDS: usize = 8;
 /// Conditions that one program can read.
 pub const MAX_CONDITIONS: usize = 2;
+/// Numbers that one program can hold.
+pub const MAX_CONSTANTS: usize = 48;
 /// Values that can be alive at once inside a program.
 pub const MAX_REGISTERS: usize = 6;
 
@@ -46,14 +48,24 @@ pub struct Program {
     steps: Vec<Placed>,
     operands: usize,
     conditions: usize,
+    /// Each number as many times as a vector may have lanes.
+    constants: Vec<[f32; 16]>,
 }
 
-/// A step with the register that its result takes; the last one writes the target.
+/// A step with the places of its sources among all lanes of a block, and the register that its result takes; the last
+/// step writes the target.
 #[derive(Debug, Clone, Copy)]
 struct Placed {
     step: Step,
+    sources: [usize; 3],
     register: usize,
 }
+
+/// The first lanes are those of the operands, then come conditions, registers and constants.
+const CONDITIONS: usize = MAX_OPERANDS;
+const REGISTERS: usize = CONDITIONS + MAX_CONDITIONS;
+const CONSTANTS: usize = REGISTERS + MAX_REGISTERS;
+const LANES: usize = CONSTANTS + MAX_CONSTANTS;
 
 impl Step {
     fn sources(&self) -> [Option<Source>; 3] {
@@ -67,8 +79,8 @@ impl Step {
 
 impl Program {
     /// The program of `steps` over `operands` operands and `conditions` conditions. `None` where there is no step, a
-    /// source is not there yet, or more than [`MAX_OPERANDS`] operands, [`MAX_CONDITIONS`] conditions or
-    /// [`MAX_REGISTERS`] registers would be needed.
+    /// source is not there yet, or more than [`MAX_OPERANDS`] operands, [`MAX_CONDITIONS`] conditions,
+    /// [`MAX_CONSTANTS`] numbers or [`MAX_REGISTERS`] registers would be needed.
     #[must_use]
     pub fn new(operands: usize, conditions: usize, steps: &[Step]) -> Option<Program> {
         let last = steps.len().checked_sub(1)?;
@@ -89,15 +101,27 @@ impl Program {
         }
         // A register is free again for the step that reads its value last: element i is read before it is written.
         let mut busy_until = [0usize; MAX_REGISTERS];
-        let mut placed = Vec::with_capacity(steps.len());
+        let mut placed: Vec<Placed> = Vec::with_capacity(steps.len());
+        let mut constants = Vec::new();
         for (i, &step) in steps.iter().enumerate() {
+            let sources = step.sources().map(|source| match source {
+                None => 0,
+                Some(Source::Operand(k)) => k,
+                Some(Source::Condition(k)) => CONDITIONS + k,
+                Some(Source::Step(k)) => REGISTERS + placed[k].register,
+                Some(Source::Constant(c)) => {
+                    constants.push([c; 16]);
+                    CONSTANTS + constants.len() - 1
+                }
+            });
             let register = if i == last { 0 } else { busy_until.iter().position(|&until| until <= i)? };
             if i != last {
                 busy_until[register] = final_use[i];
             }
-            placed.push(Placed { step, register });
+            placed.push(Placed { step, sources, register });
         }
-        Some(Program { steps: placed, operands, conditions })
+        let few = constants.len() <= MAX_CONSTANTS;
+        few.then_some(Program { steps: placed, operands, conditions, constants })
     }
 
     /// Operands that [`Program::run`] expects.
@@ -135,9 +159,6 @@ struct Run<'a> {
     y: &'a mut [f32],
 }
 
-/// Memory for the values of one block.
-type Register = MaybeUninit<[f32; BLOCK]>;
-
 /// The first `from.len()` of `to`, set to the blocks of as many operands.
 #[inline(always)]
 fn opened<'m, 'a, T: Copy, const N: usize>(
@@ -148,7 +169,7 @@ fn opened<'m, 'a, T: Copy, const N: usize>(
     assert!(from.len() <= N, "a program's operands fit");
     let mut i = 0;
     while i < from.len() {
-        to[i].write(from[i].blocks(target));
+        from[i].blocks_in(target, &mut to[i]);
         i += 1;
     }
     // SAFETY: as many have just been written; none owns anything that would have to be dropped.
@@ -166,15 +187,24 @@ impl Body for Run<'_> {
         let numbers = opened(operands, target, &mut numbers);
         let mut bytes = [const { MaybeUninit::<Blocks<'_, u8>>::uninit() }; MAX_CONDITIONS];
         let bytes = opened(conditions, std::ptr::null(), &mut bytes);
-        let mut truths = [const { Register::uninit() }; MAX_CONDITIONS];
-        let mut registers = [const { Register::uninit() }; MAX_REGISTERS];
-        let registers = registers.as_mut_ptr().cast::<[f32; BLOCK]>();
-        let nowhere = Lane { from: std::ptr::null(), step: 0 };
+        let mut truths = [const { Room::<f32>::new() }; MAX_CONDITIONS];
+        let mut registers = [const { Room::<f32>::new() }; MAX_REGISTERS];
+        let registers = registers.as_mut_ptr();
+        let mut lanes = [Lane { from: std::ptr::null(), step: 0 }; LANES];
+        for k in 0..MAX_REGISTERS {
+            // SAFETY: every register is one of the array's.
+            lanes[REGISTERS + k] = Lane { from: unsafe { registers.add(k) }.cast::<f32>().cast_const(), step: 1 };
+        }
+        let mut i = 0;
+        while i < program.constants.len() {
+            lanes[CONSTANTS + i] = Lane { from: program.constants[i].as_ptr(), step: 0 };
+            i += 1;
+        }
         let mut at = 0;
         while at < y.len() {
             let index = start + at;
             let mut n = BLOCK.min(y.len() - at);
-            let mut i = 0;
+            i = 0;
             while i < numbers.len() {
                 n = n.min(numbers[i].reach(index));
                 i += 1;
@@ -184,7 +214,6 @@ impl Body for Run<'_> {
                 n = n.min(bytes[i].reach(index));
                 i += 1;
             }
-            let (mut lanes, mut held) = ([nowhere; MAX_OPERANDS], [nowhere; MAX_CONDITIONS]);
             i = 0;
             while i < numbers.len() {
                 lanes[i] = numbers[i].lane(index, at, n);
@@ -193,44 +222,30 @@ impl Body for Run<'_> {
             i = 0;
             while i < bytes.len() {
                 // SAFETY: n <= BLOCK.
-                held[i] = unsafe { truth(bytes[i].lane(index, at, n), &mut truths[i], n) };
+                lanes[CONDITIONS + i] = unsafe { truth(bytes[i].lane(index, at, n), &mut truths[i], n) };
                 i += 1;
             }
-            for (i, placed) in program.steps.iter().enumerate() {
-                let mut constants = [[0f32; 16]; 3];
-                // SAFETY: every register is one of the array's.
-                let register = |k: usize| unsafe { registers.add(k).cast::<f32>() };
-                let mut source = |source: Source, slot: usize| match source {
-                    Source::Operand(k) => lanes[k],
-                    Source::Condition(k) => held[k],
-                    Source::Step(k) => Lane { from: register(program.steps[k].register).cast_const(), step: 1 },
-                    Source::Constant(c) => {
-                        constants[slot] = [c; 16];
-                        Lane { from: constants[slot].as_ptr(), step: 0 }
-                    }
+            i = 0;
+            while i < program.steps.len() {
+                let Placed { step, sources: [a, b, c], register } = program.steps[i];
+                i += 1;
+                // SAFETY: the target holds at + n elements; every register is one of the array's.
+                let to = unsafe {
+                    if i == program.steps.len() { target.add(at) } else { registers.add(register).cast::<f32>() }
                 };
-                let is_last = i + 1 == program.steps.len();
-                // SAFETY: the target holds at + n elements.
-                let to = if is_last { unsafe { target.add(at) } } else { register(placed.register) };
+                let a = lanes[a];
                 // SAFETY: n <= BLOCK elements lie at every source (sixteen where it does not move) and at `to`; a
                 // source that shares memory with `to` is the same block.
                 unsafe {
-                    match placed.step {
-                        Step::Unary(op, a) => {
-                            let a = source(a, 0);
+                    match step {
+                        Step::Unary(op, _) => {
                             map(s, op, a.from, to, if a.step == 0 { 1 } else { n });
                             if a.step == 0 {
                                 (1..n).for_each(|i| *to.add(i) = *to);
                             }
                         }
-                        Step::Binary(op, a, b) => {
-                            let a = source(a, 0);
-                            zip(s, op, a, source(b, 1), to, n);
-                        }
-                        Step::Select(c, a, b) => {
-                            let (c, a) = (source(c, 0), source(a, 1));
-                            choose(s, c, a, source(b, 2), to, n);
-                        }
+                        Step::Binary(op, ..) => zip(s, op, a, lanes[b], to, n),
+                        Step::Select(..) => choose(s, a, lanes[b], lanes[c], to, n),
                     }
                 }
             }
@@ -244,8 +259,8 @@ impl Body for Run<'_> {
 /// # Safety
 /// `n` bytes (one where the lane does not move) are readable, and `n <= BLOCK`.
 #[inline(always)]
-unsafe fn truth(from: Lane<u8>, to: &mut Register, n: usize) -> Lane<f32> {
-    let numbers = to.as_mut_ptr().cast::<f32>();
+unsafe fn truth(from: Lane<u8>, to: &mut Room<f32>, n: usize) -> Lane<f32> {
+    let numbers = to.as_mut_ptr();
     let count = if from.step == 0 { 16 } else { n };
     for i in 0..count {
         // SAFETY: as the caller promises; a register holds more than sixteen numbers.

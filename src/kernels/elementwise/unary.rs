@@ -165,10 +165,19 @@ pub(super) unsafe fn map<S: Simd>(s: S, op: Unary, x: *const f32, y: *mut f32, n
     s.call(Map { op, x, y, n });
 }
 
-/// The loop around a short body, which is written out twice.
+/// The loop around a short body, which is written out for four vectors, for one and for a part.
 macro_rules! light {
     ($s:ident, $x:ident, $y:ident, $n:ident, |$v:ident| $body:expr) => {{
         let mut i = 0;
+        while i + 4 * S::LANES <= $n {
+            let mut v = 0;
+            while v < 4 {
+                let $v = $s.load($x.add(i + v * S::LANES));
+                $s.store($y.add(i + v * S::LANES), $body);
+                v += 1;
+            }
+            i += 4 * S::LANES;
+        }
         while i + S::LANES <= $n {
             let $v = $s.load($x.add(i));
             $s.store($y.add(i), $body);
