@@ -5,7 +5,10 @@ use super::kernel::{Context, Division, Kernel, Spec};
 use crate::error::{Result, bail, ensure};
 use crate::kernels::arch::Isa;
 use crate::kernels::elementwise::bf16_from_f32;
-use crate::kernels::gemm::{self, Layout, PackedB, PackedBf16, PackedView, gemm, gemm_bf16_region, gemm_region};
+use crate::kernels::gemm::{
+    self, HALVES_ROWS, Layout, PackedB, PackedBf16, PackedHalves, PackedView, gemm, gemm_bf16_region, gemm_halves,
+    gemm_region, halves_scratch_len,
+};
 use crate::kernels::{Matrix, MatrixMut};
 use crate::ops::fused::{self, Epilogue};
 use crate::ops::matrix::MatMul;
@@ -21,6 +24,8 @@ enum Right {
     Packed(Arc<PackedB>),
     /// The same in bfloat16; the rows are rounded as they come.
     Rounded(Arc<PackedBf16>),
+    /// The same in float16, which holds it exactly.
+    Halves(Arc<PackedHalves>),
     /// A matrix for each product of the batch, at these multiples of `k * n`.
     Computed(Vec<usize>),
 }
@@ -62,6 +67,9 @@ impl Product {
                 check((packed.k(), packed.n()) == (k, n))?;
                 Right::Rounded(packed)
             }
+            Some(weight) if shared && let Some(packed) = halves(spec, isa, weight, [left.len(), m, k, n])? => {
+                Right::Halves(packed)
+            }
             Some(weight) if shared => {
                 let pack = |w: &Tensor| Ok(PackedB::pack(isa, w.as_slice()?, k, n, Layout::RowMajor { stride: n }));
                 let packed = spec.weights.get_or_pack(weight, 0, pack)?;
@@ -82,6 +90,29 @@ impl Product {
             activation,
         }))
     }
+}
+
+/// Bytes of an f32 matrix from which on it does not stay in the second cache between runs.
+const FAR: usize = 1 << 20;
+
+/// A weight in float16, for few rows that wait for its bytes; nothing where float16 does not hold it.
+fn halves(
+    spec: &Spec<'_>,
+    isa: Isa,
+    weight: &Tensor,
+    [batch, m, k, n]: [usize; 4],
+) -> Result<Option<Arc<PackedHalves>>> {
+    let elements: &[f32] = weight.as_slice()?;
+    // Most matrices show at their first elements that they were not written in float16.
+    let first = &elements[..elements.len().min(64)];
+    let far = k.saturating_mul(n).saturating_mul(4) > FAR;
+    if batch != 1 || m > HALVES_ROWS || !far || matches!(isa, Isa::Portable(_)) || !PackedHalves::holds(first) {
+        return Ok(None);
+    }
+    let pack = |w: &Tensor| Ok(PackedHalves::pack(isa, w.as_slice()?, k, n, Layout::RowMajor { stride: n }));
+    let packed = spec.weights.get_or_pack(weight, 0, pack)?;
+    check((packed.k(), packed.n()) == (k, n))?;
+    Ok(packed.is_exact().then_some(packed))
 }
 
 fn check(fits: bool) -> Result<()> {
@@ -147,6 +178,7 @@ impl Kernel for Product {
         let side = match self.right {
             Right::Packed(_) => "packed",
             Right::Rounded(_) => "bfloat16",
+            Right::Halves(_) => "float16",
             Right::Computed(_) => "computed",
         };
         format!("gemm {side} {}x{}x{}x{}", self.left.len(), self.m, self.k, self.n)
@@ -156,6 +188,7 @@ impl Kernel for Product {
         match self.right {
             Right::Packed(_) => 0,
             Right::Rounded(_) => self.m * self.k * 2,
+            Right::Halves(_) => halves_scratch_len(self.isa, self.m) * 4,
             Right::Computed(_) => PackedView::scratch_len(self.isa, self.k, self.n) * 4,
         }
     }
@@ -166,6 +199,7 @@ impl Kernel for Product {
                 Division::of_product(self.m, self.k, self.n, self.k * self.n * 4, 4)
             }
             Right::Rounded(_) => Division::of_product(self.m, self.k, self.n, self.k * self.n * 2, 2),
+            Right::Halves(_) => Division::of_product(self.m, self.k, self.n, self.k * self.n * 2, 4),
             _ => Division::units(self.left.len(), 1),
         }
     }
@@ -209,6 +243,15 @@ impl Kernel for Product {
             }
             return Ok(());
         }
+        if let Right::Halves(b) = &self.right {
+            let out = io.output_matrix::<f32>(0, n)?;
+            let (rows, columns) = self.division().region(share, m, n);
+            if !rows.is_empty() && !columns.is_empty() {
+                let (a, scratch) = (Matrix::dense(a, m, k), bytemuck::cast_slice_mut(context.workspace));
+                gemm_halves(self.isa, a, b, rows, columns, out, &epilogue(0), scratch);
+            }
+            return Ok(());
+        }
         if let (Right::Packed(b), [0]) = (&self.right, &self.left[..]) {
             let out = io.output_matrix::<f32>(0, n)?;
             let (rows, columns) = self.division().region(share, m, n);
@@ -227,7 +270,7 @@ impl Kernel for Product {
             let out = MatrixMut::dense(rows, m, n);
             match &self.right {
                 Right::Packed(b) => gemm(self.isa, a, &**b, out, &epilogue(batch)),
-                Right::Rounded(_) => bail!(Internal, "a batch of products in bfloat16"),
+                Right::Rounded(_) | Right::Halves(_) => bail!(Internal, "a batch of products with half the bytes"),
                 Right::Computed(right) => {
                     let b: &[f32] = io.input(1)?;
                     let b = &b[right[batch] * k * n..(right[batch] + 1) * k * n];

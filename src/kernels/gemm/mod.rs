@@ -13,6 +13,7 @@ mod epilogue;
 mod few_bits;
 mod finish;
 mod float;
+mod halves;
 mod integer;
 mod pack;
 mod pack_bytes;
@@ -34,6 +35,7 @@ pub use few_bits::{FewBits, PackedBlocks, PackedCodes, few_bits_scratch_len, gem
 pub(in crate::kernels) use finish::{Finish, FinishTile, Rescale};
 pub(in crate::kernels) use float::{finish, product, product_to};
 pub use float::{gemm, gemm_region};
+pub use halves::{HALVES_ROWS, PackedHalves, gemm_halves, halves_scratch_len};
 pub use integer::{ByteEpilogue, ByteOutput, QuantizedResidual, Requantize, Through, gemm_bytes, gemm_bytes_region};
 pub(in crate::kernels) use integer::{finish_bytes, product_bytes};
 pub(in crate::kernels) use pack::panel_width;

@@ -4,6 +4,7 @@ use super::super::arch::Isa;
 use super::super::stored::{Parts, Stored, restore_all, store_all};
 use super::bf16::PackedBf16;
 use super::few_bits::{PackedBlocks, PackedCodes};
+use super::halves::PackedHalves;
 use super::pack::{self, PackedB};
 use super::pack_bytes::{self, PackedBytes};
 use crate::error::{Result, ensure};
@@ -69,6 +70,23 @@ impl Stored for PackedBf16 {
         ensure!(panel == pack::panel_width(isa), Malformed, "panels of {panel} columns, not for {}", isa.name());
         let data = parts.take_buffer(&[n.div_ceil(panel), panel, k.div_ceil(2), 4])?;
         Ok(PackedBf16 { data, k, n, panel })
+    }
+}
+
+impl Stored for PackedHalves {
+    const KIND: &'static str = "float16 panels";
+
+    fn store(&self, parts: &mut Parts) {
+        parts.put_all(&[self.k, self.n, self.panel, usize::from(self.exact)]);
+        parts.put_buffer(&self.data);
+    }
+
+    fn restore(isa: Isa, parts: &mut Parts) -> Result<Self> {
+        let [k, n, panel, exact] = parts.take_sizes()?;
+        ensure!(panel == pack::panel_width(isa), Malformed, "panels of {panel} columns, not for {}", isa.name());
+        ensure!(exact <= 1, Malformed, "panels that are exact {exact} times");
+        let data = parts.take_buffer(&[exact, n.div_ceil(panel), panel, k, 2])?;
+        Ok(PackedHalves { data, k, n, panel, exact: exact == 1 })
     }
 }
 
