@@ -24,11 +24,6 @@ fn product(graph: &Graph, node: &Node) -> Option<Patch> {
     node.op().downcast_ref::<MatMul>()?;
     let (hot, table) = (node.input(0)?, constant(graph, node.input(1)?)?);
     let &[n, width] = &table.shape()[..] else { return None };
-    let rows = table.as_slice::<f32>().ok()?;
-    // Zero times these would not be zero.
-    if rows.iter().any(|x| !x.is_finite()) {
-        return None;
-    }
     let (_, cast) = graph.producer(hot)?;
     let truth = cast.input(0)?;
     if cast.op().downcast_ref::<Cast>()?.to != DType::F32 || graph.fact(truth).dtype != DType::Bool {
@@ -37,6 +32,12 @@ fn product(graph: &Graph, node: &Node) -> Option<Patch> {
     let (_, equal) = graph.producer(truth)?;
     let [a, b] = super::pattern::binary(equal, BinaryKind::Equal)?;
     let ids = if counts(graph, b, a, n) { a } else { Some(b).filter(|_| counts(graph, a, b, n))? };
+    // Read last, for it is every product's weights that come here.
+    let rows = table.as_slice::<f32>().ok()?;
+    // Zero times these would not be zero.
+    if rows.iter().any(|x| !x.is_finite()) {
+        return None;
+    }
     let number = |x: i64| match graph.fact(ids).dtype {
         DType::I32 => i32::try_from(x).ok().map(Tensor::scalar),
         DType::I64 => Some(Tensor::scalar(x)),

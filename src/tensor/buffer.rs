@@ -143,6 +143,14 @@ impl Buffer {
         }
     }
 
+    /// The bytes where they lie, if that is where no element type can be read from and nobody has had them copied.
+    pub(crate) fn unaligned(&self) -> Option<&[u8]> {
+        match &self.0 {
+            Repr::Unaligned(shared) if shared.copy.get().is_none() => Some(&shared.bytes),
+            _ => None,
+        }
+    }
+
     /// Where the bytes lie, which tells them from others as long as they live.
     pub(crate) fn address(&self) -> usize {
         match &self.0 {
@@ -272,8 +280,10 @@ mod tests {
         drop(three);
         assert_eq!(buffer.for_one_reading(&mut spare).address(), place);
         assert!(one % ALIGN == 0);
+        assert_eq!(buffer.unaligned(), Some(&bytes[1..]));
         let shared = buffer.clone();
         assert_eq!(buffer.as_slice(), &bytes[1..]);
+        assert_eq!(buffer.unaligned(), None);
         assert_eq!(buffer.as_slice().as_ptr() as usize % ALIGN, 0);
         assert_eq!(shared.as_slice().as_ptr(), buffer.as_slice().as_ptr());
         assert_eq!(shared.for_one_reading(&mut spare).as_slice().as_ptr(), buffer.as_slice().as_ptr());

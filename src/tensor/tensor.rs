@@ -5,6 +5,8 @@ use super::dtype::{DType, Element, with_dtype};
 use super::shape::Shape;
 use crate::error::{Result, bail, ensure};
 use bytes::Bytes;
+use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
 use std::fmt;
 use std::ops::Range;
 
@@ -152,6 +154,11 @@ impl Tensor {
         &self.buffer.as_slice()[self.offset..self.offset + self.len() * self.dtype.size()]
     }
 
+    /// The same where they are not aligned for the elements, and nobody has read them as such: so they need no copy.
+    pub(crate) fn unaligned_bytes(&self) -> Option<&[u8]> {
+        self.buffer.unaligned()?.get(self.offset..self.offset + self.len() * self.dtype.size())
+    }
+
     /// The bytes to change, where no other tensor shares them; a `bool` must stay 0 or 1.
     pub(crate) fn as_bytes_mut(&mut self) -> Option<&mut [u8]> {
         let range = self.offset..self.offset + self.len() * self.dtype.size();
@@ -220,6 +227,16 @@ impl Tensor {
     pub fn cast(&self, dtype: DType) -> Result<Self> {
         if dtype == self.dtype {
             return Ok(self.clone());
+        }
+        match (self.dtype, dtype) {
+            // What models store in halves is weights, and many: through the processor's own conversion.
+            (DType::F16, DType::F32) => {
+                return Tensor::new(self.shape.clone(), self.as_slice::<f16>()?.to_f32_vec());
+            }
+            (DType::BF16, DType::F32) => {
+                return Tensor::new(self.shape.clone(), self.as_slice::<bf16>()?.to_f32_vec());
+            }
+            _ => {}
         }
         // Integers go to floats directly, to be rounded once; a `u64` does not fit in `i64`.
         let unsigned = self.dtype == DType::U64 && dtype.is_float();

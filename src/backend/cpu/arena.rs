@@ -393,6 +393,15 @@ impl<'a> Io<'a> {
         Ok(unsafe { std::slice::from_raw_parts(pointer.cast::<T>().as_ptr(), operand.bytes / size_of::<T>()) })
     }
 
+    /// Input `index` as bytes, where it is a constant that cannot be read as elements where it lies; [`input`](Io::input)
+    /// would copy all of it, once.
+    pub(crate) fn unaligned(&self, index: usize) -> Option<&'a [u8]> {
+        let Some(Some(Operand { place: Place::Constant(tensor), .. })) = self.step.inputs.get(index) else {
+            return None;
+        };
+        tensor.unaligned_bytes()
+    }
+
     /// Where the elements of output `index` are, and how many there are; told once a run.
     #[inline]
     fn target<T>(&self, index: usize) -> Result<(NonNull<T>, usize)> {

@@ -8,6 +8,7 @@ use crate::kernels::movement::{self as m, Edge, copy_rows, gather_rows};
 use crate::ops::index::{Gather, Slice};
 use crate::ops::layout::{Concat, Expand, Pad, PadMode, Split, Transpose};
 use crate::tensor::{DType, Shape, with_bits};
+use std::ops::Range;
 
 /// One strided copy: `Transpose`, `Slice`, `Expand`.
 #[derive(Debug)]
@@ -204,7 +205,6 @@ impl Kernel for Pick {
             }
             wide
         };
-        let share = io.share();
         let outside = |index: i64| err!(InvalidInput, "index {index} is outside an axis of {} entries", self.rows);
         if self.outer * self.row == 0 {
             // Nothing is picked, but what would be must be there all the same.
@@ -215,19 +215,39 @@ impl Kernel for Pick {
                 .map_or(Ok(()), |index| Err(outside(*index)));
         }
         with_bits!(self.size, T => {
-            let (table, out): (&[T], &mut [T]) = (io.input(0)?, io.output(0)?);
-            let from = self.rows * self.row;
-            let (mut at, mut rest) = (share.start, out);
-            // The share counts rows of the output, as many to a table as there are indices.
-            while at < share.end {
-                let (outer, first) = (at / indices.len(), at % indices.len());
-                let count = (indices.len() - first).min(share.end - at);
-                let (out, others) = rest.split_at_mut(count * self.row);
-                let table = &table[outer * from..(outer + 1) * from];
-                gather_rows(table, self.row, &indices[first..first + count], out).map_err(outside)?;
-                (at, rest) = (at + count, others);
+            let out: &mut [T] = io.output(0)?;
+            match io.unaligned(0) {
+                // A large table of which a few rows are read: not worth a copy.
+                Some(table) if self.row > 1 => {
+                    self.pick(table, self.row * self.size, indices, io.share(), bytemuck::cast_slice_mut(out))
+                }
+                _ => self.pick::<T>(io.input(0)?, self.row, indices, io.share(), out),
             }
-        });
+            .map_err(outside)
+        })
+    }
+}
+
+impl Pick {
+    /// Picks the rows of `row` elements that are the `share` of all rows of the output, as many to a table as there are
+    /// indices.
+    fn pick<T: Copy>(
+        &self,
+        tables: &[T],
+        row: usize,
+        indices: &[i64],
+        share: Range<usize>,
+        out: &mut [T],
+    ) -> Result<(), i64> {
+        let from = self.rows * row;
+        let (mut at, mut rest) = (share.start, out);
+        while at < share.end {
+            let (outer, first) = (at / indices.len(), at % indices.len());
+            let count = (indices.len() - first).min(share.end - at);
+            let (out, others) = rest.split_at_mut(count * row);
+            gather_rows(&tables[outer * from..(outer + 1) * from], row, &indices[first..first + count], out)?;
+            (at, rest) = (at + count, others);
+        }
         Ok(())
     }
 }
@@ -291,5 +311,33 @@ impl Kernel for Padded {
     fn run(&self, io: &Io<'_>, _context: &mut Context<'_>) -> Result<()> {
         with_bits!(self.size, T => self.pad.run::<T>(io.input(0)?, self.value as T, io.output(0)?));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::Graph;
+    use crate::tensor::{Fact, Tensor};
+    use crate::{CompileOptions, Model};
+    use bytes::Bytes;
+
+    #[test]
+    fn rows_are_picked_where_a_table_lies_however_it_is_aligned() {
+        let rows: Vec<f32> = (0..600 * 8).map(|i| i as f32).collect();
+        let mut bytes = vec![0u8];
+        bytes.extend_from_slice(bytemuck::cast_slice(&rows));
+        let table = Tensor::from_file(DType::F32, [600, 8], Bytes::from(bytes).slice(1..)).unwrap();
+        let mut graph = Graph::new("rows");
+        let ids = graph.input("ids", Fact::concrete(DType::I64, &[3])).unwrap();
+        let constant = graph.constant("table", table.clone()).unwrap();
+        let picked = graph.op("picked", Gather { axis: 0 }, &[constant, ids]).unwrap();
+        graph.output(picked).unwrap();
+        let model = Model::from_graph(graph).unwrap().compile(&CompileOptions::new()).unwrap();
+        let outputs = model.run([Tensor::vector(vec![599i64, -600, 7])]).unwrap();
+        let expected = [&rows[599 * 8..], &rows[..8], &rows[7 * 8..][..8]].concat();
+        assert_eq!(outputs[0].as_slice::<f32>().unwrap(), expected);
+        assert!(table.unaligned_bytes().is_some(), "the table was copied");
+        assert!(model.run([Tensor::vector(vec![600i64, 0, 0])]).is_err());
     }
 }
