@@ -152,9 +152,13 @@ impl Simd for Avx2 {
 
     memory_ops! {
         load(p: *const f32) -> __m256 = _mm256_loadu_ps(p);
-        load_part(p: *const f32, n: usize) -> __m256 = _mm256_maskload_ps(p, first(n));
+        load_part(p: *const f32, n: usize) -> __m256 =
+            if n >= Self::LANES { _mm256_loadu_ps(p) } else { _mm256_maskload_ps(p, first(n)) };
         store(p: *mut f32, v: __m256) = _mm256_storeu_ps(p, v);
         store_part(p: *mut f32, n: usize, v: __m256) = {
+            if n >= Self::LANES {
+                return _mm256_storeu_ps(p, v);
+            }
             // Masked stores are slow on several machines: through the stack.
             let mut lanes = [0f32; 8];
             _mm256_storeu_ps(lanes.as_mut_ptr(), v);

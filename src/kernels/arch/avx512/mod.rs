@@ -166,7 +166,9 @@ impl Simd for Avx512 {
 
     memory_ops! {
         load(p: *const f32) -> __m512 = _mm512_loadu_ps(p);
-        load_part(p: *const f32, n: usize) -> __m512 = _mm512_maskz_loadu_ps(first(n), p);
+        // What is whole goes without a mask: memory is not fetched ahead of masked loads (three times slower on Zen 5).
+        load_part(p: *const f32, n: usize) -> __m512 =
+            if n >= Self::LANES { _mm512_loadu_ps(p) } else { _mm512_maskz_loadu_ps(first(n), p) };
         store(p: *mut f32, v: __m512) = _mm512_storeu_ps(p, v);
         store_part(p: *mut f32, n: usize, v: __m512) = _mm512_mask_storeu_ps(p, first(n), v);
         load_i32(p: *const i32) -> __m512i = _mm512_loadu_epi32(p);
@@ -182,7 +184,11 @@ impl Simd for Avx512 {
         store_i8_part(p: *mut i8, n: usize, v: __m512i) = _mm_mask_storeu_epi8(p, first(n), _mm512_cvtsepi32_epi8(v));
         load_f16(p: *const u16) -> __m512 = _mm512_cvtph_ps(_mm256_loadu_si256(p.cast()));
         store_f16(p: *mut u16, v: __m512) = _mm256_storeu_si256(p.cast(), _mm512_cvtps_ph::<8>(v));
-        load_f16_part(p: *const u16, n: usize) -> __m512 = _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(first(n), p.cast()));
+        load_f16_part(p: *const u16, n: usize) -> __m512 = _mm512_cvtph_ps(if n >= Self::LANES {
+            _mm256_loadu_si256(p.cast())
+        } else {
+            _mm256_maskz_loadu_epi16(first(n), p.cast())
+        });
         store_f16_part(p: *mut u16, n: usize, v: __m512) =
             _mm256_mask_storeu_epi16(p.cast(), first(n), _mm512_cvtps_ph::<8>(v));
         load_u16(p: *const u16) -> __m512i = _mm512_cvtepu16_epi32(_mm256_loadu_si256(p.cast()));
