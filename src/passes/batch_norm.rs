@@ -47,12 +47,9 @@ fn fold(graph: &Graph, node: &Node) -> Option<Patch> {
         return None;
     }
     let bias = match product.input(2) {
-        Some(bias) => constant(graph, bias)?.to_f64_vec().ok()?,
+        Some(bias) => along_channels(constant(graph, bias)?, scale.len())?,
         None => vec![0.0],
     };
-    if bias.len() != 1 && bias.len() != scale.len() {
-        return None;
-    }
     let shifted: Vec<f64> =
         scale.iter().zip(&shift).enumerate().map(|(c, (s, t))| bias[c.min(bias.len() - 1)] * s + t).collect();
     let mut patch = Patch::new();
@@ -62,6 +59,12 @@ fn fold(graph: &Graph, node: &Node) -> Option<Patch> {
     let outputs = patch.node(product.name(), product.op().clone(), &inputs, 1);
     patch.replace(node.output(0)?, outputs[0]);
     Some(patch)
+}
+
+/// The elements of a bias that is one number, or one for each channel. C of a `Gemm` may hold one for each row as well.
+fn along_channels(bias: &Tensor, channels: usize) -> Option<Vec<f64>> {
+    let vector = bias.len() == channels && bias.shape().last() == Some(&channels);
+    if bias.len() == 1 || vector { bias.to_f64_vec().ok() } else { None }
 }
 
 /// The axis of the weights that runs over the channels of the output.
@@ -90,8 +93,28 @@ fn scaled(weight: &Tensor, axis: usize, factors: &[f64]) -> Option<Tensor> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::{check, graph_of, ramp};
     use super::*;
     use crate::tensor::{DType, Fact};
+
+    #[test]
+    fn a_bias_for_each_row_is_none_for_each_column() {
+        for (shape, nodes) in [(&[3, 1][..], 2), (&[1, 3], 1), (&[3], 1), (&[1, 1], 1), (&[], 1), (&[3, 3], 2)] {
+            let (mut graph, x) = graph_of(&[3, 2]);
+            let w = graph.constant("w", ramp(&[2, 3])).unwrap();
+            let c = graph.constant("c", ramp(shape)).unwrap();
+            let mut values = vec![graph.op("gemm", Gemm::default(), &[x, w, c]).unwrap()];
+            for (name, v) in
+                [("g", [1.0f32, 2.0, -1.0]), ("b", [0.5, 0.0, 1.0]), ("m", [1.0, -1.0, 0.0]), ("v", [4.0, 1.0, 2.0])]
+            {
+                values.push(graph.constant(name, Tensor::vector(v.to_vec())).unwrap());
+            }
+            let bn = BatchNormalization { epsilon: 0.0, momentum: 0.9, training: false };
+            let y = graph.op("bn", bn, &values).unwrap();
+            graph.output(y).unwrap();
+            check(&mut graph, fold_batch_norm, &[ramp(&[3, 2])], nodes);
+        }
+    }
 
     #[test]
     fn a_convolution_carries_the_normalization_after_it() {

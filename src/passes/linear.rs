@@ -38,8 +38,8 @@ fn gemm(graph: &Graph, node: &Node) -> Option<Patch> {
             let columns = graph.fact(node.output(0)?).dims()?.last()?.known()?;
             Some(constant(graph, bias).filter(|b| b.len() == columns && b.shape().last() == Some(&columns))?)
         }
-        Some(_) => return None,
-        None => None,
+        Some(_) if op.beta != 0.0 => return None,
+        _ => None,
     };
     let mut patch = Patch::new();
     let weight: Operand = if op.trans_b {
@@ -72,7 +72,10 @@ fn matmul_bias(graph: &Graph, node: &Node) -> Option<Patch> {
     let (product, bias) = [(0, 1), (1, 0)].into_iter().find_map(|(product, bias)| {
         let (product, bias) = (node.input(product)?, node.input(bias)?);
         let (_, matmul) = graph.producer(product)?;
-        let takes = matmul.op().is::<MatMul>() || (matmul.op().is::<MatMulNBits>() && matmul.input(5).is_none());
+        // What a product with a vector yields has rows alone, and a bias is added to columns.
+        let matrix = || graph.fact(matmul.input(1)?).rank().map(|rank| rank >= 2);
+        let takes =
+            (matmul.op().is::<MatMul>() && matrix()?) || (matmul.op().is::<MatMulNBits>() && matmul.input(5).is_none());
         (takes && constant(graph, bias).is_some()).then_some((product, bias))
     })?;
     graph.single_user(product)?;
@@ -172,6 +175,35 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_product_takes_what_is_added_to_its_columns() {
+        for (weight, added, nodes) in [
+            (&[3, 4][..], &[4][..], 1),
+            (&[3, 4], &[1, 4], 1),
+            (&[3, 4], &[4, 1], 2),
+            (&[3], &[4], 2),
+            (&[3, 4], &[1], 2),
+        ] {
+            let (mut graph, x) = graph_of(&[4, 3]);
+            let w = graph.constant("w", ramp(weight)).unwrap();
+            let added = graph.constant("added", ramp(added)).unwrap();
+            let y = graph.op("product", MatMul, &[x, w]).unwrap();
+            let y = graph.op("y", Binary(BinaryKind::Add), &[y, added]).unwrap();
+            graph.output(y).unwrap();
+            check(&mut graph, fuse_bias, &[ramp(&[4, 3])], nodes);
+        }
+    }
+
+    #[test]
+    fn what_a_factor_of_zero_drops_is_not_added() {
+        let (mut graph, x) = graph_of(&[4, 3]);
+        let w = graph.constant("w", ramp(&[3, 4])).unwrap();
+        let c = graph.constant("c", Tensor::vector(vec![f32::NAN; 4])).unwrap();
+        let y = graph.op("y", Gemm { beta: 0.0, ..Gemm::default() }, &[x, w, c]).unwrap();
+        graph.output(y).unwrap();
+        check(&mut graph, fuse_bias, &[ramp(&[4, 3])], 1);
     }
 
     #[test]

@@ -6,7 +6,8 @@ use crate::ops::numeric::{from_f64, from_i64};
 use crate::ops::{Attrs, Budget, Inputs, NodeReader, Op, Reading};
 use crate::tensor::{DType, Dim, Fact, Shape, Tensor, broadcast_index, broadcast_shapes};
 
-/// `alpha * a' · b' + beta * c`: `a'` is `[m, k]`, `b'` is `[k, n]`, and the optional `c` broadcasts to `[m, n]`.
+/// `alpha * a' · b' + beta * c`: `a'` is `[m, k]`, `b'` is `[k, n]`, and the optional `c` broadcasts to `[m, n]`. With a
+/// `beta` of zero `c` is not read, as in BLAS: a NaN in it does not matter.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Gemm {
     /// Factor of the product.
@@ -115,7 +116,7 @@ impl Op for Gemm {
         let (shape, mut out) = self.product(&a.to_f64_vec()?, a.shape(), &b.to_f64_vec()?, b.shape())?;
         let (alpha, beta) = (f64::from(self.alpha), f64::from(self.beta));
         out.iter_mut().for_each(|v| *v *= alpha);
-        if let Some(c) = inputs.get(2) {
+        if let Some(c) = inputs.get(2).filter(|_| self.beta != 0.0) {
             broadcast_shapes(&[c.shape(), &shape])?;
             let added = c.to_f64_vec()?;
             out.iter_mut().zip(broadcast_index(c.shape(), &shape)).for_each(|(v, i)| *v += beta * added[i]);
@@ -151,6 +152,13 @@ mod tests {
         let c = Tensor::new([2, 1], vec![10.0f32, 20.0]).unwrap();
         let op = Gemm { alpha: 2.0, beta: 0.5, trans_a: true, trans_b: true };
         assert_eq!(run(&op, &[&a, &b, &c]).unwrap().as_slice::<f32>().unwrap(), [13.0, 15.0, 30.0, 32.0]);
+    }
+
+    #[test]
+    fn a_beta_of_zero_leaves_c_unread() {
+        let one = Tensor::new([1, 1], vec![1.0f32]).unwrap();
+        let c = Tensor::new([1, 1], vec![f32::NAN]).unwrap();
+        assert_eq!(run(&Gemm { beta: 0.0, ..Gemm::default() }, &[&one, &one, &c]).unwrap(), one);
     }
 
     #[test]
