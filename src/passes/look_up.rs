@@ -75,8 +75,13 @@ fn counts(graph: &Graph, columns: ValueId, ids: ValueId, n: usize) -> bool {
 /// A function of what is picked from a table, alone or with a constant for each column.
 fn function(graph: &Graph, node: &Node) -> Option<Patch> {
     let (index, beside) = match node.op().downcast_ref::<Binary>() {
-        Some(_) => {
+        Some(Binary(kind)) => {
             let [a, b] = [node.input(0)?, node.input(1)?];
+            // Rows that nobody picks must not make it fail, as a zero does that integers are divided by.
+            let divides = matches!(kind, BinaryKind::Div | BinaryKind::Mod { .. } | BinaryKind::Pow);
+            if divides && !graph.fact(a).dtype.is_float() {
+                return None;
+            }
             let index = usize::from(constant(graph, a).is_some());
             (index, Some([b, a][index]))
         }
@@ -160,6 +165,22 @@ mod tests {
         look_up(&mut graph).unwrap();
         let picked = graph.producer(graph.outputs()[0]).unwrap().1;
         assert!(picked.op().is::<Gather>());
+    }
+
+    #[test]
+    fn a_row_that_nobody_picks_does_not_fail() {
+        use BinaryKind::{Add, Div, Mod, Pow};
+        for (kind, moved) in [(Add, true), (Div, false), (Mod { fmod: false }, false), (Pow, false)] {
+            let mut graph = Graph::new("test");
+            let ids = graph.input("ids", Fact::concrete(DType::I64, &[2])).unwrap();
+            let table = graph.constant("table", Tensor::new([2, 2], vec![0i64, 0, 3, 7]).unwrap()).unwrap();
+            let beside = graph.constant("beside", Tensor::vector(vec![100i64, 50])).unwrap();
+            let picked = graph.op("picked", Gather { axis: 0 }, &[table, ids]).unwrap();
+            let y = graph.op("y", Binary(kind), &[beside, picked]).unwrap();
+            graph.output(y).unwrap();
+            check(&mut graph, look_up, &[Tensor::vector(vec![1i64, 1])], 2);
+            assert_eq!(graph.producer(graph.outputs()[0]).unwrap().1.op().is::<Gather>(), moved, "{kind:?}");
+        }
     }
 
     #[test]
