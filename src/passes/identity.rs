@@ -4,6 +4,7 @@ use super::pattern::{constant, each, integers, replaceable, same_dims, scalar_be
 use crate::error::Result;
 use crate::graph::{Graph, Node, Patch, ValueId};
 use crate::ops::elementwise::{Binary, BinaryKind, Cast, CastLike, Clip, Unary, UnaryKind, Variadic, Where};
+use crate::ops::image::{Coordinates, Resize};
 use crate::ops::index::Slice;
 use crate::ops::layout::{Concat, Expand, Flatten, Pad, Reshape, Split, Squeeze, Tile, Transpose, Unsqueeze};
 use crate::ops::nn::Dropout;
@@ -42,6 +43,9 @@ fn source(graph: &Graph, node: &Node) -> Option<ValueId> {
         node.inputs().len() == 1
     } else if op.is::<Clip>() {
         open(graph, node, 1, f64::NEG_INFINITY) && open(graph, node, 2, f64::INFINITY)
+    } else if let Some(resize) = op.downcast_ref::<Resize>() {
+        let scales = constant(graph, node.input(2)?)?.to_f64_vec().ok()?;
+        !scales.is_empty() && scales.iter().all(|&s| s == 1.0) && resize.coordinates != Coordinates::CropAndResize
     } else if op.is::<Pad>() {
         integers(graph, node.input(1)?)?.iter().all(|&n| n == 0)
     } else if let Some(transpose) = op.downcast_ref::<Transpose>() {
@@ -84,20 +88,22 @@ fn open(graph: &Graph, node: &Node, index: usize, infinity: f64) -> bool {
     node.input(index).is_none_or(|bound| super::pattern::scalar(graph, bound) == Some(infinity))
 }
 
-/// The operand beside the neutral element.
+/// The operand beside the neutral element. Of floats -0 is what changes nothing when added, since -0 + 0 is 0.
 fn neutral(graph: &Graph, node: &Node, kind: BinaryKind) -> Option<ValueId> {
     let (a, b) = (node.input(0)?, node.input(1)?);
-    let (element, commutes) = match kind {
-        BinaryKind::Add => (0.0, true),
+    let float = graph.fact(a).dtype.is_float();
+    let (element, commutes): (f64, bool) = match kind {
+        BinaryKind::Add => (if float { -0.0 } else { 0.0 }, true),
         BinaryKind::Sub => (0.0, false),
         BinaryKind::Mul => (1.0, true),
         BinaryKind::Div | BinaryKind::Pow => (1.0, false),
         _ => return None,
     };
-    if scalar_beside(graph, b, a) == Some(element) {
+    let is_neutral = |value, x| scalar_beside(graph, value, x).is_some_and(|n| n.to_bits() == element.to_bits());
+    if is_neutral(b, a) {
         return Some(a);
     }
-    (commutes && scalar_beside(graph, a, b) == Some(element)).then_some(b)
+    (commutes && is_neutral(a, b)).then_some(b)
 }
 
 /// The choice of a `Where` whose condition is the same everywhere.
@@ -116,12 +122,12 @@ fn chosen(graph: &Graph, node: &Node) -> Option<ValueId> {
 mod tests {
     use super::super::testing::{check, graph_of, list, number, ramp};
     use super::*;
-    use crate::tensor::{DType, Tensor};
+    use crate::tensor::{DType, Fact, Tensor};
 
     #[test]
     fn a_chain_of_nothing_becomes_nothing() {
         let (mut graph, x) = graph_of(&[2, 3, 4]);
-        let (zero, one) = (number(&mut graph, 0.0), number(&mut graph, 1.0));
+        let [zero, less_than_zero, one] = [0.0, -0.0, 1.0].map(|c| number(&mut graph, c));
         let (shape, axes) = (list(&mut graph, &[2, -1, 4]), list(&mut graph, &[1]));
         let (none, all, pads) =
             (list(&mut graph, &[0]), list(&mut graph, &[i64::MAX]), list(&mut graph, &[0, 0, 0, 0, 0, 0]));
@@ -130,7 +136,7 @@ mod tests {
         y = graph.op("identity", Unary(UnaryKind::Identity), &[y]).unwrap();
         y = graph.op("dropout", Dropout::default(), &[y]).unwrap();
         y = graph.op("cast", Cast { to: DType::F32 }, &[y]).unwrap();
-        y = graph.op("add", Binary(BinaryKind::Add), &[zero, y]).unwrap();
+        y = graph.op("add", Binary(BinaryKind::Add), &[less_than_zero, y]).unwrap();
         y = graph.op("sub", Binary(BinaryKind::Sub), &[y, zero]).unwrap();
         y = graph.op("mul", Binary(BinaryKind::Mul), &[y, one]).unwrap();
         y = graph.op("div", Binary(BinaryKind::Div), &[y, one]).unwrap();
@@ -144,6 +150,25 @@ mod tests {
         graph.output(y).unwrap();
         check(&mut graph, drop_identities, &[ramp(&[2, 3, 4])], 1);
         assert_eq!(graph.value(graph.outputs()[0]).name(), "transpose");
+    }
+
+    #[test]
+    fn a_zero_keeps_its_sign() {
+        use BinaryKind::{Add, Sub};
+        let x = Tensor::vector(vec![0.0f32, -0.0, 1.0]);
+        for (kind, added, nodes) in [(Add, 0.0, 3), (Add, -0.0, 2), (Sub, 0.0, 2), (Sub, -0.0, 3)] {
+            let mut graph = Graph::new("test");
+            let input = graph.input("x", Fact::concrete(DType::F32, &[3])).unwrap();
+            let added = number(&mut graph, added);
+            let y = graph.op("negated", Unary(UnaryKind::Neg), &[input]).unwrap();
+            let y = graph.op("sum", Binary(kind), &[y, added]).unwrap();
+            let y = graph.op("sign", Unary(UnaryKind::Reciprocal), &[y]).unwrap();
+            graph.output(y).unwrap();
+            let before = graph.interpret(std::slice::from_ref(&x)).unwrap();
+            drop_identities(&mut graph).unwrap();
+            assert_eq!(graph.node_count(), nodes, "{kind:?}");
+            assert_eq!(graph.interpret(std::slice::from_ref(&x)).unwrap(), before, "{kind:?}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 use super::taps::{self, Coordinates, Filter, Nearest, Taps};
 use crate::error::{Result, bail, ensure};
+use crate::ops::elementwise::{Variadic, VariadicKind};
 use crate::ops::layout::arithmetic::{distinct_axes, lengths_of, list_len, output_shape};
 use crate::ops::layout::strided::{FILL, mapped};
 use crate::ops::numeric::from_f64;
@@ -93,6 +94,9 @@ impl Resize {
         if !old {
             return Ok(op.into());
         }
+        if node.op_type() == "Resize" && matches!(op.filter, Filter::Nearest(_)) {
+            return Ok(nearest_of_opset_10(op));
+        }
         // Two inputs, x and scales, where today the region stands between them.
         let scales = match node.floats("scales")? {
             Some(scales) => Operand::Constant(Tensor::vector(scales)),
@@ -181,6 +185,22 @@ impl Resize {
         }
         Ok(regions)
     }
+}
+
+/// `Resize` of opset 10 to the nearest element. Its specification leaves open which one that is; its test and ONNX
+/// Runtime take the next where an axis shrinks and the last where it grows. A node of today rounds all axes alike, so
+/// one shrinks and another grows.
+fn nearest_of_opset_10(op: Resize) -> Reading {
+    let one = || Operand::Constant(Tensor::scalar(1.0f32));
+    let region = || Operand::Constant(Tensor::vector(Vec::<f32>::new()));
+    let made = |node| Operand::Output { node, output: 0 };
+    let rounded = |nearest| Arc::new(Resize { filter: Filter::Nearest(nearest), ..op.clone() });
+    Reading::Nodes(vec![
+        (Arc::new(Variadic(VariadicKind::Min)), vec![Operand::Input(1), one()]),
+        (rounded(Nearest::Ceil), vec![Operand::Input(0), region(), made(0)]),
+        (Arc::new(Variadic(VariadicKind::Max)), vec![Operand::Input(1), one()]),
+        (rounded(Nearest::Floor), vec![made(1), region(), made(2)]),
+    ])
 }
 
 fn is_empty(fact: &Fact) -> bool {
@@ -331,6 +351,19 @@ mod tests {
         assert_eq!(y.as_slice::<f32>().unwrap(), [1.0, 1.0, 2.0, 2.0]);
         let y = run_node("Resize", 10, &[], &[Some(&x), Some(&Tensor::vector(scales))]).unwrap().remove(0);
         assert_eq!(y.as_slice::<f32>().unwrap(), [1.0, 1.0, 2.0, 2.0]);
+    }
+
+    #[test]
+    fn the_nearest_of_opset_10_is_the_next_where_an_axis_shrinks() {
+        let x = Tensor::new([1, 1, 2, 4], (1..=8).map(|v| v as f32).collect()).unwrap();
+        for (scales, expected) in [
+            (vec![1.0f32, 1.0, 0.6, 0.6], vec![1.0f32, 3.0]),
+            (vec![1.0, 1.0, 1.5, 0.6], vec![1.0, 3.0, 1.0, 3.0, 5.0, 7.0]),
+            (vec![1.0, 1.0, 0.6, 1.5], vec![1.0, 1.0, 2.0, 3.0, 3.0, 4.0]),
+        ] {
+            let y = run_node("Resize", 10, &[], &[Some(&x), Some(&Tensor::vector(scales))]).unwrap().remove(0);
+            assert_eq!(y.as_slice::<f32>().unwrap(), expected);
+        }
     }
 
     #[test]
