@@ -3,6 +3,7 @@
 
 use onrush::graph::Graph;
 use onrush::ops::elementwise::{Binary, BinaryKind, Clip, Unary, UnaryKind, Variadic, VariadicKind};
+use onrush::ops::nn::{Conv, GlobalPool, GlobalPoolKind, Padding, Pool, PoolKind};
 use onrush::{CompileOptions, DType, Fact, Model, Tensor};
 
 const VALUES: [f32; 32] = [
@@ -96,8 +97,14 @@ fn functions_of_one() {
         Swish { alpha: 1.0 },
         HardSwish,
         Mish,
-        Asinh,
+        Asin,
+        Acos,
         Atan,
+        Asinh,
+        Acosh,
+        Atanh,
+        Sinh,
+        Cosh,
     ];
     let mut all = Vec::new();
     for len in [VALUES.len(), 5] {
@@ -107,6 +114,40 @@ fn functions_of_one() {
             let y = graph.op("y", Unary(kind), &x).unwrap();
             graph.output(y).unwrap();
             all.extend(faults(&format!("{kind:?}"), &graph, &[Tensor::vector(VALUES[..len].to_vec())]));
+        }
+    }
+    assert!(all.is_empty(), "{}", all.join("\n"));
+}
+
+#[test]
+fn maxima_of_windows() {
+    let mut all = Vec::new();
+    let padding = Padding::symmetric(&[1, 1]);
+    let (kernel, strides) = (vec![3, 2], vec![2, 1]);
+    let kind = PoolKind::Max { storage_order: false };
+    let pool = Pool { kind, kernel, strides, dilations: vec![], padding, ceil_mode: false };
+    for channels in [1, 3, 40] {
+        let shape = [1, channels, 5, 7];
+        // Everywhere a number but for a NaN in each channel, another place each time, and one channel of nothing else.
+        let element = |i: usize| if i / 35 == 2 || i % 35 == i / 35 { f32::NAN } else { (i * 37 % 64) as f32 };
+        let x = Tensor::new(shape, (0..35 * channels).map(element).collect::<Vec<f32>>()).unwrap();
+        for global in [false, true] {
+            let mut graph = Graph::new("test");
+            let input = graph.input("x", Fact::concrete(DType::F32, &shape)).unwrap();
+            let w = Tensor::new([channels, 1, 1, 1], vec![1.0f32; channels]).unwrap();
+            let w = graph.constant("w", w).unwrap();
+            let conv = Conv { group: channels, ..Conv::default() };
+            // Behind a convolution the images may be laid out channels last.
+            for (name, convolved) in [("alone", false), ("convolved", true)] {
+                let of = if convolved { graph.op("conv", conv.clone(), &[input, w]).unwrap() } else { input };
+                let y = match global {
+                    true => graph.op(name, GlobalPool { kind: GlobalPoolKind::Max }, &[of]),
+                    false => graph.op(name, pool.clone(), &[of]),
+                };
+                let mut one = graph.clone();
+                one.output(y.unwrap()).unwrap();
+                all.extend(faults(&format!("{name} of {channels} channels"), &one, std::slice::from_ref(&x)));
+            }
         }
     }
     assert!(all.is_empty(), "{}", all.join("\n"));

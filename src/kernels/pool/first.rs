@@ -120,11 +120,8 @@ fn window_row(
 fn join(kind: PoolKind, y: f32, x: f32) -> f32 {
     match kind {
         PoolKind::Max => {
-            if x > y {
-                x
-            } else {
-                y
-            }
+            let larger = if x > y { x } else { y };
+            if x.is_nan() { x } else { larger }
         }
         PoolKind::Average { .. } => y + x,
     }

@@ -1,6 +1,7 @@
 //! Channels last: a few vectors of channels at a time, over the window.
 
 use super::super::arch::{Body, Isa, Simd};
+use super::super::vector::max_nan;
 use super::geometry::{Pool, PoolKind, Taps};
 use std::ops::Range;
 
@@ -71,7 +72,7 @@ fn window<S: Simd>(s: S, pool: &Pool, x: &[f32], down: Taps, across: Taps, y: &m
                     // SAFETY: two vectors of channels follow c in every pixel.
                     let v = unsafe { [s.load(tap.add(c)), s.load(tap.add(c + S::LANES))] };
                     best = if max {
-                        [s.max(v[0], best[0]), s.max(v[1], best[1])]
+                        [max_nan(s, v[0], best[0]), max_nan(s, v[1], best[1])]
                     } else {
                         [s.add(v[0], best[0]), s.add(v[1], best[1])]
                     };
@@ -92,7 +93,7 @@ fn window<S: Simd>(s: S, pool: &Pool, x: &[f32], down: Taps, across: Taps, y: &m
                     let tap = x[first + ky * step_y + kx * step_x..][..channels].as_ptr();
                     // SAFETY: n channels follow c in every pixel.
                     let v = unsafe { s.load_part(tap.add(c), n) };
-                    best = if max { s.max(v, best) } else { s.add(v, best) };
+                    best = if max { max_nan(s, v, best) } else { s.add(v, best) };
                 }
             }
             let result = if max { best } else { s.mul(best, s.splat(factor)) };

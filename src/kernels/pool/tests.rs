@@ -84,6 +84,28 @@ fn windows_in_both_layouts() {
     }
 }
 
+#[test]
+fn a_maximum_is_nan_where_an_element_is() {
+    for isa in Isa::available() {
+        for pool in cases() {
+            let (c, [h, w], [oh, ow]) = (pool.channels, pool.input, pool.output);
+            for at in 0..h * w {
+                let mut x = numbers(h * w * c);
+                x[at * c..(at + 1) * c].fill(f32::NAN);
+                let turned: Vec<f32> = (0..x.len()).map(|i| x[i % (h * w) * c + i / (h * w)]).collect();
+                let (mut last, mut first) = (vec![0.0; oh * ow * c], vec![0.0; oh * ow * c]);
+                pool_channels_last(isa, PoolKind::Max, &pool, &x, 0..oh, &mut last);
+                pool_channels_first(isa, PoolKind::Max, &pool, &turned, 0..c, &mut first);
+                for (_, oy, ox, k) in itertools(1, oh, ow, c) {
+                    let expected = window(&pool, oy, ox).0.contains(&[at / w, at % w]);
+                    let got = [last[(oy * ow + ox) * c + k], first[(k * oh + oy) * ow + ox]];
+                    assert_eq!(got.map(f32::is_nan), [expected; 2], "{at} of {pool:?} on {}", isa.name());
+                }
+            }
+        }
+    }
+}
+
 fn itertools(a: usize, b: usize, c: usize, d: usize) -> impl Iterator<Item = (usize, usize, usize, usize)> {
     (0..a * b * c * d).map(move |i| (i / d / c / b, i / d / c % b, i / d % c, i % d))
 }

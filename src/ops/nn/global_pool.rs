@@ -10,7 +10,7 @@ use crate::tensor::{Dim, Fact, Shape, Tensor};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum GlobalPoolKind {
-    /// The largest element.
+    /// The largest element, NaN where there is one.
     Max,
     /// The mean.
     Average,
@@ -27,6 +27,11 @@ pub enum GlobalPoolKind {
 pub struct GlobalPool {
     /// What is taken from each channel.
     pub kind: GlobalPoolKind,
+}
+
+/// The larger of two, NaN where either is.
+fn larger(a: f64, b: f64) -> f64 {
+    if a > b || a.is_nan() { a } else { b }
 }
 
 impl GlobalPool {
@@ -66,7 +71,7 @@ impl Op for GlobalPool {
         ensure!(channels == 0 || size > 0, Shape, "a global pool over no elements: {}", x.shape());
         let values = x.to_f64_vec()?;
         let pool = |plane: &[f64]| match self.kind {
-            GlobalPoolKind::Max => plane.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+            GlobalPoolKind::Max => plane.iter().copied().fold(f64::NEG_INFINITY, larger),
             GlobalPoolKind::Average => plane.iter().sum::<f64>() / size as f64,
             GlobalPoolKind::Lp { p } => norm(p, plane.iter().copied()),
         };

@@ -11,7 +11,7 @@ use crate::tensor::{DType, Dim, Fact, Shape, Tensor};
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub enum PoolKind {
-    /// The largest element; a second output says where it lies.
+    /// The largest element, NaN where there is one; a second output says where it lies.
     Max {
         /// Whether that place is counted with the first spatial axis running fastest.
         storage_order: bool,
@@ -223,11 +223,11 @@ impl Pool {
     }
 }
 
-/// The first of the largest elements.
+/// The first of the largest elements, or the first NaN.
 fn largest(plane: &[f64], taps: &[usize]) -> Option<usize> {
     let mut best: Option<usize> = None;
     for &index in taps {
-        if best.is_none_or(|b| plane[index] > plane[b]) {
+        if best.is_none_or(|b| plane[index] > plane[b] || plane[index].is_nan() && !plane[b].is_nan()) {
             best = Some(index);
         }
     }
