@@ -1,4 +1,7 @@
 //! Gated and bounded activations out of the arithmetic that spells them.
+//!
+//! At minus infinity the gate is shut and the one operator yields the limit, 0, where the arithmetic yields NaN, the
+//! product of infinity and 0: the one place where a recognized activation differs from what is spelled.
 
 use super::pattern::{constant, each, scalar, scalar_beside, unary, unary_operand};
 use super::polynomial::{Polynomial, Reading, arguments, root};

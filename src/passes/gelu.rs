@@ -1,4 +1,6 @@
 //! The Gaussian error linear unit, exact or by the hyperbolic tangent, out of the arithmetic that spells it.
+//!
+//! At minus infinity the one operator yields the limit, 0, where the arithmetic yields NaN.
 
 use super::pattern::{each, unary};
 use super::polynomial::{Polynomial, Reading, arguments, root};
