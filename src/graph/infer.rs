@@ -20,6 +20,8 @@ impl Graph {
         inputs: &[Option<ValueId>],
         outputs: usize,
     ) -> Result<Vec<Fact>> {
+        let own = inputs.iter().flatten().all(|input| input.index() < self.values.len());
+        ensure!(own, InvalidModel, "node {name:?} ({}) takes a value that is none of the graph", op.name());
         let facts: Vec<Option<&Fact>> = inputs.iter().map(|v| v.map(|v| &self.values[v.index()].fact)).collect();
         let budget = Budget::new(1 << 16, 1).max_work(1 << 16);
         infer_op(op, &facts, outputs, &budget, FOLDED_WHEN_BUILT).at(|| format!("node {name:?} ({})", op.name()))
@@ -126,4 +128,23 @@ fn fold(op: &dyn Op, inputs: &[Option<&Fact>], facts: &[Fact], budget: &Budget, 
     let values = op.eval(Inputs::new(&values), budget).ok()?;
     values.iter().for_each(|value| budget.keep(value));
     Some(values)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::elementwise::{Unary, UnaryKind};
+    use crate::tensor::DType;
+
+    #[test]
+    fn a_value_of_another_graph_is_refused() {
+        let mut other = Graph::new("other");
+        other.input("a", Fact::concrete(DType::F32, &[1])).unwrap();
+        let foreign = other.input("b", Fact::concrete(DType::F32, &[1])).unwrap();
+        let mut graph = Graph::new("test");
+        graph.input("x", Fact::concrete(DType::F32, &[1])).unwrap();
+        let error = graph.op("y", Unary(UnaryKind::Relu), &[foreign]).unwrap_err();
+        assert_eq!(error.kind(), crate::ErrorKind::InvalidModel);
+        assert_eq!(graph.node_count(), 0);
+    }
 }

@@ -204,7 +204,8 @@ impl Graph {
     /// facts.
     ///
     /// # Errors
-    /// What [`Op::infer`] says, with the node as its place.
+    /// What [`Op::infer`] says, with the node as its place; [`InvalidModel`](crate::ErrorKind::InvalidModel) when an
+    /// input is a value of another graph.
     pub fn node(
         &mut self,
         name: &str,
@@ -284,18 +285,27 @@ impl Graph {
     }
 
     /// The value of this id.
+    ///
+    /// # Panics
+    /// Where the id is of another graph, and this one has no value of that index.
     #[must_use]
     pub fn value(&self, id: ValueId) -> &Value {
         &self.values[id.index()]
     }
 
     /// What is known of a value.
+    ///
+    /// # Panics
+    /// As [`value`](Graph::value).
     #[must_use]
     pub fn fact(&self, id: ValueId) -> &Fact {
         &self.values[id.index()].fact
     }
 
     /// The tensor of a constant.
+    ///
+    /// # Panics
+    /// As [`value`](Graph::value).
     #[must_use]
     pub fn constant_of(&self, id: ValueId) -> Option<&Tensor> {
         self.fact(id).value.as_ref()
@@ -308,6 +318,9 @@ impl Graph {
     }
 
     /// The node that yields a value, with its id.
+    ///
+    /// # Panics
+    /// As [`value`](Graph::value).
     #[must_use]
     pub fn producer(&self, value: ValueId) -> Option<(NodeId, &Node)> {
         let (id, _) = self.value(value).producer?;
@@ -339,6 +352,9 @@ impl Graph {
     }
 
     /// The one node that takes this value, where exactly one does, once, and the graph does not yield it.
+    ///
+    /// # Panics
+    /// As [`value`](Graph::value).
     #[must_use]
     pub fn single_user(&self, value: ValueId) -> Option<(NodeId, &Node)> {
         match self.value(value).users() {
