@@ -111,6 +111,9 @@ fn opsets() {
     refused(&relu.model(-1).0, InvalidModel, &["opset_import", "-1"]);
     refused(&relu.model(i64::MAX).0, InvalidModel, &["opset_import"]);
     refused(&relu.model(5).0, Unsupported, &["y_node", "Relu at opset 5"]);
+    let early = between(vec![node("HardSwish", &["x"], &["y"], &[])], vec![]);
+    refused(&early.model(13).0, Unsupported, &["HardSwish@13", "from opset 14 on"]);
+    assert!(import(early.model(14).0.into(), &LoadOptions::default()).is_ok());
     assert!(import(relu.model(6).0.into(), &LoadOptions::default()).is_ok());
     let none = Message::new().int(1, 8).message(7, &relu.message());
     refused(&none.0, InvalidModel, &["y_node", "opset_import"]);

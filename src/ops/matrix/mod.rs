@@ -19,7 +19,7 @@ use super::OpDef;
 pub(super) const OPS: &[OpDef] = &[
     OpDef::new("MatMul", 13, 2..=2, MatMul::read),
     OpDef::new("Gemm", 13, 2..=3, Gemm::read),
-    OpDef::new("Einsum", 12, 1..=usize::MAX, Einsum::read),
-    OpDef::new("Det", 11, 1..=1, Det::read),
+    OpDef::new("Einsum", 12, 1..=usize::MAX, Einsum::read).since(12),
+    OpDef::new("Det", 11, 1..=1, Det::read).since(11),
     OpDef::new("FusedMatMul", 1, 2..=2, FusedMatMul::read).domain("com.microsoft"),
 ];

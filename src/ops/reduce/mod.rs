@@ -38,6 +38,6 @@ pub(super) const OPS: &[OpDef] = &[
     OpDef::new("ArgMax", 13, 1..=1, |node| arg_extreme::read(node, true)),
     OpDef::new("ArgMin", 13, 1..=1, |node| arg_extreme::read(node, false)),
     OpDef::new("TopK", 11, 1..=2, top_k::read).outputs(1..=2),
-    OpDef::new("CumSum", 14, 2..=2, cumulative::read_sum),
-    OpDef::new("CumProd", 26, 2..=2, cumulative::read_product),
+    OpDef::new("CumSum", 14, 2..=2, cumulative::read_sum).since(11),
+    OpDef::new("CumProd", 26, 2..=2, cumulative::read_product).since(26),
 ];
