@@ -236,11 +236,12 @@ impl Op for Binary {
     }
 }
 
-/// The axes of `a`, to which `b` must broadcast.
+/// The axes of `a`, to which `b` must broadcast. Whether a symbol fits an axis of length 1 is told by each request.
 fn unidirectional(a: &Fact, b: &Fact) -> Result<Option<Vec<Dim>>> {
     let joined = broadcast_dims(&[a, b])?;
     if let (Some(own), Some(joined)) = (a.dims(), &joined) {
-        let grown = own.len() < joined.len() || own.iter().zip(joined).any(|(d, j)| *d == Dim::Known(1) && d != j);
+        let grown = own.len() < joined.len()
+            || own.iter().zip(joined).any(|(d, j)| *d == Dim::Known(1) && j.known().is_some_and(|j| j != 1));
         if grown {
             bail!(Shape, "{b} does not broadcast to {a}");
         }

@@ -226,6 +226,16 @@ fn shapes_that_do_not_fit_are_refused() {
 }
 
 #[test]
+fn a_slope_of_symbols_may_turn_out_to_fit() {
+    let x = Fact::concrete(DType::F32, &[2, 3, 1]);
+    let slope =
+        Fact::new(DType::F32, vec![Dim::Known(1), Dim::Symbol(Symbol::new("C")), Dim::Symbol(Symbol::new("W"))]);
+    let infer = |slope: &Fact| Binary(BinaryKind::PRelu).infer(Inputs::new(&[Some(&x), Some(slope)]));
+    assert_eq!(infer(&slope).unwrap().remove(0).dims(), x.dims());
+    assert_eq!(infer(&Fact::concrete(DType::F32, &[1, 3, 2])).unwrap_err().kind(), ErrorKind::Shape);
+}
+
+#[test]
 fn lengths_travel_through_integer_arithmetic() {
     let n = Dim::Symbol(Symbol::new("N"));
     let shape = Fact::concrete(DType::I64, &[2]).with_content(vec![n.clone(), Dim::Known(6)]);
