@@ -31,15 +31,21 @@ impl Folder {
 
     /// The `expected` bytes that `entries` (location, offset, length) describe.
     pub(super) fn read(&self, entries: &[StringStringEntryProto], expected: usize) -> Result<Bytes> {
-        let entry = |key: &str| entries.iter().find(|e| e.key == key).map(|e| e.value.as_str());
-        let number = |key: &str| match entry(key) {
+        let entry = |key: &str| {
+            let mut values = entries.iter().filter(|e| e.key == key).map(|e| e.value.as_str());
+            let value = values.next();
+            ensure!(values.next().is_none(), Malformed, "{key} is given twice");
+            Ok(value)
+        };
+        let number = |key: &str| match entry(key)? {
             None => Ok(None),
             Some(text) => match text.parse::<u64>() {
-                Ok(n) => Ok(Some(n)),
-                Err(_) => bail!(Malformed, "{key} is no length: {text:?}"),
+                // A sign in front is Rust's, not the format's.
+                Ok(n) if !text.starts_with('+') => Ok(Some(n)),
+                _ => bail!(Malformed, "{key} is no length: {text:?}"),
             },
         };
-        let Some(location) = entry("location") else { bail!(InvalidModel, "location is missing") };
+        let Some(location) = entry("location")? else { bail!(InvalidModel, "location is missing") };
         let offset = number("offset")?.unwrap_or(0);
         let length = number("length")?;
         if let Some(length) = length {

@@ -52,6 +52,8 @@ fn paths_that_lead_elsewhere() {
         refused(folder.path(), &[("location", location)], InvalidModel, &["plain path"]);
     }
     refused(folder.path(), &[], InvalidModel, &["location is missing"]);
+    let twice = [("location", "w.bin"), ("offset", "4"), ("location", "absent.bin")];
+    refused(folder.path(), &twice, Malformed, &["location is given twice"]);
     refused(folder.path(), &[("location", "absent.bin")], Io, &["absent.bin"]);
     refused(folder.path(), &[("location", ".")], InvalidModel, &["not a regular file"]);
 }
@@ -86,6 +88,7 @@ fn offsets_and_lengths() {
     at("18446744073709551615", "8", &["pass the end"]);
     at("18446744073709551616", "8", &["offset is no length"]);
     at("-4", "8", &["offset is no length"]);
+    at("+4", "8", &["offset is no length"]);
     at("0", "4", &["length 4 is not the 8"]);
     at("0", "18446744073709551615", &["length"]);
     at("zero", "8", &["offset is no length"]);
