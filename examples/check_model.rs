@@ -97,8 +97,8 @@ fn compare(found: &Tensor, wanted: &Tensor, rtol: f64, atol: f64) -> Result<Verd
             continue;
         }
         let difference = (a - b).abs();
-        absolute = absolute.max(difference);
-        relative = relative.max(difference / b.abs());
+        absolute = larger(absolute, difference);
+        relative = larger(relative, difference / b.abs());
         // Nothing finite is close to infinity.
         let close = difference <= atol || (b.is_finite() && difference <= rtol * b.abs());
         if !close && first.is_none() {
@@ -111,6 +111,11 @@ fn compare(found: &Tensor, wanted: &Tensor, rtol: f64, atol: f64) -> Result<Verd
             Verdict::Differs(format!("{first}; largest absolute error {absolute:.3e}, relative {relative:.3e}"))
         }
     })
+}
+
+/// The larger of two errors; NaN, which is none of either size, stays.
+fn larger(a: f64, b: f64) -> f64 {
+    if a.is_nan() || a > b { a } else { b }
 }
 
 fn tensors(set: &Path, prefix: &str) -> Result<Vec<Tensor>> {
