@@ -88,6 +88,16 @@ impl TransposedGeometry {
         self.output[0] * self.output[1]
     }
 
+    /// How many taps come before those of a phase where they are packed phase by phase.
+    pub(super) fn first_tap(&self, [y, x]: [usize; 2]) -> usize {
+        let [down, across] = [0, 1].map(|axis| reached(self.kernel[axis], self.strides[axis], self.dilations[axis]));
+        let before = |phases: &[(usize, Vec<usize>)], phase: usize| -> usize {
+            phases.iter().take_while(|own| own.0 < phase).map(|own| own.1.len()).sum()
+        };
+        let own = down.iter().find(|own| own.0 == y).map_or(0, |own| own.1.len());
+        before(&down, y) * self.kernel[1] + own * before(&across, x)
+    }
+
     /// The phase of output position `out`.
     pub(super) fn phase(&self, axis: usize, out: usize) -> usize {
         (out + self.pad_begin[axis]) % self.strides[axis]

@@ -3,8 +3,8 @@
 //! | case | algorithm |
 //! | --- | --- |
 //! | many filters | an indirect product for each phase of the output: an ordinary convolution with the taps that reach it |
-//! | few filters | one product of pixels and all taps, a few lines at a time, whose results are gathered |
-//! | depthwise | gathered from the input, over vectors of channels |
+//! | few filters | one product of pixels and all taps, some lines at a time, whose results are summed |
+//! | depthwise | an ordinary depthwise convolution for each phase |
 //!
 //! ```text
 //! by phases:
@@ -15,11 +15,11 @@
 //! ```
 //! 1. The pixels of a phase in one line lie a stride apart, which is a matrix with gaps between its rows: the tile stores
 //!    them where they belong.
-//! 2. What no tap reaches is gathered from nothing.
-//! 3. A pixel's sum has one order, whatever is computed with it: its bits do not depend on the batch.
+//! 2. A pixel's sum has one order, whatever is computed with it: its bits do not depend on the batch.
 
-mod gather;
 mod geometry;
+mod lines;
+mod phase;
 #[cfg(test)]
 mod tests;
 mod weights;
@@ -27,13 +27,14 @@ mod weights;
 pub use geometry::TransposedGeometry;
 pub use weights::{TransposedForm, TransposedWeights};
 
-use super::super::gemm::{Epilogue, Finish, PackedB, Part, Strided, finish, product, product_to};
+use super::super::gemm::{Epilogue, Finish, FinishTile, PackedB, Part, Strided, finish, product, product_to};
 use super::super::view::{Matrix, MatrixMut};
-use super::taps::TapTable;
+use super::depthwise::{Depthwise, FloatLanes};
 use crate::error::{Result, ensure};
 use crate::tensor::Buffer;
-use gather::{Gather, Reach};
 use geometry::reached;
+use lines::{Line, runs};
+use phase::{Phase, Reads};
 use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::Arc;
@@ -42,12 +43,22 @@ use weights::{Form, Sizes};
 /// Bytes of the weights of a phase that stay in the second cache while lines pass by.
 const BLOCK_BYTES: usize = 256 * 1024;
 
-/// Bytes of products that stay in the second cache until they are gathered.
+/// Bytes of products that stay in the second cache until they are summed.
 const LINES_BYTES: usize = 256 * 1024;
 
+/// Elements of the longest vector.
+const VECTOR: usize = 16;
+
 thread_local! {
-    /// Products of input lines, kept by each thread, so that a warm call allocates nothing.
-    static WORKSPACE: RefCell<Buffer> = RefCell::new(Buffer::zeroed(0));
+    static WORKSPACE: RefCell<Workspace> = RefCell::new(Workspace { buffer: Buffer::zeroed(0), down: Vec::new() });
+}
+
+/// What is kept by each thread, so that a warm call allocates nothing.
+struct Workspace {
+    /// Products of input lines and sums.
+    buffer: Buffer,
+    /// The products that reach a line.
+    down: Vec<(usize, usize)>,
 }
 
 /// A transposed convolution of f32 images of one size, to be run on any number of them.
@@ -55,23 +66,11 @@ thread_local! {
 pub struct ConvTranspose2d {
     geometry: TransposedGeometry,
     weights: Arc<TransposedWeights>,
-    /// `[phases down][phases across]`, where there are products for each.
+    /// `[phases down][phases across]`, where each is computed by itself.
     phases: Vec<Phase>,
-    /// The taps that reach each line and each column.
-    down: Reach,
-    across: Reach,
     /// Whether a line's phase has taps, and the runs of columns whose phases have none.
     reached: Vec<bool>,
     bare: Vec<Range<usize>>,
-}
-
-/// The output pixels of a phase.
-#[derive(Debug, Clone)]
-struct Phase {
-    /// The first line and column, and how many there are of each in an image.
-    first: [usize; 2],
-    count: [usize; 2],
-    taps: TapTable,
 }
 
 impl ConvTranspose2d {
@@ -92,14 +91,12 @@ impl ConvTranspose2d {
         };
         ensure!(weights.sizes == sizes, Shape, "the weights are of another convolution than {geometry:?}");
         let [rows, columns] = [0, 1].map(|axis| reached(g.kernel[axis], g.strides[axis], g.dilations[axis]));
+        let pairs = rows.iter().flat_map(|y| columns.iter().map(move |x| [y, x]));
         let phases = match &weights.form {
-            Form::Phases(_) => {
-                let pairs = rows.iter().flat_map(|y| columns.iter().map(move |x| [y, x]));
-                pairs.map(|[y, x]| Phase::new(g, [y, x])).collect()
-            }
-            _ => Vec::new(),
+            Form::Phases(_) => pairs.map(|phase| Phase::of_tables(g, phase)).collect(),
+            Form::Depthwise(_) => pairs.map(|phase| Phase::of_windows(g, phase)).collect(),
+            Form::Scatter(_) => Vec::new(),
         };
-        let [down, across] = [(0, &rows), (1, &columns)].map(|(axis, phases)| reach(g, axis, phases));
         let has = |phases: &[(usize, Vec<usize>)], phase| phases.binary_search_by_key(&phase, |own| own.0).is_ok();
         let reached = (0..g.output[0]).map(|y| has(&rows, g.phase(0, y))).collect();
         let mut bare: Vec<Range<usize>> = Vec::new();
@@ -109,7 +106,7 @@ impl ConvTranspose2d {
                 _ => bare.push(x..x + 1),
             }
         }
-        Ok(ConvTranspose2d { geometry, weights, phases, down, across, reached, bare })
+        Ok(ConvTranspose2d { geometry, weights, phases, reached, bare })
     }
 
     /// The sizes.
@@ -119,10 +116,10 @@ impl ConvTranspose2d {
     }
 
     /// Convolves `input`, a matrix of `[batch * height * width, channels]`, to `output`, `[batch * output height *
-    /// output width, filters]`. The epilogue's operands have the output's sizes.
+    /// output width, filters]`. The epilogue's operands have the output's sizes; it has no scales.
     ///
     /// # Panics
-    /// If sizes do not fit together.
+    /// If sizes do not fit together, or there are gaps between the pixels of the output or a residual.
     #[track_caller]
     pub fn run(&self, input: Matrix<'_, f32>, output: MatrixMut<'_, f32>, epilogue: &Epilogue<'_>) {
         let lines = output.rows() / self.geometry.output[1].max(1);
@@ -133,7 +130,7 @@ impl ConvTranspose2d {
     /// images). `output` holds those lines only; the epilogue's operands are those of the whole output.
     ///
     /// # Panics
-    /// If sizes do not fit together.
+    /// As [`run`](ConvTranspose2d::run).
     #[track_caller]
     pub fn run_lines(
         &self,
@@ -155,122 +152,109 @@ impl ConvTranspose2d {
             input.rows(),
             input.cols()
         );
-        assert!(lines.end <= total && epilogue.row_scale.is_none(), "lines {lines:?} of {total}");
+        assert!(lines.end <= total && output.stride() == g.filters, "lines {lines:?} of {total}, or gaps");
+        assert!(epilogue.row_scale.is_none() && epilogue.column_scale.is_none(), "scales");
         let rows = lines.start * width..lines.end * width;
         let part = Part { whole: (total * width, g.filters), rows, columns: 0..g.filters, first_column: 0 };
         let finish = finish(epilogue, &part, &mut output);
+        assert!(finish.residual.is_none() || finish.residual_stride == g.filters, "a residual with gaps");
         match &self.weights.form {
-            Form::Phases(packed) => {
-                self.phases(packed, input, &lines, &finish, epilogue.allows_chunks());
-                self.bare(input, &lines, &finish);
+            Form::Scatter(b) => {
+                WORKSPACE.with_borrow_mut(|own| self.by_lines(b, input, &lines, &finish, epilogue.bias, own));
             }
-            Form::Scatter(packed) => WORKSPACE.with_borrow_mut(|buffer| {
-                for (group, b) in packed.iter().enumerate() {
-                    self.scatter(group, b, input, &lines, &finish, buffer);
-                }
-            }),
-            Form::Depthwise(weights) => {
-                let padded = weights.len() / (g.kernel[0] * g.kernel[1]).max(1);
-                let mut taps = Vec::new();
-                for line in lines.clone() {
-                    let image = line / height * g.input_pixels() * input.stride();
-                    taps.clear();
-                    let own = self.down.of(line % height);
-                    taps.extend(own.iter().map(|&(y, ky)| (image + y * g.input[1] * input.stride(), ky)));
-                    self.gather(Gather {
-                        pixel: input.stride(),
-                        weights: Some((weights.as_ptr(), padded)),
-                        ..self.line(&taps, input.as_ptr(), &finish, (line - lines.start) * width)
-                    });
-                }
+            _ => {
+                self.by_phases(input, &lines, &finish, epilogue.allows_chunks());
+                WORKSPACE.with_borrow_mut(|own| self.bare(&lines, &finish, epilogue.bias, &mut own.buffer));
             }
         }
     }
 
     /// The pixels that taps reach, phase by phase.
-    fn phases(
-        &self,
-        packed: &[PackedB],
-        input: Matrix<'_, f32>,
-        lines: &Range<usize>,
-        finish: &Finish<'_>,
-        chunks: bool,
-    ) {
+    fn by_phases(&self, input: Matrix<'_, f32>, lines: &Range<usize>, finish: &Finish<'_>, chunks: bool) {
         let g = &self.geometry;
-        let [height, width] = g.output;
         let (channels, filters) = (g.channels_per_group(), g.filters_per_group());
-        for (at, b) in packed.iter().enumerate() {
-            let (phase, group) = (&self.phases[at / g.groups], at % g.groups);
-            let [count_y, count_x] = phase.count;
-            if count_y == 0 || count_x == 0 {
-                continue;
-            }
-            let data = input.as_ptr().wrapping_add(group * channels).cast();
-            let rows = phase.taps.floats(data, input.stride() * 4);
-            let block = (BLOCK_BYTES / (b.k() * 4 * b.panel()).max(1)).max(1) * b.panel();
-            for first in (0..filters).step_by(block) {
-                let columns = first..filters.min(first + block);
-                for image in lines.start / height..lines.end.div_ceil(height) {
-                    // Those of the image's lines that are asked for.
-                    let start = lines.start.max(image * height) - image * height;
-                    let end = lines.end.min((image + 1) * height) - image * height;
-                    let skipped = start.saturating_sub(phase.first[0]).div_ceil(g.strides[0]);
-                    for y in skipped..count_y {
-                        let line = phase.first[0] + y * g.strides[0];
-                        if line >= end {
-                            break;
-                        }
-                        let pixel = (image * height + line - lines.start) * width + phase.first[1];
-                        let finish = finish.at(pixel, group * filters + first, g.strides[1]);
-                        let own = (image * count_y + y) * count_x;
-                        let part =
-                            Part { whole: (0, 0), rows: own..own + count_x, columns: columns.clone(), first_column: 0 };
-                        // SAFETY: the rows are those of the input, whose size was compared with the geometry that the
-                        // tables were made for; the pixels of a phase lie a stride apart in their line.
-                        unsafe {
-                            product_to(self.weights.isa, &rows, b.view(), channels, &part, &finish, chunks);
+        let isa = self.weights.isa;
+        for (at, phase) in self.phases.iter().enumerate() {
+            match (&phase.reads, &self.weights.form) {
+                (Reads::Table(taps), Form::Phases(packed)) => {
+                    for (group, b) in packed[at * g.groups..][..g.groups].iter().enumerate() {
+                        let data = input.as_ptr().wrapping_add(group * channels).cast();
+                        let rows = taps.floats(data, input.stride() * 4);
+                        let block = (BLOCK_BYTES / (b.k() * 4 * b.panel()).max(1)).max(1) * b.panel();
+                        for first in (0..filters).step_by(block) {
+                            let columns = first..filters.min(first + block);
+                            phase.each_line(g, lines, |pixel, rows_of| {
+                                let finish = finish.at(pixel, group * filters + first, g.strides[1]);
+                                let part =
+                                    Part { whole: (0, 0), rows: rows_of, columns: columns.clone(), first_column: 0 };
+                                // SAFETY: the rows are those of the input, whose size was compared with the geometry that
+                                // the tables were made for; the pixels of a phase lie a stride apart in their line.
+                                unsafe { product_to(isa, &rows, b.view(), channels, &part, &finish, chunks) };
+                            });
                         }
                     }
                 }
+                (Reads::Window { geometry, first_tap }, Form::Depthwise(weights)) => {
+                    let padded = g.channels.next_multiple_of(isa.lanes());
+                    let weights = &weights[first_tap * padded..];
+                    phase.each_line(g, lines, |pixel, rows| {
+                        let finish = &finish.at(pixel, 0, g.strides[1]);
+                        let (input, pixel) = (input.as_ptr(), input.stride());
+                        isa.dispatch(Depthwise { geometry, weights, input, pixel, rows, finish, lanes: FloatLanes });
+                    });
+                }
+                _ => {}
             }
         }
     }
 
     /// The pixels that no tap reaches.
-    fn bare(&self, input: Matrix<'_, f32>, lines: &Range<usize>, finish: &Finish<'_>) {
-        let [height, width] = self.geometry.output;
+    fn bare(&self, lines: &Range<usize>, finish: &Finish<'_>, bias: Option<&[f32]>, buffer: &mut Buffer) {
+        let ([height, width], filters) = (self.geometry.output, self.geometry.filters);
+        if self.bare.is_empty() && self.reached.iter().all(|&reached| reached) {
+            return;
+        }
+        let sums = words(buffer, filters + VECTOR);
+        match bias {
+            Some(bias) => sums[..filters].copy_from_slice(bias),
+            None => sums.fill(0.0),
+        }
+        let words = sums.as_ptr().cast();
         for line in lines.clone() {
             let all = [0..width];
             for columns in if self.reached[line % height] { &self.bare[..] } else { &all[..] } {
-                let line = self.line(&[], input.as_ptr(), finish, (line - lines.start) * width);
-                self.gather(Gather { columns: columns.clone(), ..line });
+                let first = (line - lines.start) * width;
+                let rows = first + columns.start..first + columns.end;
+                // All rows have the same sums.
+                self.weights.isa.dispatch(FinishTile { finish, words, pitch: 0, rows, columns: 0..filters });
             }
         }
     }
 
-    /// The lines of one group, out of products of pixels and all taps: a ring of input lines.
-    fn scatter(
+    /// Whole lines, out of products of pixels and all taps: a ring of input lines.
+    fn by_lines(
         &self,
-        group: usize,
         b: &PackedB,
         input: Matrix<'_, f32>,
         lines: &Range<usize>,
         finish: &Finish<'_>,
-        buffer: &mut Buffer,
+        bias: Option<&[f32]>,
+        Workspace { buffer, down }: &mut Workspace,
     ) {
         let g = &self.geometry;
-        let (height, width) = (g.output[0], g.input[1]);
-        let (channels, filters) = (g.channels_per_group(), g.filters_per_group());
+        let ([height, columns], width, stride) = (g.output, g.input[1], g.strides[1]);
         let line_len = width * b.n();
         let needed = ((g.kernel[0] - 1) * g.dilations[0] / g.strides[0] + 1).min(g.input[0]).max(1);
         let slots = needed + (LINES_BYTES / (line_len * 4).max(1)).clamp(1, g.input[0].max(1));
-        if buffer.as_slice().len() < slots * line_len * 4 {
-            *buffer = Buffer::zeroed(slots * line_len * 4);
+        let (run, runs) = (stride * g.filters, runs(g.pad_begin[1], columns, stride));
+        let (ring_len, sums_len) = (slots * line_len + VECTOR, runs.len() * run + VECTOR);
+        let (ring, rest) = words(buffer, ring_len + sums_len + run + VECTOR).split_at_mut(ring_len);
+        let (sums, biases) = rest.split_at_mut(sums_len);
+        biases.fill(0.0);
+        if let Some(bias) = bias {
+            biases[..run].chunks_exact_mut(g.filters).for_each(|chunk| chunk.copy_from_slice(bias));
         }
-        let ring: &mut [f32] = buffer.as_mut_slice().map(bytemuck::cast_slice_mut).unwrap_or_default();
         let ring = ring.as_mut_ptr();
-        let finish = finish.at(0, group * filters, 1);
-        let mut taps = Vec::new();
         // The input lines of an image that are there: those before `ready`, as far as there are slots.
         let (mut image, mut ready) = (usize::MAX, 0);
         for line in lines.clone() {
@@ -284,82 +268,44 @@ impl ConvTranspose2d {
                 // Whatever of the image comes next, up to where the ring ends or what is still needed begins.
                 let from = ready.max(sources.start);
                 let count = (slots - from % slots).min(sources.start + slots - from).min(last - from);
-                let data = input.as_ptr().wrapping_add(group * channels).cast();
-                let rows = Strided { data, stride_bytes: input.stride() * 4 };
+                let (rows, stride_bytes) = (count * width, input.stride() * 4);
                 let first = image * g.input_pixels() + from * width;
-                let part =
-                    Part { whole: (count * width, b.n()), rows: 0..count * width, columns: 0..b.n(), first_column: 0 };
-                let rows = Strided { data: rows.data.wrapping_add(first * rows.stride_bytes), ..rows };
+                let data = input.as_ptr().cast::<u8>().wrapping_add(first * stride_bytes);
+                let part = Part { whole: (rows, b.n()), rows: 0..rows, columns: 0..b.n(), first_column: 0 };
                 // SAFETY: the rows are pixels of the input, whose size was compared with the geometry's; the ring has a
                 // slot for each of the lines.
                 unsafe {
-                    let slot = ring.add(from % slots * line_len);
-                    let mut out = MatrixMut::from_raw(slot, count * width, b.n(), b.n());
-                    product(self.weights.isa, &rows, b.view(), channels, part, &mut out, &Epilogue::default());
+                    let mut out = MatrixMut::from_raw(ring.add(from % slots * line_len), rows, b.n(), b.n());
+                    let a = Strided { data, stride_bytes };
+                    product(self.weights.isa, &a, b.view(), g.channels, part, &mut out, &Epilogue::default());
                 }
                 ready = from + count;
             }
-            taps.clear();
-            taps.extend(self.down.of(y).iter().map(|&(y, ky)| (y % slots * line_len, ky)));
-            let row = (line - lines.start) * g.output[1];
-            let gather = Gather { pixel: b.n(), tap: filters, ..self.line(&taps, ring, &finish, row) };
-            self.gather(Gather { channels: filters, ..gather });
+            down.clear();
+            let reaching = (0..g.kernel[0]).filter_map(|ky| Some((g.source(0, y, ky)? % slots * line_len, ky)));
+            down.extend(reaching);
+            self.weights.isa.dispatch(Line {
+                down,
+                products: ring,
+                width,
+                kernel: g.kernel,
+                filters: g.filters,
+                stride,
+                cut: g.pad_begin[1],
+                columns,
+                bias: biases.as_ptr(),
+                sums: sums.as_mut_ptr(),
+                finish: &finish.at((line - lines.start) * columns, 0, 1),
+            });
         }
-    }
-
-    /// A whole line, to be gathered.
-    fn line<'a>(
-        &'a self,
-        down: &'a [(usize, usize)],
-        source: *const f32,
-        finish: &'a Finish<'a>,
-        row: usize,
-    ) -> Gather<'a> {
-        Gather {
-            down,
-            across: &self.across,
-            columns: 0..self.geometry.output[1],
-            source,
-            pixel: 0,
-            tap: 0,
-            weights: None,
-            kernel_width: self.geometry.kernel[1],
-            channels: self.geometry.filters,
-            finish,
-            row,
-        }
-    }
-
-    fn gather(&self, gather: Gather<'_>) {
-        self.weights.isa.dispatch(gather);
     }
 }
 
-impl Phase {
-    fn new(g: &TransposedGeometry, phase: [&(usize, Vec<usize>); 2]) -> Self {
-        let [y, x] = [0, 1].map(|axis| {
-            let (stride, (phase, taps)) = (g.strides[axis], phase[axis]);
-            let first = (phase + stride - g.pad_begin[axis] % stride) % stride;
-            let count = g.output[axis].saturating_sub(first).div_ceil(stride);
-            let position = |at: usize, tap: usize| g.source(axis, first + at * stride, tap);
-            let positions: Vec<Option<usize>> =
-                (0..count).flat_map(|at| taps.iter().map(move |&tap| position(at, tap))).collect();
-            (first, count, taps.len(), positions)
-        });
-        let (kernel, count) = ([y.2, x.2], [y.1, x.1]);
-        let taps = TapTable::of_positions([&y.3, &x.3], kernel, count, g.input, g.channels_per_group());
-        Phase { first: [y.0, x.0], count, taps }
+/// So many words of a buffer that grows.
+fn words(buffer: &mut Buffer, len: usize) -> &mut [f32] {
+    if buffer.as_slice().len() < len * 4 {
+        *buffer = Buffer::zeroed(len * 4);
     }
-}
-
-/// The taps that reach the positions of an axis, whose phases are those.
-fn reach(g: &TransposedGeometry, axis: usize, phases: &[(usize, Vec<usize>)]) -> Reach {
-    let mut all = Reach { starts: vec![0], taps: Vec::new() };
-    for out in 0..g.output[axis] {
-        if let Ok(at) = phases.binary_search_by_key(&g.phase(axis, out), |phase| phase.0) {
-            all.taps.extend(phases[at].1.iter().filter_map(|&tap| Some((g.source(axis, out, tap)?, tap))));
-        }
-        all.starts.push(all.taps.len());
-    }
-    all
+    let words: &mut [f32] = buffer.as_mut_slice().map(bytemuck::cast_slice_mut).unwrap_or_default();
+    &mut words[..len]
 }

@@ -29,14 +29,15 @@ pub(super) struct Sizes {
 pub(super) enum Form {
     /// `[phases down][phases across][groups]` matrices of `[taps of the phase x channels, filters]`.
     Phases(Vec<PackedB>),
-    /// A matrix a group of `[channels, taps x filters]`.
-    Scatter(Vec<PackedB>),
-    /// `[taps][channels, filled up to whole vectors]`.
+    /// A matrix of `[channels, taps x filters]`.
+    Scatter(PackedB),
+    /// `[phases][taps][channels, filled up to whole vectors]`.
     Depthwise(Vec<f32>),
 }
 
-/// What it costs to write, find and add one element of a tap, in multiplications.
-const SCATTERED: usize = 24;
+/// What it costs to sum a vector of results, and to write and find one of them, in multiplications.
+const SUMMED: usize = 100;
+const WRITTEN: usize = 4;
 
 impl Sizes {
     fn taps(&self) -> usize {
@@ -47,22 +48,34 @@ impl Sizes {
         self.groups > 1 && self.channels_per_group == 1 && self.filters_per_group == 1
     }
 
+    /// Whether one product for all taps can be taken apart into lines: where a stride is a run of taps.
+    fn can_scatter(&self) -> bool {
+        self.groups == 1 && self.dilations[1] == 1 && self.strides[1] <= self.kernel[1]
+    }
+
     /// Whether one product for all taps, whose results are added afterwards, is expected to be faster than one for each
     /// phase: few filters leave most of a vector empty. The answer depends on no image, so that all sizes share weights.
     fn scatters(&self) -> bool {
         // Half of a panel is a tile of one vector, which takes nearly as long as one of two.
-        let columns =
-            |n: usize| n.next_multiple_of(32).saturating_sub(if (1..=16).contains(&(n % 32)) { 8 } else { 0 });
-        let (taps, filters) = (self.taps(), self.filters_per_group);
-        let phases = taps.saturating_mul(columns(filters)).saturating_mul(self.channels_per_group);
-        let all = taps.saturating_mul(filters);
-        let scattered = columns(all).saturating_mul(self.channels_per_group);
-        scattered.saturating_add(all.saturating_mul(SCATTERED)) < phases
+        let columns = |n: usize| n.next_multiple_of(32) - if (1..=16).contains(&(n % 32)) { 8 } else { 0 };
+        let ([height, width], filters) = (self.kernel, self.filters_per_group);
+        let phases = self.taps().saturating_mul(columns(filters)).saturating_mul(self.channels_per_group);
+        let all = self.taps().saturating_mul(filters);
+        let run = self.strides[1].saturating_mul(filters);
+        let sums = height.saturating_mul(width.div_ceil(self.strides[1])).saturating_mul(run.div_ceil(16));
+        let product = columns(all).saturating_mul(self.channels_per_group);
+        let after = sums.saturating_mul(SUMMED).saturating_add(all.saturating_mul(WRITTEN));
+        product.saturating_add(after) < phases
     }
 
-    /// The number of phases that taps reach, down and across, and the taps of each.
-    fn phases(&self) -> [Vec<(usize, Vec<usize>)>; 2] {
-        [0, 1].map(|axis| reached(self.kernel[axis], self.strides[axis], self.dilations[axis]))
+    /// The taps of each phase that taps reach: from the last to the first, so that the pixels which they take ascend.
+    fn phases(&self) -> Vec<Vec<usize>> {
+        let [down, across] = [0, 1].map(|axis| reached(self.kernel[axis], self.strides[axis], self.dilations[axis]));
+        let pairs = down.iter().flat_map(|y| across.iter().map(move |x| (&y.1, &x.1)));
+        let taps = |(ys, xs): (&Vec<usize>, &Vec<usize>)| {
+            ys.iter().flat_map(|y| xs.iter().map(move |x| y * self.kernel[1] + x)).collect()
+        };
+        pairs.map(taps).collect()
     }
 
     /// Checks that no product of the sizes overflows.
@@ -135,42 +148,39 @@ impl TransposedWeights {
             None => sizes.scatters(),
             Some(form) => form == TransposedForm::Scatter,
         };
+        let phases = sizes.phases();
         let form = if sizes.depthwise() {
             let padded = channels.next_multiple_of(isa.lanes());
-            let mut packed = vec![0.0; taps * padded];
-            for (at, &weight) in weights.iter().enumerate() {
-                packed[at % taps * padded + at / taps] = weight;
+            let mut packed = Vec::with_capacity(taps * padded);
+            for tap in phases.into_iter().flatten() {
+                packed.extend((0..channels).map(|channel| weights[channel * taps + tap]));
+                packed.resize(packed.len().next_multiple_of(padded), 0.0);
             }
             Form::Depthwise(packed)
+        } else if scatters && sizes.can_scatter() {
+            let columns = (taps * filters).max(1);
+            let mut b = vec![0.0; len];
+            for (kernels, row) in weights.chunks_exact(columns).zip(b.chunks_exact_mut(columns)) {
+                for (at, &weight) in kernels.iter().enumerate() {
+                    row[at % taps * filters + at / taps] = weight;
+                }
+            }
+            let n = taps * filters;
+            Form::Scatter(PackedB::pack(isa, &b, channels, n, Layout::RowMajor { stride: n }))
         } else {
-            // Every matrix has the taps that it is for, in its order, as rows or as columns.
-            let matrix = |group: usize, taps_of: &[usize], scatter: bool| {
-                let (count, own) = (taps_of.len(), &weights[group * per_group * filters * taps..]);
-                let mut b = vec![0.0; count * per_group * filters];
-                for c in 0..per_group {
-                    for f in 0..filters {
-                        let kernel = &own[(c * filters + f) * taps..][..taps];
-                        for (index, &tap) in taps_of.iter().enumerate() {
-                            let row = if scatter { c * count + index } else { index * per_group + c };
-                            b[row * filters + f] = kernel[tap];
-                        }
+            // A matrix has the taps that it is for, in its order, as rows.
+            let matrix = |group: usize, own: &[usize]| {
+                let kernels = &weights[group * per_group * filters * taps..][..per_group * filters * taps];
+                let mut b = vec![0.0; own.len() * per_group * filters];
+                for (at, kernel) in kernels.chunks_exact(taps).enumerate() {
+                    for (index, &tap) in own.iter().enumerate() {
+                        b[index * per_group * filters + at] = kernel[tap];
                     }
                 }
-                let (k, n) = if scatter { (per_group, count * filters) } else { (count * per_group, filters) };
-                PackedB::pack(isa, &b, k, n, Layout::RowMajor { stride: n })
+                PackedB::pack(isa, &b, own.len() * per_group, filters, Layout::RowMajor { stride: filters })
             };
-            if scatters {
-                let all: Vec<usize> = (0..taps).collect();
-                Form::Scatter((0..groups).map(|group| matrix(group, &all, true)).collect())
-            } else {
-                let [down, across] = sizes.phases();
-                let mut packed = Vec::with_capacity(down.len() * across.len() * groups);
-                for ((_, ys), (_, xs)) in down.iter().flat_map(|y| across.iter().map(move |x| (y, x))) {
-                    let own: Vec<usize> = ys.iter().flat_map(|y| xs.iter().map(move |x| y * width + x)).collect();
-                    packed.extend((0..groups).map(|group| matrix(group, &own, false)));
-                }
-                Form::Phases(packed)
-            }
+            let groups = |own: &Vec<usize>| (0..groups).map(|group| matrix(group, own)).collect::<Vec<_>>();
+            Form::Phases(phases.iter().flat_map(groups).collect())
         };
         Ok(TransposedWeights { isa, sizes, form })
     }
@@ -179,7 +189,8 @@ impl TransposedWeights {
     #[must_use]
     pub fn len_bytes(&self) -> usize {
         match &self.form {
-            Form::Phases(packed) | Form::Scatter(packed) => packed.iter().map(PackedB::len_bytes).sum(),
+            Form::Phases(packed) => packed.iter().map(PackedB::len_bytes).sum(),
+            Form::Scatter(packed) => packed.len_bytes(),
             Form::Depthwise(packed) => packed.len() * 4,
         }
     }
@@ -199,7 +210,7 @@ impl Stored for TransposedWeights {
             }
             Form::Scatter(packed) => {
                 parts.put(1);
-                store_all(packed, parts);
+                packed.store(parts);
             }
             Form::Depthwise(packed) => {
                 parts.put(2);
@@ -220,20 +231,20 @@ impl Stored for TransposedWeights {
                 let rows: usize = packed.iter().map(PackedB::k).sum();
                 let fits = rows >= sizes.taps() && packed.len() >= groups;
                 ensure!(fits, Malformed, "{rows} rows for the taps of {sizes:?}");
-                let [down, across] = sizes.phases();
-                let phases = down.iter().flat_map(|y| across.iter().map(move |x| y.1.len() * x.1.len()));
-                let depths: Vec<usize> =
-                    phases.flat_map(|taps| std::iter::repeat_n(taps * channels_per_group, groups)).collect();
+                let depths: Vec<usize> = sizes
+                    .phases()
+                    .iter()
+                    .flat_map(|taps| std::iter::repeat_n(taps.len() * channels_per_group, groups))
+                    .collect();
                 let fit = packed.len() == depths.len()
                     && packed.iter().zip(&depths).all(|(b, &k)| (b.k(), b.n()) == (k, filters_per_group));
                 ensure!(fit, Malformed, "the matrices are not those of the phases");
                 Form::Phases(packed)
             }
             1 => {
-                let packed = restore_all::<PackedB>(isa, parts)?;
-                let size = (channels_per_group, sizes.taps() * filters_per_group);
-                let fit = packed.len() == groups && packed.iter().all(|b| (b.k(), b.n()) == size);
-                ensure!(fit, Malformed, "the matrices are not those of the groups");
+                let packed = PackedB::restore(isa, parts)?;
+                let fit = (packed.k(), packed.n()) == (channels_per_group, sizes.taps() * filters_per_group);
+                ensure!(fit && sizes.can_scatter(), Malformed, "the matrix is not that of the taps");
                 Form::Scatter(packed)
             }
             2 => {
