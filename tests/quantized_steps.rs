@@ -335,3 +335,122 @@ fn sums_that_are_scaled_afterwards() {
         }
     }
 }
+
+/// Bytes of either kind.
+fn some_bytes(shape: &[usize], signed: bool, seed: usize) -> Tensor {
+    let len: usize = shape.iter().product();
+    let bytes: Vec<u8> = (0..len).map(|i| number(i, seed) as u8).collect();
+    match signed {
+        true => Tensor::new(shape, bytes.into_iter().map(|byte| byte as i8).collect::<Vec<i8>>()).unwrap(),
+        false => Tensor::new(shape, bytes).unwrap(),
+    }
+}
+
+/// The sums of integers that a node yields, exactly, by kernels alone; operands that are not constant are inputs.
+fn check_sums(op: Arc<dyn onrush::ops::Op>, operands: &[Option<(Tensor, bool)>], what: &str) {
+    let (mut graph, mut inputs) = (Graph::new("sums"), Vec::new());
+    let mut values: Vec<Option<ValueId>> = Vec::new();
+    for (index, operand) in operands.iter().enumerate() {
+        values.push(operand.as_ref().map(|(tensor, constant)| match constant {
+            true => graph.constant("c", tensor.clone()).unwrap(),
+            false => {
+                inputs.push(tensor.clone());
+                graph.input(&format!("x{index}"), Fact::concrete(tensor.dtype(), tensor.shape())).unwrap()
+            }
+        }));
+    }
+    let y = graph.node("y", op, &values, &[Some("y")]).unwrap()[0].unwrap();
+    graph.output(y).unwrap();
+    let expected = graph.interpret(&inputs).unwrap();
+    let model = Model::from_graph(graph).unwrap().compile(&CompileOptions::new()).unwrap();
+    let shapes: Vec<_> = inputs.iter().map(|t| t.shape().clone()).collect();
+    let plan = model.plan(&shapes).unwrap();
+    assert!(plan.fallbacks().is_empty(), "{what}: {:?}", plan.fallbacks());
+    assert_eq!(model.run(inputs).unwrap().into_vec()[0], expected[0], "{what}");
+}
+
+#[test]
+fn sums_of_products_themselves() {
+    let cases: [(&[usize], &[usize]); 5] = [
+        (&[5, 19], &[19, 7]),
+        (&[2, 3, 9], &[2, 9, 33]),
+        (&[2, 1, 3, 8], &[3, 8, 5]),
+        (&[4], &[4, 6]),
+        (&[3, 4, 6], &[6, 2]),
+    ];
+    for (case, (a_shape, b_shape)) in cases.into_iter().enumerate() {
+        for form in 0..16 {
+            let (a_signed, b_signed, constant, zeros) = (form & 1 == 1, form & 2 == 2, form & 4 == 4, form & 8 == 8);
+            let (a, b) = (some_bytes(a_shape, a_signed, 1), some_bytes(b_shape, b_signed, 2));
+            let columns = b_shape[b_shape.len() - 1];
+            let one = |tensor: Tensor| tensor.reshaped(vec![]).unwrap();
+            let a_zero = match case {
+                // One a row.
+                0 => some_bytes(&[a_shape[0]], a_signed, 3),
+                _ => one(some_bytes(&[1], a_signed, 3)),
+            };
+            let b_zero =
+                if case % 2 == 0 { some_bytes(&[columns], b_signed, 4) } else { one(some_bytes(&[1], b_signed, 4)) };
+            let mut operands = vec![Some((a, false)), Some((b, constant))];
+            if zeros {
+                operands.extend([Some((a_zero, false)), Some((b_zero, constant))]);
+            }
+            check_sums(Arc::new(MatMulInteger), &operands, &format!("case {case}, form {form}"));
+        }
+    }
+}
+
+#[test]
+fn sums_of_convolutions_themselves() {
+    let cases =
+        [([8, 12, 3, 3], 1, 1, 1), ([6, 4, 3, 2], 1, 2, 3), ([12, 1, 3, 3], 1, 1, 12), ([5, 12, 1, 1], 0, 1, 1)];
+    for (case, (shape, pads, stride, group)) in cases.into_iter().enumerate() {
+        for form in 0..8 {
+            let (x_signed, w_signed, zeros) = (form & 1 == 1, form & 2 == 2, form & 4 == 4);
+            let (x, w) = (some_bytes(&[2, 12, 6, 5], x_signed, 1), some_bytes(&shape, w_signed, 2));
+            let mut operands = vec![Some((x, false)), Some((w, true))];
+            if zeros {
+                let x_zero = some_bytes(&[1], x_signed, 3).reshaped(vec![]).unwrap();
+                operands.extend([Some((x_zero, false)), Some((some_bytes(&shape[..1], w_signed, 4), true))]);
+            }
+            let op = Arc::new(ConvInteger { conv: conv(pads, stride, group) });
+            check_sums(op, &operands, &format!("case {case}, form {form}"));
+        }
+    }
+}
+
+/// What `quantize_dynamic` writes for a convolutional network: nothing is laid out twice, and activations are taken in.
+#[test]
+fn dynamic_images_stay_channels_last() {
+    let mut graph = Graph::new("dynamic");
+    let x = graph.input("x", Fact::concrete(DType::F32, &[2, 3, 6, 5])).unwrap();
+    let (len, mut last, mut channels) = (2 * 3 * 6 * 5, x, 3);
+    for filters in [8, 8, 5] {
+        let names = [Some("q"), Some("scale"), Some("zero")];
+        let made = graph.node("quantize", Arc::new(DynamicQuantizeLinear), &[Some(last)], &names).unwrap();
+        let [q, scale, zero] = [0, 1, 2].map(|i: usize| made[i].unwrap());
+        let w = graph.constant("w", some_bytes(&[filters, channels, 3, 3], true, filters)).unwrap();
+        let sums = graph.op("sums", ConvInteger { conv: conv(1, 1, 1) }, &[q, w, zero]).unwrap();
+        let real = graph.op("real", Cast { to: DType::F32 }, &[sums]).unwrap();
+        let w_scale = graph.constant("ws", Tensor::scalar(0.002f32)).unwrap();
+        let factor = graph.op("factor", Binary(BinaryKind::Mul), &[scale, w_scale]).unwrap();
+        let y = graph.op("y", Binary(BinaryKind::Mul), &[real, factor]).unwrap();
+        let bias: Vec<f32> = (0..filters).map(|i| i as f32 / 10.0 - 0.2).collect();
+        let bias = graph.constant("b", Tensor::new([1, filters, 1, 1], bias).unwrap()).unwrap();
+        let y = graph.op("biased", Binary(BinaryKind::Add), &[y, bias]).unwrap();
+        last = graph.op("relu", Unary(UnaryKind::Relu), &[y]).unwrap();
+        channels = filters;
+    }
+    graph.output(last).unwrap();
+    let reals: Vec<f32> = (0..len).map(|i| number(i, 1) as f32 / 32_760.0 - 0.7).collect();
+    let input = Tensor::new([2, 3, 6, 5], reals).unwrap();
+    let expected = graph.interpret(std::slice::from_ref(&input)).unwrap()[0].to_f64_vec().unwrap();
+    let model = Model::from_graph(graph).unwrap().compile(&CompileOptions::new()).unwrap();
+    let names: Vec<&str> = model.graph().nodes().unwrap().map(|(_, node)| node.op().name()).collect();
+    let count = |name: &str| names.iter().filter(|own| **own == name).count();
+    assert_eq!((count("Transpose"), count("Relu"), names.len()), (2, 0, 8), "{names:?}");
+    let got = model.run(input).unwrap().into_vec()[0].to_f64_vec().unwrap();
+    for (got, expected) in got.iter().zip(expected) {
+        assert!((got - expected).abs() < 0.02, "{got}, not {expected}");
+    }
+}

@@ -8,11 +8,11 @@ use super::pattern::constant;
 use crate::error::Result;
 use crate::graph::{Graph, Node, Operand, Patch, ValueId};
 use crate::ops::Op;
-use crate::ops::elementwise::{Binary, Clip, Unary, Variadic};
+use crate::ops::elementwise::{Binary, Cast, Clip, Unary, Variadic};
 use crate::ops::fused::{ByteTable, Chain, ChannelsLast, Epilogue, Quantized, to_first, to_last};
 use crate::ops::layout::{Concat, Transpose};
 use crate::ops::nn::{Conv, ConvTranspose, GlobalPool, Pool};
-use crate::ops::quant::QuantizeLinear;
+use crate::ops::quant::{ConvInteger, DynamicQuantizeLinear, QuantizeLinear};
 use crate::tensor::DType;
 use std::sync::Arc;
 
@@ -23,6 +23,7 @@ pub(super) fn lay_out(graph: &mut Graph) -> Result<usize> {
         let patch = convolution(graph, node)
             .or_else(|| pool(graph, node))
             .or_else(|| agnostic(graph, node))
+            .or_else(|| dynamic(graph, node))
             .or_else(|| concat(graph, node));
         let Some(patch) = patch else { continue };
         graph.apply(patch)?;
@@ -71,7 +72,7 @@ fn convolved(op: &Arc<dyn Op>) -> Option<Vec<usize>> {
     let epilogue = op.downcast_ref::<Epilogue>();
     let inner = epilogue.map_or(op, |e| &e.op);
     let residual = epilogue.and_then(Epilogue::residual_index);
-    let convolves = inner.is::<Conv>() || inner.is::<ConvTranspose>();
+    let convolves = inner.is::<Conv>() || inner.is::<ConvTranspose>() || inner.is::<ConvInteger>();
     convolves.then(|| std::iter::once(0).chain(residual).collect())
 }
 
@@ -124,7 +125,7 @@ fn agnostic(graph: &Graph, node: &Node) -> Option<Patch> {
     let one_scale = |value: ValueId| constant(graph, value).is_some_and(|scale| scale.len() == 1);
     // The other conversion goes behind whatever moves elements, transpositions included.
     let converts = op.is::<QuantizeLinear>() && one_scale(node.input(1)?);
-    let single = op.is::<Unary>() || op.is::<Clip>() || op.is::<ByteTable>() || converts;
+    let single = op.is::<Unary>() || op.is::<Clip>() || op.is::<ByteTable>() || op.is::<Cast>() || converts;
     let quantized = op.downcast_ref::<Quantized>().filter(|quantized| quantized.op.is::<Binary>());
     if !single && quantized.is_none() && !op.is::<Binary>() && !op.is::<Variadic>() {
         return None;
@@ -143,6 +144,20 @@ fn agnostic(graph: &Graph, node: &Node) -> Option<Patch> {
     inputs.extend(node.inputs()[images.len()..].iter().map(|v| v.map(Into::into)));
     let result = patch.node(node.name(), op.clone(), &inputs, 1)[0];
     finish(graph, node, patch, result)
+}
+
+/// A quantization by the range of the whole image, whatever its layout.
+fn dynamic(graph: &Graph, node: &Node) -> Option<Patch> {
+    node.op().downcast_ref::<DynamicQuantizeLinear>()?;
+    let image = turned(graph, node.input(0)?)?;
+    let mut patch = Patch::new();
+    let made = patch.node(node.name(), node.op().clone(), &[Some(image.into())], node.outputs().len());
+    for (output, made) in node.outputs().iter().zip(&made).skip(1) {
+        if let Some(output) = output {
+            patch.replace(*output, *made);
+        }
+    }
+    finish(graph, node, patch, *made.first()?)
 }
 
 /// An operand of an elementwise operator whose output has `output` axes, channels last.

@@ -7,7 +7,7 @@ use super::pattern::scalar;
 use crate::error::Result;
 use crate::graph::{Graph, Node, Operand, Patch, ValueId};
 use crate::ops::elementwise::{Binary, BinaryKind, Clip, Unary, UnaryKind};
-use crate::ops::fused::{Activation, Epilogue};
+use crate::ops::fused::{Activation, Epilogue, Quantized};
 use crate::ops::matrix::MatMul;
 use crate::ops::nn::{Conv, ConvTranspose};
 use crate::ops::quant::MatMulNBits;
@@ -36,6 +36,29 @@ fn product(graph: &Graph, value: ValueId) -> Option<(&Node, Epilogue)> {
     let takes = op.is::<Conv>() || op.is::<ConvTranspose>() || op.is::<MatMul>() || op.is::<MatMulNBits>();
     let float = graph.fact(value).dtype.is_float();
     (takes && float).then(|| (node, Epilogue::of(op.clone(), node.inputs().len())))
+}
+
+/// The activation of a product of quantized operands that yields real numbers to one user alone.
+pub(super) fn of_quantized(graph: &Graph, node: &Node) -> Option<Patch> {
+    let function = function_of(graph, node)?;
+    let value = node.input(0)?;
+    let (_, product) = graph.producer(value)?;
+    graph.single_user(value)?;
+    let quantized = product.op().downcast_ref::<Quantized>()?;
+    let epilogue = match quantized.op.downcast_ref::<Epilogue>() {
+        Some(epilogue) => epilogue.clone(),
+        None => Epilogue::of(quantized.op.clone(), quantized.arity),
+    };
+    let takes = epilogue.op.is::<Conv>() || epilogue.op.is::<MatMul>();
+    if !takes || quantized.output.is_some() || epilogue.activation.is_some() {
+        return None;
+    }
+    let op = Arc::new(Epilogue { activation: Some(function), ..epilogue });
+    let inputs: Vec<Option<Operand>> = product.inputs().iter().map(|v| v.map(Into::into)).collect();
+    let mut patch = Patch::new();
+    let outputs = patch.node(product.name(), Arc::new(Quantized { op, ..quantized.clone() }), &inputs, 1);
+    patch.replace(node.output(0)?, outputs[0]);
+    Some(patch)
 }
 
 fn rebuilt(graph_node: &Node, product: &Node, op: Epilogue, added: Option<Operand>) -> Option<Patch> {

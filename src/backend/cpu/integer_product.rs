@@ -2,7 +2,7 @@
 
 use super::arena::Io;
 use super::integer::{Parts, Tail, variant, weight_scales};
-use super::integer_convolution::byte_weights;
+use super::integer_convolution::{byte_weights, flipped};
 use super::kernel::{Context, Division, Kernel, Spec};
 use crate::error::{Result, ensure};
 use crate::kernels::arch::Isa;
@@ -136,16 +136,7 @@ impl Kernel for IntegerSums {
     fn run(&self, io: &Io<'_>, context: &mut Context<'_>) -> Result<()> {
         let zero: &[u8] = if self.zero { io.input(2)? } else { &[0] };
         let zero = zero.first().copied().unwrap_or(0);
-        let mut a: &[u8] = io.input(0)?;
-        let mut zero_point = i32::from(zero);
-        if self.signed {
-            zero_point = i32::from(zero as i8) + 128;
-            let flipped = &mut context.workspace[..a.len()];
-            for (to, &from) in flipped.iter_mut().zip(a) {
-                *to = from ^ 0x80;
-            }
-            a = flipped;
-        }
+        let (a, zero_point) = flipped(self.signed, io.input(0)?, zero, context.workspace);
         let (m, n) = (self.m, self.weights.n());
         let out: &mut [i32] = io.output(0)?;
         if !out.is_empty() {

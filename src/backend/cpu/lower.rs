@@ -5,10 +5,11 @@ use super::branch::Branch;
 use super::byte_maps::{ByteZip, Lookup};
 use super::byte_pooling::ByteWindow;
 use super::byte_rows::ByteRows;
+use super::computed_integers::ComputedIntegers;
 use super::convolution::Convolution;
 use super::elementwise::{Copy, Map, Select, Zip};
 use super::elementwise_steps::Steps;
-use super::integer_convolution::IntegerConvolution;
+use super::integer_convolution::{ConvolutionSums, IntegerConvolution};
 use super::integer_product::{IntegerProduct, IntegerSums};
 use super::kernel::{Kernel, Spec};
 use super::movement::{Padded, Pick, Runs, Strided};
@@ -63,6 +64,8 @@ const FAMILIES: &[Family] = &[
     |spec, isa| boxed(IntegerConvolution::new(spec, isa)?),
     |spec, isa| boxed(IntegerProduct::new(spec, isa)?),
     |spec, isa| boxed(IntegerSums::new(spec, isa)?),
+    |spec, isa| boxed(ComputedIntegers::new(spec, isa)?),
+    |spec, isa| boxed(ConvolutionSums::new(spec, isa)?),
     |spec, isa| boxed(ByteZip::new(spec, isa)?),
     |spec, isa| boxed(Lookup::new(spec, isa)?),
     |spec, isa| boxed(ByteWindow::new(spec, isa)?),

@@ -6,6 +6,7 @@ mod branch;
 mod byte_maps;
 mod byte_pooling;
 mod byte_rows;
+mod computed_integers;
 mod convolution;
 mod elementwise;
 mod elementwise_steps;

@@ -120,16 +120,18 @@ fn check(fits: bool) -> Result<()> {
     Ok(())
 }
 
-struct Geometry {
-    m: usize,
-    k: usize,
-    n: usize,
-    left: Vec<usize>,
-    right: Vec<usize>,
+#[derive(Debug)]
+pub(super) struct Geometry {
+    pub(super) m: usize,
+    pub(super) k: usize,
+    pub(super) n: usize,
+    /// The matrix of each product, in multiples of `m * k` and `k * n`.
+    pub(super) left: Vec<usize>,
+    pub(super) right: Vec<usize>,
 }
 
 /// numpy's rule: vectors become matrices, leading axes broadcast.
-fn geometry(a: &Shape, b: &Shape, out: &Shape) -> Option<Geometry> {
+pub(super) fn geometry(a: &Shape, b: &Shape, out: &Shape) -> Option<Geometry> {
     let (m, k) = match a.rank() {
         0 => return None,
         1 => (1, a[0]),

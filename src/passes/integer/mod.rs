@@ -15,6 +15,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+use super::epilogue;
 use super::pattern::each;
 use crate::error::Result;
 use crate::graph::Graph;
@@ -22,6 +23,8 @@ use crate::graph::Graph;
 pub(super) fn compute_on_integers(graph: &mut Graph) -> Result<usize> {
     let mut changed = each(graph, |graph, _, node| operators::rewritten(graph, node))?;
     changed += each(graph, |graph, _, node| sums::scaled(graph, node))?;
+    // What follows a product that has just become one.
+    changed += each(graph, |graph, _, node| epilogue::of_quantized(graph, node))?;
     changed += each(graph, |graph, _, node| product::product(graph, node))?;
     changed += each(graph, |graph, _, node| table::of_quantization(graph, node))?;
     changed += each(graph, |graph, _, node| table::of_table(graph, node))?;
