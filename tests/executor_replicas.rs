@@ -8,6 +8,7 @@ mod gate;
 
 use gate::Gate;
 use onrush::balance::{Balancer, LeastLoaded, Load as Standing, Locality, RoundRobin, TwoChoices};
+use onrush::clock::{Clock, Mock, Time};
 use onrush::exec::{Batch, BatchRunner, Builder, Executor, Load, Reason, Shutdown, SubmitOptions, Ticket};
 use onrush::monitor::ReplicaState;
 use onrush::sched::{EarliestDeadline, FairShare, FirstCome, Policy, ShortestJob, StrictPriority};
@@ -25,8 +26,24 @@ enum Ask {
     Fail,
     /// Takes some time.
     Work(u32),
-    /// Writes down when it ran.
-    Note(u32, Arc<Mutex<Vec<u32>>>),
+    /// Writes down when it ran, and takes a millisecond of a clock that nothing else moves.
+    Note(u32, Arc<Mutex<Vec<u32>>>, Hand),
+}
+
+/// A clock that stands still until it is moved on.
+#[derive(Clone, Default)]
+struct Hand(Arc<Mock>);
+
+impl Hand {
+    fn step(&self) {
+        self.0.advance(Duration::from_millis(1));
+    }
+}
+
+impl Clock for Hand {
+    fn now(&self) -> Time {
+        self.0.now()
+    }
 }
 
 /// A model of a version; it refuses what only another kind takes, and says when it and its scratches are gone.
@@ -90,8 +107,9 @@ impl BatchRunner for Version {
                 }
                 Ask::Panic => panic!("poisonous"),
                 Ask::Fail => return Err(onrush::Error::new(ErrorKind::Shape, "does not fit")),
-                Ask::Note(name, order) => {
+                Ask::Note(name, order, hand) => {
                     order.lock().unwrap().push(*name);
+                    hand.step();
                     0
                 }
                 Ask::Work(turns) => (0..*turns).fold(0, |sum, turn| std::hint::black_box(sum + u64::from(turn))),
@@ -265,26 +283,41 @@ fn a_rest_ends_by_itself_and_a_swap_ends_it() {
     assert_conserved(&executor);
 }
 
-#[test]
-fn models_share_the_replicas_by_their_weights() {
-    let alive = Arc::default();
-    let builder =
-        Executor::builder(Version::new(1, &alive)).named("heavy", 3).model("light", Version::new(2, &alive), 1);
-    let executor = builder.workers(1).max_batch_size(1).run_inline(false).build().unwrap();
+/// The models in the order in which their requests run, each for a millisecond, when 80 of the light one and 60 of the heavy one
+/// wait, in this order. What runs when is a matter of the clock alone, whatever else the processor does.
+fn order_of_a_flood(executor: &Executor<Version>, hand: &Hand, [heavy, light]: [u32; 2]) -> Vec<u32> {
+    for model in [heavy, light] {
+        executor.seed_cost(&executor.pinned(model).unwrap(), 0, 1, Duration::from_millis(1));
+    }
+    let order = Arc::new(Mutex::new(Vec::new()));
     let gate = Arc::new(Gate::default());
-    let stopped = submit(&executor, Ask::Stop(gate.clone()));
+    let stopped = submit(executor, Ask::Stop(gate.clone()));
     gate.wait_for(1);
-    let flood: Vec<_> = (0..80)
-        .map(|_| executor.submit(Ask::Work(20_000), SubmitOptions::new().model(1)).unwrap())
-        .chain((0..60).map(|_| submit(&executor, Ask::Work(20_000))))
-        .collect();
+    let note = |model: u32| {
+        let ask = Ask::Note(model, order.clone(), hand.clone());
+        executor.submit(ask, SubmitOptions::new().model(model)).unwrap()
+    };
+    let flood: Vec<_> = (0..80).map(|_| note(light)).chain((0..60).map(|_| note(heavy))).collect();
+    hand.step();
     gate.open();
     stopped.wait().unwrap();
-    // When the heavy one is through, the light one has had about a third of its time.
-    let tickets: Vec<_> = flood.into_iter().map(Ticket::wait_timed).collect();
-    let last_heavy = tickets[80..].iter().map(|(_, timing)| timing.queued).max().unwrap();
-    let light = tickets[..80].iter().filter(|(_, timing)| timing.queued < last_heavy).count();
-    assert!((8..=50).contains(&light), "{light} of the light ones ran beside 60 heavy ones");
+    flood.into_iter().for_each(|ticket| _ = ticket.wait().unwrap());
+    let order = order.lock().unwrap();
+    order.clone()
+}
+
+#[test]
+fn models_share_the_replicas_by_their_weights() {
+    let (alive, hand) = (Arc::default(), Hand::default());
+    let builder =
+        Executor::builder(Version::new(1, &alive)).named("heavy", 3).model("light", Version::new(2, &alive), 1);
+    let builder = builder.workers(1).max_batch_size(1).run_inline(false).clock(hand.clone());
+    let executor = builder.build().unwrap();
+    let order = order_of_a_flood(&executor, &hand, [0, 1]);
+    // The heavy one is through when the light one has had a third of its time; then the light one has all of it.
+    let last_heavy = order.iter().rposition(|&model| model == 0).unwrap();
+    let light = last_heavy + 1 - 60;
+    assert!((18..=22).contains(&light), "{light} of the light ones ran beside 60 heavy ones: {order:?}");
     let models = executor.snapshot().models;
     assert_eq!((models[0].answered, models[1].answered), (61, 80));
     assert_conserved(&executor);
@@ -363,25 +396,18 @@ fn there_is_room_for_thirty_two_models_and_numbers_are_not_used_again() {
 
 #[test]
 fn shares_hold_for_models_that_came_later_and_when_they_are_changed() {
-    let (executor, alive) = executor(|b| b.workers(1).max_batch_size(1).run_inline(false));
+    let hand = Hand::default();
+    let (executor, alive) = executor(|b| b.workers(1).max_batch_size(1).run_inline(false).clock(hand.clone()));
     let light = executor.add_model("light", Version::new(2, &alive), 1).unwrap();
     executor.set_share(0, 3).unwrap();
     assert_eq!(executor.set_share(light, 0).unwrap_err().kind(), ErrorKind::InvalidInput);
-    executor.seed_cost(&executor.runner(), 0, 1, Duration::from_millis(1));
-    executor.seed_cost(&executor.pinned(light).unwrap(), 0, 1, Duration::from_millis(1));
-    let order = Arc::new(Mutex::new(Vec::new()));
-    let gate = Arc::new(Gate::default());
-    let stopped = submit(&executor, Ask::Stop(gate.clone()));
-    gate.wait_for(1);
-    let note =
-        |model: u32| executor.submit(Ask::Note(model, order.clone()), SubmitOptions::new().model(model)).unwrap();
-    let flood: Vec<_> = (0..80).map(|_| note(light)).chain((0..60).map(|_| note(0))).collect();
-    gate.open();
-    stopped.wait().unwrap();
-    flood.into_iter().for_each(|ticket| _ = ticket.wait().unwrap());
-    let order = order.lock().unwrap().clone();
+    let order = order_of_a_flood(&executor, &hand, [0, light]);
     let heavy = order[..40].iter().filter(|&&model| model == 0).count();
-    assert!((20..=36).contains(&heavy), "{heavy} of the first forty, about thirty are its share: {order:?}");
+    assert!((29..=31).contains(&heavy), "{heavy} of the first forty, three in four are its share: {order:?}");
+    executor.set_share(0, 1).unwrap();
+    let order = order_of_a_flood(&executor, &hand, [0, light]);
+    let heavy = order[..40].iter().filter(|&&model| model == 0).count();
+    assert!((19..=21).contains(&heavy), "{heavy} of the first forty, half is its share now: {order:?}");
     assert_conserved(&executor);
 }
 
