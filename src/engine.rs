@@ -19,6 +19,10 @@ use std::time::Duration;
 /// cancels the request.
 pub type Ticket = exec::Ticket<ModelRunner>;
 
+/// The claim to the answers of many requests, in their order: a future that wakes once, or something to
+/// [`wait`](exec::GroupTicket::wait) for. Dropping it cancels those that have not ended.
+pub type GroupTicket = exec::GroupTicket<ModelRunner>;
+
 /// A request that was refused, with the reason. Its inputs come back: in the model's order, or as they were given where
 /// they do not fit the model.
 pub type RefusedFeeds = Refused<Vec<Tensor>>;
@@ -180,12 +184,44 @@ impl Engine {
         self.first().submit_async(feeds)
     }
 
+    /// As [`submit_async`](Engine::submit_async), with a priority, a deadline or a tenant.
+    ///
+    /// # Errors
+    /// As [`submit_async`](Engine::submit_async).
+    pub fn submit_async_with(
+        &self,
+        feeds: impl Into<Feeds>,
+        options: SubmitOptions,
+    ) -> Result<Submitting<'_, ModelRunner>, RefusedFeeds> {
+        self.first().submit_async_with(feeds, options)
+    }
+
+    /// Hands in many requests without ever waiting: all are taken in, or none. Their ticket wakes once, when all have ended.
+    ///
+    /// # Errors
+    /// As [`try_submit_with`](Engine::try_submit_with), with all requests.
+    pub fn submit_many<F: Into<Feeds>>(
+        &self,
+        requests: impl IntoIterator<Item = F>,
+        options: SubmitOptions,
+    ) -> Result<GroupTicket, Refused<Vec<Vec<Tensor>>>> {
+        self.first().submit_many(requests, options)
+    }
+
     /// Asks and waits for the answer; an idle engine computes it on the calling thread.
     ///
     /// # Errors
     /// Wrong inputs, a failed run, or an engine that is shut down.
     pub fn run(&self, feeds: impl Into<Feeds>) -> Result<Outputs> {
         self.first().run(feeds)
+    }
+
+    /// As [`run`](Engine::run), with a priority, a deadline or a tenant.
+    ///
+    /// # Errors
+    /// As [`run`](Engine::run), and a deadline that cannot be met.
+    pub fn run_with(&self, feeds: impl Into<Feeds>, options: SubmitOptions) -> Result<Outputs> {
+        self.first().run_with(feeds, options)
     }
 
     /// Counters and distributions so far, and what the process uses.

@@ -54,7 +54,7 @@ pub mod architecture {}
 struct Readme;
 
 pub use divided::{DividedTicket, SubmittingDivided};
-pub use engine::{Engine, EngineBuilder, EngineModel, RefusedFeeds, Ticket};
+pub use engine::{Engine, EngineBuilder, EngineModel, GroupTicket, RefusedFeeds, Ticket};
 pub use error::{Error, ErrorKind, Result};
 pub use exec::{Reason, Refused, SubmitOptions};
 pub use feeds::{Feeds, Outputs};

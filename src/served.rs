@@ -81,9 +81,48 @@ impl<'a> ServedModel<'a> {
     /// # Errors
     /// As [`Engine::submit_async`].
     pub fn submit_async(&self, feeds: impl Into<Feeds>) -> Result<Submitting<'a, ModelRunner>, RefusedFeeds> {
+        self.submit_async_with(feeds, SubmitOptions::new())
+    }
+
+    /// As [`Engine::submit_async_with`].
+    ///
+    /// # Errors
+    /// As [`Engine::submit_async_with`].
+    pub fn submit_async_with(
+        &self,
+        feeds: impl Into<Feeds>,
+        options: SubmitOptions,
+    ) -> Result<Submitting<'a, ModelRunner>, RefusedFeeds> {
         let (pinned, tensors) = self.bind(feeds)?;
-        let options = SubmitOptions::new().model(self.number);
-        Ok(self.engine.executor().submit_async_to(pinned, tensors, options))
+        Ok(self.engine.executor().submit_async_to(pinned, tensors, options.model(self.number)))
+    }
+
+    /// As [`Engine::submit_many`].
+    ///
+    /// # Errors
+    /// As [`Engine::submit_many`].
+    pub fn submit_many<F: Into<Feeds>>(
+        &self,
+        requests: impl IntoIterator<Item = F>,
+        options: SubmitOptions,
+    ) -> Result<GroupTicket<ModelRunner>, Refused<Vec<Vec<Tensor>>>> {
+        let mut rest = requests.into_iter().map(Into::<Feeds>::into);
+        let pinned = match self.pinned() {
+            Ok(pinned) => pinned,
+            Err(reason) => return Err(Refused::new(rest.map(Feeds::into_tensors).collect(), reason)),
+        };
+        let mut bound = Vec::new();
+        while let Some(feeds) = rest.next() {
+            match pinned.model().bind_owned(feeds) {
+                Ok(tensors) => bound.push(tensors),
+                Err((feeds, error)) => {
+                    bound.push(feeds.into_tensors());
+                    bound.extend(rest.map(Feeds::into_tensors));
+                    return Err(Refused::new(bound, Reason::Invalid(error)));
+                }
+            }
+        }
+        self.engine.executor().submit_many_to(&pinned, bound, options.model(self.number))
     }
 
     /// As [`Engine::run`].
@@ -91,8 +130,16 @@ impl<'a> ServedModel<'a> {
     /// # Errors
     /// As [`Engine::run`].
     pub fn run(&self, feeds: impl Into<Feeds>) -> Result<Outputs> {
+        self.run_with(feeds, SubmitOptions::new())
+    }
+
+    /// As [`Engine::run_with`].
+    ///
+    /// # Errors
+    /// As [`Engine::run_with`].
+    pub fn run_with(&self, feeds: impl Into<Feeds>, options: SubmitOptions) -> Result<Outputs> {
         let (pinned, tensors) = self.bind(feeds)?;
-        self.engine.executor().call_to(&pinned, tensors, SubmitOptions::new().model(self.number))
+        self.engine.executor().call_to(&pinned, tensors, options.model(self.number))
     }
 
     /// As [`Engine::submit_divided`].

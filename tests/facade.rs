@@ -1,7 +1,7 @@
 //! The crate as a host meets it: `Model`, `Engine`, `Ticket`; what they take, and what they refuse and how.
 
 use onrush::onnx::LoadOptions;
-use onrush::{CompileOptions, DType, Engine, ErrorKind, Model, Reason, Result, Tensor};
+use onrush::{CompileOptions, DType, Engine, ErrorKind, Model, Reason, Result, SubmitOptions, Tensor};
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
@@ -125,6 +125,24 @@ fn a_ticket_is_a_future() {
     for answer in answer.unwrap() {
         assert_eq!(answer["logits"], solo["logits"]);
     }
+}
+
+#[test]
+fn every_form_takes_options_and_many_requests_go_in_together() {
+    let engine = Engine::builder(model()).max_batch_size(4).workers(1).build().unwrap();
+    let solo = engine.model().run([images(1)]).unwrap();
+    let passed = SubmitOptions::new().deadline_at(std::time::Instant::now());
+    assert_eq!(engine.run_with([images(1)], passed).unwrap_err().kind(), ErrorKind::Deadline);
+    let refused = block_on(engine.submit_async_with([images(1)], passed).unwrap()).unwrap_err();
+    assert!(matches!(refused.reason(), Reason::WouldMissDeadline));
+    let urgent = SubmitOptions::new().priority(0);
+    let answers = engine.submit_many((0..9).map(|_| [images(1)]), urgent).unwrap().wait();
+    assert_eq!(answers.len(), 9);
+    answers.into_iter().for_each(|answer| assert_eq!(answer.unwrap()["logits"], solo["logits"]));
+    let refused = engine.submit_many([vec![images(1)], vec![], vec![images(2)]], urgent).unwrap_err();
+    assert!(matches!(refused.reason(), Reason::Invalid(_)));
+    assert_eq!(refused.into_request().iter().map(Vec::len).collect::<Vec<_>>(), [1, 0, 1], "all come back");
+    assert_eq!(engine.snapshot().requests.accepted, 9);
 }
 
 #[test]
