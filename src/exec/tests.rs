@@ -400,6 +400,31 @@ fn a_batch_that_seems_to_end_and_does_not_is_interrupted_after_all() {
 }
 
 #[test]
+fn a_near_deadline_is_held_against_what_runs_before_it() {
+    let refuses = |policy: Box<dyn crate::sched::Policy>| {
+        let hand = Hand::default();
+        let change = |builder: Builder<Runner>| builder.policy(policy).clock(hand.clone()).max_batch_size(1).workers(1);
+        let executor = executor(change);
+        let ten = Duration::from_millis(10);
+        (0..9).for_each(|_| _ = submit(&executor, Ask::Take(hand.clone(), ten)).wait().unwrap());
+        let flag = Arc::new(AtomicBool::new(false));
+        let first = submit(&executor, Ask::Until(flag.clone()));
+        while executor.snapshot().queued > 0 {
+            std::thread::yield_now();
+        }
+        let within = |ms| SubmitOptions::new().deadline_in(Duration::from_millis(ms));
+        let far: Vec<_> = (0..50).map(|_| executor.try_submit(Ask::Double(1), within(10_000)).unwrap()).collect();
+        let refused = executor.try_submit(Ask::Double(2), within(200)).is_err();
+        flag.store(true, Ordering::SeqCst);
+        first.wait().unwrap();
+        far.into_iter().for_each(|ticket| assert_eq!(ticket.wait().unwrap(), 2));
+        refused
+    };
+    assert!(refuses(Box::new(crate::sched::FirstCome)), "fifty stand before it, 10 ms each");
+    assert!(!refuses(Box::new(crate::sched::EarliestDeadline::new())), "nobody does");
+}
+
+#[test]
 fn several_urgent_requests_interrupt_several_runs() {
     let policy = crate::sched::StrictPriority::new(LONG);
     let executor = executor(|builder| builder.max_batch_size(1).policy(policy).preemption(0.0, 9));
