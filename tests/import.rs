@@ -278,6 +278,81 @@ fn captures_are_outer_names_again_when_exported() {
     assert_eq!((node.op().captures(), node.inputs().len()), (3, 4));
 }
 
+/// `s`, `ys` of a scan of opset 8 that sums two rows of four, each of its own length where there are lengths.
+fn batched_scan(lengths: bool, backwards: bool) -> Message {
+    let body_graph = Graph {
+        nodes: vec![node("Add", &["a", "e"], &["o"], &[]), node("Mul", &["o", "w"], &["p"], &[])],
+        inputs: vec![value("a", F32, &[2]), value("e", F32, &[2])],
+        outputs: vec![value("o", F32, &[2]), value("p", F32, &[2])],
+        initializers: vec![],
+    };
+    let attributes =
+        [int("num_scan_inputs", 1), ints("directions", &[i64::from(backwards)]), body("body", &body_graph.message())];
+    let first = if lengths { "lengths" } else { "" };
+    let scan = node("Scan", &[first, "s0", "xs"], &["s", "ys"], &attributes);
+    let mut inputs = vec![value("s0", F32, &[2, 2]), value("xs", F32, &[2, 4, 2]), value("w", F32, &[2])];
+    if lengths {
+        inputs.push(value("lengths", I64, &[2]));
+    }
+    let outputs = vec![value("ys", F32, &[2, 4, 2]), value("s", F32, &[2, 2])];
+    Graph { nodes: vec![scan], inputs, outputs, initializers: vec![] }.model(8)
+}
+
+#[test]
+fn a_scan_of_opset_8_is_written_in_newer_words() {
+    let count = |n: usize| (0..n).map(|i| i as f32).collect::<Vec<_>>();
+    for (lengths, backwards) in [(false, false), (false, true), (true, false), (true, true)] {
+        let mut inputs =
+            vec![Tensor::new([2, 2], count(4)).unwrap(), Tensor::new([2, 4, 2], count(16)).unwrap(), pair(1.0, -1.0)];
+        if lengths {
+            inputs.push(Tensor::vector(vec![4i64, 2]));
+        }
+        let model = batched_scan(lengths, backwards);
+        let written = export(&load(&model).graph).unwrap();
+        assert!(!written.windows(9).any(|w| w == b"ai.onrush"), "a domain that no other reader knows");
+        let answer = run(&model, &inputs);
+        assert_eq!(answer[..2], if backwards { [6.0, -8.0] } else { [0.0, -2.0] });
+    }
+}
+
+#[test]
+fn no_model_names_operators_of_this_crate() {
+    let mut scan = node("BatchScan", &["", "x", "x"], &["y"], &[]);
+    scan = scan.text(7, "ai.onrush");
+    let model = between(vec![scan], vec![]).model(17).message(8, &Message::new().text(1, "ai.onrush").int(2, 1));
+    let error = import(Bytes::from(model.0), &LoadOptions::default()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+}
+
+#[test]
+fn what_an_operator_cannot_be_without_is_written() {
+    let counting = Graph {
+        nodes: vec![node("Identity", &["go"], &["on"], &[]), node("Identity", &["i"], &["z"], &[])],
+        inputs: vec![value("i", I64, &[]), value("go", BOOL, &[])],
+        outputs: vec![value("on", BOOL, &[]), value("z", I64, &[])],
+        initializers: vec![],
+    };
+    let nodes = vec![
+        node("Loop", &["n", ""], &["all"], &[body("body", &counting.message())]),
+        node("Cast", &["all"], &["y"], &[int("to", 1)]),
+    ];
+    let written =
+        export(&load(&between(nodes, vec![raw("n", I64, &[], &3i64.to_le_bytes())]).model(17)).graph).unwrap();
+    // Field 1 of the node: "n", and an empty name behind it.
+    assert!(written.windows(5).any(|w| w == b"\x0a\x01n\x0a\x00"));
+}
+
+#[test]
+fn scales_without_elements_are_not_written() {
+    let resize = node("Resize", &["x", "", "none", "sizes"], &["y"], &[text("mode", "nearest")]);
+    let mut graph = between(vec![resize], vec![integers("sizes", &[4])]);
+    graph.inputs.push(value("none", F32, &[0]));
+    let written = export(&load(&graph.model(13)).graph).unwrap();
+    assert!(written.windows(10).any(|w| w == b"\x0a\x01x\x0a\x00\x0a\x00\x0a\x05s"));
+    let given = [pair(1.0, 2.0), Tensor::vector(Vec::<f32>::new())];
+    assert_eq!(run(&graph.model(13), &given), [1.0, 1.0, 2.0, 2.0]);
+}
+
 /// A function of `a` and `b` that yields `p` and `q`; attributes `alpha`, and `beta` with a default.
 fn function(name: &str, nodes: Vec<Message>) -> Message {
     let beta = Message::new().text(1, "beta").int(20, 1).float(2, 0.5);

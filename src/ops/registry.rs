@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::ops::RangeInclusive;
 use std::sync::LazyLock;
 
-/// The domain of this crate's own operators: what fusing passes make, readable back by this crate alone.
+/// The domain of this crate's own operators, which only compiled models name.
 pub const OWN_DOMAIN: &str = "ai.onrush";
 
 /// How an operator is named and read.
@@ -82,10 +82,10 @@ pub fn find(domain: &str, name: &str) -> Option<&'static OpDef> {
     INDEX.get(&(domain, name)).copied()
 }
 
-/// The operator of [`OWN_DOMAIN`] that only passes make; no model file may name it, compiled models do.
+/// The operator of [`OWN_DOMAIN`] that only passes and readers make; no model file may name it, compiled models do.
 #[must_use]
 pub fn find_own(name: &str) -> Option<&'static OpDef> {
-    super::fused::OWN.iter().find(|def| def.name == name)
+    super::fused::OWN.iter().chain(super::control::OWN).find(|def| def.name == name)
 }
 
 /// Every operator that a model file may name, in the order of the families.

@@ -81,7 +81,7 @@ pub(super) fn write(graph: &Graph, table: &mut Table) -> Result<GraphEntry> {
 
 fn operator(op: &dyn Op, table: &mut Table) -> Result<OpEntry> {
     let known = match op.domain() {
-        OWN_DOMAIN => registry::find_own(op.name()).or_else(|| registry::find(OWN_DOMAIN, op.name())),
+        OWN_DOMAIN => registry::find_own(op.name()),
         domain => registry::find(domain, op.name()),
     };
     ensure!(known.is_some(), Unsupported, "the operator {} has no name in a file", op.name());
@@ -157,7 +157,7 @@ impl Inside<'_> {
     /// The operator, and constants that reading it adds to the inputs.
     fn operator(&self, entry: &OpEntry) -> Result<(Arc<dyn Op>, BTreeMap<usize, Tensor>)> {
         let def = match entry.domain.as_str() {
-            OWN_DOMAIN => registry::find_own(&entry.name).or_else(|| registry::find(OWN_DOMAIN, &entry.name)),
+            OWN_DOMAIN => registry::find_own(&entry.name),
             domain => registry::find(domain, &entry.name),
         };
         let def = def.ok_or_else(|| err!(Malformed, "the operator {}:{} is not known", entry.domain, entry.name))?;

@@ -4,6 +4,7 @@
 //! which several bodies share is written once.
 
 mod attributes;
+mod batch_scan;
 mod names;
 mod opsets;
 mod remarks;
@@ -15,6 +16,8 @@ use super::proto::{
 use super::tensors::to_proto;
 use crate::error::{At, Result, bail, ensure, err};
 use crate::graph::{Graph, Node, ValueId};
+use crate::ops::control::BatchScan;
+use crate::ops::image::Resize;
 use crate::ops::reader::dtype_to_onnx;
 use crate::ops::registry;
 use crate::tensor::{Dim, Fact, Tensor};
@@ -138,6 +141,9 @@ impl Exporter {
 
     fn node(&mut self, graph: &Graph, node: &Node, values: &mut HashMap<ValueId, String>) -> Result<NodeProto> {
         let op = node.op().as_ref();
+        if let Some(op) = op.downcast_ref::<BatchScan>() {
+            return self.batch_scan(graph, node, op, values);
+        }
         let Some(def) = registry::find(op.domain(), op.name()) else {
             bail!(
                 Unsupported,
@@ -148,9 +154,9 @@ impl Exporter {
         let captures = op.captures();
         let own = node.inputs().len().saturating_sub(captures);
         let mut input = Vec::with_capacity(own);
-        for id in &node.inputs()[..own] {
-            input.push(match id {
-                Some(id) => named(values, *id)?,
+        for index in 0..own {
+            input.push(match written(graph, node, index) {
+                Some(id) => named(values, id)?,
                 None => String::new(),
             });
         }
@@ -166,8 +172,8 @@ impl Exporter {
                 None => String::new(),
             });
         }
-        trim(&mut input);
-        trim(&mut output);
+        trim(&mut input, *def.inputs.start());
+        trim(&mut output, 0);
         Ok(NodeProto {
             input,
             output,
@@ -212,7 +218,7 @@ impl Exporter {
 fn constants(graph: &Graph) -> Result<Vec<(ValueId, &Tensor)>> {
     let mut ids: Vec<ValueId> = graph.outputs().to_vec();
     for (_, node) in graph.nodes()? {
-        ids.extend(node.inputs().iter().flatten());
+        ids.extend((0..node.inputs().len()).filter_map(|index| written(graph, node, index)));
     }
     ids.sort();
     ids.dedup();
@@ -224,8 +230,15 @@ fn named(values: &HashMap<ValueId, String>, id: ValueId) -> Result<String> {
     values.get(&id).cloned().ok_or_else(|| err!(Internal, "a value is used before it is made"))
 }
 
-fn trim(names: &mut Vec<String>) {
-    while names.last().is_some_and(String::is_empty) {
+/// Input `index` as it is written: a region, scales or sizes without elements stand for none, but not to all readers.
+fn written(graph: &Graph, node: &Node, index: usize) -> Option<ValueId> {
+    let empty = |id: &ValueId| graph.fact(*id).dims().is_some_and(|dims| dims.contains(&Dim::Known(0)));
+    node.input(index).filter(|id| index == 0 || !node.op().is::<Resize>() || !empty(id))
+}
+
+/// Leaves out absent names at the end, but for the first `least`.
+fn trim(names: &mut Vec<String>, least: usize) {
+    while names.len() > least && names.last().is_some_and(String::is_empty) {
         names.pop();
     }
 }

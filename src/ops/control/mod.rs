@@ -23,10 +23,13 @@ const ANY: usize = usize::MAX;
 
 pub(super) const OPS: &[OpDef] = &[
     OpDef::new("If", 25, 1..=1, conditional::read).outputs(1..=ANY),
-    OpDef::new("Loop", 25, 0..=ANY, loops::read).outputs(1..=ANY),
+    OpDef::new("Loop", 25, 2..=ANY, loops::read).outputs(1..=ANY),
     OpDef::new("Scan", 25, 1..=ANY, scan::read).since(8).outputs(1..=ANY),
-    OpDef::new("BatchScan", 1, 1..=ANY, scan_batched::read).domain(OWN_DOMAIN).outputs(1..=ANY),
 ];
+
+/// Not among the operators that a model file may name: reading an old form makes it, and export says it in newer words.
+pub(super) const OWN: &[OpDef] =
+    &[OpDef::new("BatchScan", 1, 1..=ANY, scan_batched::read).domain(OWN_DOMAIN).outputs(1..=ANY)];
 
 /// True for the operators that run bodies. Folding them while inferring would run every body once for each level of
 /// nesting around it, so a few nested branches would take for ever.

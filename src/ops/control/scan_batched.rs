@@ -1,6 +1,6 @@
 //! `Scan` as opset 8 had it: for each row of a batch on its own, each with a length of its own.
 //!
-//! No newer operator says this in one node, so it is an operator of this crate.
+//! No newer operator says this in one node, so it is an operator of this crate; export writes a scan of scans.
 
 use super::captured;
 use super::scan::{Scan, ScanAxis, scan_input_count};
