@@ -12,7 +12,7 @@ pub(super) struct Mask {
 }
 
 impl Mask {
-    /// Of a `bool` tensor (true: may attend) or a float one (added to the score).
+    /// Of a `bool` tensor (true: may attend) or one of numbers, integers among them (added to the score).
     pub(super) fn read(mask: &Tensor, target: [usize; 4]) -> Result<Self> {
         let shape = mask.shape();
         ensure!((1..=4).contains(&shape.rank()), Shape, "a mask of shape {shape} is not of rank 1 to 4");

@@ -107,10 +107,6 @@ impl Attention {
         let dtype = inputs.require(input::Q)?.dtype;
         ensure!(dtype.is_float(), InvalidModel, "queries of {dtype} are no floats");
         ensure!(inputs.require(input::K)?.dtype == dtype, InvalidModel, "keys are not of {dtype} as the queries");
-        if let Some(mask) = inputs.get(input::MASK) {
-            let known = mask.dtype == DType::Bool || mask.dtype.is_float();
-            ensure!(known, InvalidModel, "a mask of {} is neither bool nor float", mask.dtype);
-        }
         if let Some(valid) = inputs.get(input::VALID) {
             ensure!(valid.dtype.is_integer(), InvalidModel, "numbers of keys of {}", valid.dtype);
         }

@@ -61,7 +61,9 @@ fn masks_are_added_or_exclude() {
     let second = Tensor::vector(vec![false, true, false, false]);
     let nothing = Tensor::new([4, 1], vec![true, false, true, false]).unwrap(); // shorter than the keys: the rest is out
     let lifted = tensor(&[1, 4], &[0.0, 100.0, 0.0, f32::NEG_INFINITY]);
-    for (mask, expected) in [(&second, [2.0; 4]), (&nothing, [1.0, 0.0, 1.0, 0.0]), (&lifted, [2.0; 4])] {
+    let whole = Tensor::new([1, 4], vec![0i8, 100, 0, -100]).unwrap(); // numbers are added, whatever their dtype
+    let cases = [(&second, [2.0; 4]), (&nothing, [1.0, 0.0, 1.0, 0.0]), (&lifted, [2.0; 4]), (&whole, [2.0; 4])];
+    for (mask, expected) in cases {
         assert_close(&run(&PLAIN, &[Some(&q), Some(&k), Some(&v), Some(mask)]).unwrap()[0], &expected);
     }
     let wrong = Tensor::new([3, 4], vec![true; 12]).unwrap();

@@ -9,7 +9,8 @@ use crate::tensor::{DType, Fact, Tensor};
 
 /// `saturate(round(x / scale) + zero point)`: x, its scale, an optional zero point; halves round to even.
 ///
-/// The scale is a scalar, or one number for each index of `axis`, or one for each block along it.
+/// The scale is a scalar, or one number for each index of `axis`, or one for each block along it. It is a float, or of
+/// `i32` as x.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QuantizeLinear {
     /// The axis that scales lie along; negative counts from the end. Without meaning for a scalar scale.
@@ -112,8 +113,19 @@ impl Op for QuantizeLinear {
             let at = granularity.of(index);
             round(value / scales[at], if zero.is_some() { zeros[at] } else { 0 }, limits)
         };
-        from_i64(dtype, x.shape().clone(), x.to_f32_vec()?.into_iter().enumerate().map(quantize).collect())
-            .map(|y| vec![y])
+        let values = if scale.dtype() == DType::I32 {
+            // The quotient of integers, which single precision would not hold.
+            let divisors = scale.to_f64_vec()?;
+            let quantize = |(index, value): (usize, f64)| {
+                let at = granularity.of(index);
+                let zero = if zero.is_some() { zeros[at] } else { 0 };
+                ((value / divisors[at]).round_ties_even() as i64).saturating_add(zero).clamp(limits.0, limits.1)
+            };
+            x.to_f64_vec()?.into_iter().enumerate().map(quantize).collect()
+        } else {
+            x.to_f32_vec()?.into_iter().enumerate().map(quantize).collect()
+        };
+        Ok(vec![from_i64(dtype, x.shape().clone(), values)?])
     }
 
     fn attrs(&self) -> Attrs {
@@ -142,6 +154,7 @@ impl Op for DequantizeLinear {
     fn infer(&self, inputs: Inputs<'_, Fact>) -> Result<Vec<Fact>> {
         let (x, scale, zero) = (inputs.require(0)?, inputs.require(1)?, inputs.get(2));
         range(x.dtype)?;
+        ensure!(scale.dtype.is_float(), InvalidModel, "the scale is {scale}, not a float");
         check(x, scale, zero, self.axis, self.block_size)?;
         if let Some(zero) = zero {
             ensure!(zero.dtype == x.dtype, InvalidModel, "the zero point is {}, but x is {}", zero.dtype, x.dtype);
@@ -197,6 +210,18 @@ mod tests {
         // In f32 the quotient is 3.5 and rounds to the even 4; in f64 it lies below and would give 3.
         let (x, scale) = (Tensor::vector(vec![0.35f32]), Tensor::scalar(0.1f32));
         assert_eq!(run(&QuantizeLinear::default(), &[&x, &scale]).unwrap().as_slice::<u8>().unwrap(), [4]);
+    }
+
+    #[test]
+    fn integers_are_divided_by_integers() {
+        let x = Tensor::vector(vec![7i32, -7, 5, -5, 1000, (1 << 24) + 1]);
+        let (scale, zero) = (Tensor::scalar(2i32), Tensor::scalar(1i8));
+        let q = run(&QuantizeLinear::default(), &[&x, &scale, &zero]).unwrap();
+        assert_eq!(q.as_slice::<i8>().unwrap(), [5, -3, 3, -1, 127, 127]);
+        let op = QuantizeLinear { output_dtype: Some(DType::I32), ..QuantizeLinear::default() };
+        assert_eq!(run(&op, &[&x, &Tensor::scalar(1i32)]).unwrap(), x);
+        assert!(run(&QuantizeLinear::default(), &[&Tensor::scalar(1.0f32), &scale]).is_err());
+        assert!(run(&DequantizeLinear::default(), &[&x, &scale]).is_err());
     }
 
     #[test]

@@ -63,10 +63,15 @@ impl Granularity {
     }
 }
 
-/// Refuses a scale that quantizes nothing, where it is known: one that is no number, or zero. Exporters give a scale of
-/// zero to `blocks` of nothing but zeros.
+/// Refuses a scale that is no float, or that quantizes nothing as [`check`] has it.
 pub(crate) fn check_scale(scale: &Fact, blocks: bool) -> Result<()> {
     ensure!(scale.dtype.is_float(), InvalidModel, "the scale is {scale}, not a float");
+    check_values(scale, blocks)
+}
+
+/// Refuses a scale that quantizes nothing, where it is known: one that is no number, or zero. Exporters give a scale of
+/// zero to `blocks` of nothing but zeros.
+fn check_values(scale: &Fact, blocks: bool) -> Result<()> {
     let Some(value) = &scale.value else { return Ok(()) };
     for scale in value.to_f32_vec()? {
         ensure!(!scale.is_nan() && (blocks || scale != 0.0), InvalidModel, "a scale is {scale}");
@@ -74,9 +79,12 @@ pub(crate) fn check_scale(scale: &Fact, blocks: bool) -> Result<()> {
     Ok(())
 }
 
-/// Checks scale and zero point against the tensor that they are for.
+/// Checks scale and zero point against the tensor that they are for; an `i32` may have a scale of its own dtype.
 pub(crate) fn check(x: &Fact, scale: &Fact, zero_point: Option<&Fact>, axis: i64, block: usize) -> Result<()> {
-    check_scale(scale, block > 0)?;
+    match (x.dtype, scale.dtype) {
+        (DType::I32, DType::I32) => check_values(scale, block > 0)?,
+        _ => check_scale(scale, block > 0)?,
+    }
     if let (Some(scale), Some(zero)) = (scale.dims(), zero_point.and_then(Fact::dims)) {
         let lengths = |dims: &[Dim]| dims.iter().map(Dim::known).collect::<Option<Vec<_>>>();
         if let (Some(scale), Some(zero)) = (lengths(scale), lengths(zero)) {
