@@ -159,7 +159,8 @@ impl Plan {
 
     /// Runs on `inputs`, in the order of the model's inputs. The outputs stay in the scratch until its next run:
     /// [`Scratch::output`]. Uses the threads that the model was compiled for where that pays. On one thread it allocates
-    /// nothing when warm; each thread that helps costs a small allocation.
+    /// nothing when warm, if every step has a kernel and a shape that does not depend on data; a step among the
+    /// [`fallbacks`](Plan::fallbacks) makes tensors of its own. Each thread that helps costs a small allocation.
     ///
     /// # Errors
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for inputs of other shapes or dtypes than the plan's, or
@@ -228,9 +229,11 @@ impl Plan {
         profile: Option<&mut Profile>,
     ) -> Result<()> {
         let bytes: Ports<&[u8]> = inputs.iter().map(Tensor::as_bytes).collect();
-        let Scratch { working, outputs, dynamic } = scratch;
+        let Scratch { working, outputs, dynamic, made } = scratch;
+        *made = false;
         let mut slices: Ports<&mut [u8]> = outputs.iter_mut().map(|o| o.bytes_mut()).collect();
         self.go(working, Buffers { inputs: &bytes, outputs: &mut slices, checkpoint, threads }, profile)?;
+        *made = true;
         let (Course::Whole(executable), Working::Whole(state)) = (&self.course, &*working) else { return Ok(()) };
         for (index, (port, slot)) in self.outputs.iter().zip(dynamic.iter_mut()).enumerate() {
             if port.shape.is_none() {

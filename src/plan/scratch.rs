@@ -3,7 +3,7 @@
 use super::Port;
 use super::split::Workers;
 use crate::backend::State;
-use crate::error::{At, Result, bail, err};
+use crate::error::{At, Result, bail, ensure, err};
 use crate::tensor::{Buffer, DType, Shape, Tensor};
 use bytes::Bytes;
 
@@ -12,6 +12,8 @@ pub struct Scratch {
     pub(super) working: Working,
     pub(super) outputs: Vec<OutputBuffer>,
     pub(super) dynamic: Vec<Option<Tensor>>,
+    /// Whether a run has made the outputs.
+    pub(super) made: bool,
 }
 
 /// What the backend changes.
@@ -45,14 +47,15 @@ impl Scratch {
             Ok(OutputBuffer { dtype: port.dtype, shape: port.shape.clone(), buffer })
         };
         let buffers = outputs.iter().map(buffer).collect::<Result<_>>()?;
-        Ok(Scratch { working, outputs: buffers, dynamic: vec![None; outputs.len()] })
+        Ok(Scratch { working, outputs: buffers, dynamic: vec![None; outputs.len()], made: false })
     }
 
     /// The bytes of output `index` of the last run, little-endian and row-major.
     ///
     /// # Errors
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) when there is no such output.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) when there is no such output, or no run has made it yet.
     pub fn output_bytes(&self, index: usize) -> Result<&[u8]> {
+        ensure!(self.made || index >= self.outputs.len(), InvalidInput, "output {index} has not been made yet");
         match (self.outputs.get(index), self.dynamic.get(index)) {
             (_, Some(Some(tensor))) => Ok(tensor.as_bytes()),
             (Some(output), _) => Ok(output.buffer.as_slice()),
@@ -65,7 +68,9 @@ impl Scratch {
     /// # Errors
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) when there is no such output, or no run has made it yet.
     pub fn output(&self, index: usize) -> Result<Tensor> {
-        if let Some(Some(tensor)) = self.dynamic.get(index) {
+        if self.made
+            && let Some(Some(tensor)) = self.dynamic.get(index)
+        {
             return Ok(tensor.clone());
         }
         let bytes = self.output_bytes(index)?;

@@ -106,6 +106,20 @@ fn a_split_batch_is_the_whole_batch_is_the_rows_alone() {
 }
 
 #[test]
+fn there_are_no_outputs_before_a_run() {
+    let (graph, x) = (layers(), numbers(&[3, 37], 0.1));
+    let plan = plan(&graph, x.shape(), 1, None);
+    let mut scratch = plan.scratch().unwrap();
+    let early = [scratch.output(0).map(|_| ()), scratch.output_bytes(0).map(|_| ()), scratch.output(9).map(|_| ())];
+    for error in early {
+        assert_eq!(error.unwrap_err().kind(), crate::ErrorKind::InvalidInput);
+    }
+    plan.run(&mut scratch, std::slice::from_ref(&x)).unwrap();
+    assert_eq!(scratch.output(1).unwrap(), x);
+    assert!(scratch.output(9).is_err());
+}
+
+#[test]
 fn rows_that_mix_are_run_whole() {
     let mut g = Graph::new("mixed");
     let x = input(&mut g, &[4]);
