@@ -5,9 +5,11 @@ mod counting;
 
 use counting::allocations;
 use onrush::graph::Graph;
-use onrush::ops::elementwise::{Binary, BinaryKind, Unary, UnaryKind};
+use onrush::ops::elementwise::{Binary, BinaryKind, Cast, Clip, Unary, UnaryKind, Where};
+use onrush::ops::layout::Unsqueeze;
 use onrush::ops::matrix::MatMul;
 use onrush::ops::nn::{Conv, GlobalPool, GlobalPoolKind, Padding, Softmax};
+use onrush::ops::reduce::{ArgExtreme, CumSum};
 use onrush::{CompileOptions, DType, Dim, Fact, Model, Shape, Symbol, Tensor, onnx};
 
 fn weights(shape: &[usize]) -> Tensor {
@@ -70,11 +72,59 @@ fn allocations_of_a_run(model: &onrush::CompiledModel, shapes: &[Shape], inputs:
     allocations(|| plan.run(&mut scratch, inputs).unwrap()).0
 }
 
+/// Ids that are encoded one-hot, which the passes make a look-up of.
+fn encoded_ids() -> Graph {
+    let mut g = Graph::new("encoded");
+    let ids = g.input("ids", Fact::concrete(DType::I32, &[2, 5])).unwrap();
+    let last = g.constant("last", Tensor::vector(vec![-1i64])).unwrap();
+    let columns = g.constant("columns", Tensor::new([1, 1, 4], vec![0i32, 1, 2, 3]).unwrap()).unwrap();
+    let table = g.constant("table", weights(&[4, 3])).unwrap();
+    let ids = g.op("wide", Unsqueeze, &[ids, last]).unwrap();
+    let equal = g.op("equal", Binary(BinaryKind::Equal), &[ids, columns]).unwrap();
+    let hot = g.op("hot", Cast { to: DType::F32 }, &[equal]).unwrap();
+    let y = g.op("y", MatMul, &[hot, table]).unwrap();
+    g.output(y).unwrap();
+    g
+}
+
+/// Positions of tokens that are not padding, within bounds, and where the last one stands.
+fn positions(dtype: DType) -> Graph {
+    let mut g = Graph::new("positions");
+    let scalar = |value: i64| Tensor::scalar(value).cast(dtype).unwrap();
+    let ids = g.input("ids", Fact::concrete(dtype, &[2, 5])).unwrap();
+    let [pad, one, low, high] = [0, 1, -2, 3].map(|v| g.constant("c", scalar(v)).unwrap());
+    let axis = g.constant("axis", Tensor::scalar(1i64)).unwrap();
+    let padding = g.op("padding", Binary(BinaryKind::Equal), &[ids, pad]).unwrap();
+    let kept = g.op("kept", Unary(UnaryKind::Not), &[padding]).unwrap();
+    let ones = g.op("ones", Where, &[kept, one, pad]).unwrap();
+    let sum = g.op("sum", CumSum { exclusive: false, reverse: true }, &[ones, axis]).unwrap();
+    let bounded = g.op("bounded", Clip, &[sum, low, high]).unwrap();
+    let most = ArgExtreme { max: true, axis: 1, keep_dims: true, select_last: dtype != DType::F32 };
+    let most = g.op("most", most, &[bounded]).unwrap();
+    for output in [bounded, kept, most] {
+        g.output(output).unwrap();
+    }
+    g
+}
+
+#[test]
+fn arithmetic_on_ids_allocates_nothing() {
+    let ids = Tensor::new([2, 5], vec![0i32, 3, 2, 1, 0, 4, -1, i32::MAX, i32::MIN, 3]).unwrap();
+    let graphs = [DType::I32, DType::I64, DType::F32].map(|dtype| (positions(dtype), ids.cast(dtype).unwrap()));
+    for (graph, ids) in graphs.into_iter().chain([(encoded_ids(), ids.clone())]) {
+        let expected = graph.interpret(std::slice::from_ref(&ids)).unwrap();
+        let model = Model::from_graph(graph).unwrap().compile(&CompileOptions::new().threads(1)).unwrap();
+        let inputs = [ids];
+        assert_eq!(model.run(&inputs[..]).unwrap().into_vec(), expected);
+        assert_eq!(allocations_of_a_run(&model, &[Shape::from([2, 5])], &inputs), 0);
+    }
+}
+
 /// Real models, where their files are there.
 #[test]
 fn real_models_allocate_nothing() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/models");
-    for name in ["mnist", "ultraface_rfb320"] {
+    for name in ["mnist", "ultraface_rfb320", "magika_v3_3"] {
         let path = folder.join(name).join("model.onnx");
         if !path.exists() {
             assert!(std::env::var("ONRUSH_REQUIRE_SHARED").as_deref() != Ok("1"), "{} is missing", path.display());

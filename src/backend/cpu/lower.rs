@@ -12,7 +12,9 @@ use super::elementwise_steps::Steps;
 use super::integer_convolution::{ConvolutionSums, IntegerConvolution};
 use super::integer_product::{IntegerProduct, IntegerSums};
 use super::kernel::{Kernel, Spec};
+use super::lines::{Places, RunningSum};
 use super::movement::{Padded, Pick, Runs, Strided};
+use super::plain_maps::{Choice, Limits, Negation};
 use super::pooling::{Global, Window};
 use super::product::Product;
 use super::quantization::{Dequantize, DynamicQuantize, Quantize};
@@ -46,6 +48,9 @@ const FAMILIES: &[Family] = &[
     |spec, isa| boxed(Zip::new(spec, isa)?),
     |spec, isa| boxed(Select::new(spec, isa)?),
     |spec, isa| boxed(Steps::new(spec, isa)?),
+    |spec, isa| boxed(Limits::new(spec, isa)?),
+    |spec, isa| boxed(Choice::new(spec, isa)?),
+    |spec, isa| boxed(Negation::new(spec, isa)?),
     |spec, isa| boxed(SoftmaxRows::new(spec, isa)?),
     |spec, isa| boxed(NormRows::new(spec, isa)?),
     |spec, isa| boxed(Copy::new(spec, isa)?),
@@ -60,6 +65,8 @@ const FAMILIES: &[Family] = &[
     |spec, isa| boxed(Global::new(spec, isa)?),
     |spec, isa| boxed(Fold::new(spec, isa)?),
     |spec, isa| boxed(Convert::new(spec, isa)?),
+    |spec, isa| boxed(RunningSum::new(spec, isa)?),
+    |spec, isa| boxed(Places::new(spec, isa)?),
     |spec, isa| boxed(Branch::new(spec, isa)?),
     |spec, isa| boxed(IntegerConvolution::new(spec, isa)?),
     |spec, isa| boxed(IntegerProduct::new(spec, isa)?),

@@ -165,6 +165,28 @@ pub fn integer<T: Integer>(op: IntegerOp, a: Operand<'_, T>, b: Operand<'_, T>, 
     }
 }
 
+/// `y[i] = min(max(x[i], low), high)`.
+///
+/// # Panics
+/// Where the lengths differ.
+pub fn integer_clip<T: Integer>(x: &[T], low: T, high: T, y: &mut [T]) {
+    assert_eq!(x.len(), y.len(), "as many results as elements");
+    for i in 0..x.len() {
+        y[i] = x[i].apply(IntegerOp::Max, low).apply(IntegerOp::Min, high);
+    }
+}
+
+/// `y[i] = !x[i]` of truth values; any byte but 0 holds.
+///
+/// # Panics
+/// Where the lengths differ.
+pub fn not(x: &[u8], y: &mut [u8]) {
+    assert_eq!(x.len(), y.len(), "as many results as elements");
+    for i in 0..x.len() {
+        y[i] = u8::from(x[i] == 0);
+    }
+}
+
 /// `y[i] = op(a, b)` as 0 or 1. [`Operand::Target`] is no operand of a comparison, whose output has another type.
 ///
 /// # Panics

@@ -17,7 +17,7 @@ mod unary;
 pub use binary::{Binary, binary};
 pub use broadcast::{Broadcast, Operand};
 pub use convert::{bf16_from_f32, bf16_to_f32, f16_from_f32, f16_to_f32, f32_from_i8, f32_from_i32, f32_from_u8};
-pub use integer::{Compare, Integer, IntegerOp, Logic, compare, integer, logic};
+pub use integer::{Compare, Integer, IntegerOp, Logic, compare, integer, integer_clip, logic, not};
 pub use program::{MAX_CONDITIONS, MAX_CONSTANTS, MAX_OPERANDS, MAX_REGISTERS, Program, Source, Step};
 pub use select::{clip, select};
 pub use unary::{Unary, unary, unary_in_place};

@@ -6,10 +6,12 @@
 mod arg;
 mod columns;
 mod rows;
+mod running;
 #[cfg(test)]
 mod tests;
 
 pub use arg::arg_extreme;
+pub use running::{Addend, running_sum};
 
 use super::arch::Isa;
 

@@ -92,6 +92,21 @@ fn nan_and_infinity_are_not_lost() {
 }
 
 #[test]
+fn running_sums_go_either_way() {
+    let x = [1i32, 2, 3, 10, 20, 30];
+    let mut y = [0; 6];
+    for (exclusive, reverse, n, inner, expected) in [
+        (false, false, 3, 1, [1, 3, 6, 10, 30, 60]),
+        (true, false, 3, 1, [0, 1, 3, 0, 10, 30]),
+        (false, true, 3, 1, [6, 5, 3, 60, 50, 30]),
+        (true, true, 3, 2, [23, 40, 20, 30, 0, 0]),
+    ] {
+        running_sum(exclusive, reverse, n, inner, &x, &mut y);
+        assert_eq!(y, expected);
+    }
+}
+
+#[test]
 fn places_of_extremes() {
     let x = [3.0f32, 1.0, 3.0, f32::NAN, 7.0, f32::NAN];
     let mut y = [0; 2];
