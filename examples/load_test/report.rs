@@ -93,6 +93,9 @@ pub(crate) struct KindRecord {
     /// its equals.
     pub(crate) behind_p99_ms: f64,
     pub(crate) max_behind_ms: f64,
+    /// Whether there is any.
+    #[serde(skip)]
+    has_less_urgent: bool,
     /// From when its batch began until its answer was there.
     pub(crate) run_p50_ms: f64,
     pub(crate) run_p99_ms: f64,
@@ -210,6 +213,10 @@ impl KindRecord {
     fn look_behind(&mut self, at: usize, kinds: &[Kind], answers: &[Answer], workers: usize) {
         let urgency = |answer: &&Answer| kinds.get(answer.kind).map_or(u8::MAX, |kind| kind.urgency);
         let own = kinds.get(at).map_or(0, |kind| kind.urgency);
+        self.has_less_urgent = kinds.iter().any(|kind| kind.urgency > own);
+        if !self.has_less_urgent {
+            return;
+        }
         let spans = |answer: &Answer| answer.open.map(|(span, _)| span);
         let equals: Vec<Span> = answers.iter().filter(|answer| urgency(answer) <= own).filter_map(spans).collect();
         let room = Room::beside(equals.iter(), workers);
@@ -257,11 +264,12 @@ pub(crate) fn table(records: &[Record]) -> String {
                  {mean_wait_ms:>9.3} {refused:>8}",
                 "", "", ""
             );
-            let _ = writeln!(
-                text,
-                "    wait p99 {wait_p99_ms:.3} max {max_wait_ms:.3} ms, of it behind less urgent work p99 {behind_p99_ms:.3} max \
-                 {max_behind_ms:.3} ms; run p50 {run_p50_ms:.3} p99 {run_p99_ms:.3} ms"
-            );
+            let _ = write!(text, "    wait p99 {wait_p99_ms:.3} max {max_wait_ms:.3} ms");
+            if kind.has_less_urgent {
+                let behind = format!("p99 {behind_p99_ms:.3} max {max_behind_ms:.3} ms");
+                let _ = write!(text, ", of it behind less urgent work {behind}");
+            }
+            let _ = writeln!(text, "; run p50 {run_p50_ms:.3} p99 {run_p99_ms:.3} ms");
         }
         if record.late_p99_ms > 0.0 {
             let _ = writeln!(text, "  requests handed in late by p99 {:.3} ms, counted as waited", record.late_p99_ms);
