@@ -27,7 +27,7 @@ mod weights;
 pub use geometry::TransposedGeometry;
 pub use weights::{TransposedForm, TransposedWeights};
 
-use super::super::gemm::{Epilogue, Finish, FinishTile, PackedB, Part, Strided, finish, product, product_to};
+use super::super::gemm::{Epilogue, Finish, PackedB, Part, Strided, finish, product, product_to};
 use super::super::view::{Matrix, MatrixMut};
 use super::depthwise::{Depthwise, FloatLanes};
 use crate::error::{Result, ensure};
@@ -214,19 +214,28 @@ impl ConvTranspose2d {
         if self.bare.is_empty() && self.reached.iter().all(|&reached| reached) {
             return;
         }
-        let sums = words(buffer, filters + VECTOR);
-        match bias {
-            Some(bias) => sums[..filters].copy_from_slice(bias),
-            None => sums.fill(0.0),
+        let (sums, biases) =
+            words(buffer, width * filters + filters + 2 * VECTOR).split_at_mut(width * filters + VECTOR);
+        biases.fill(0.0);
+        if let Some(bias) = bias {
+            biases[..filters].copy_from_slice(bias);
         }
-        let words = sums.as_ptr().cast();
         for line in lines.clone() {
             let all = [0..width];
             for columns in if self.reached[line % height] { &self.bare[..] } else { &all[..] } {
-                let first = (line - lines.start) * width;
-                let rows = first + columns.start..first + columns.end;
-                // All rows have the same sums.
-                self.weights.isa.dispatch(FinishTile { finish, words, pitch: 0, rows, columns: 0..filters });
+                self.weights.isa.dispatch(Line {
+                    down: &[],
+                    products: std::ptr::null(),
+                    width: 1,
+                    kernel: [1; 2],
+                    filters,
+                    stride: 1,
+                    cut: 0,
+                    columns: columns.len(),
+                    bias: biases.as_ptr(),
+                    sums: sums.as_mut_ptr(),
+                    finish: &finish.at((line - lines.start) * width + columns.start, 0, 1),
+                });
             }
         }
     }
