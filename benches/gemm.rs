@@ -12,8 +12,8 @@ use criterion::{Bencher, Criterion, Throughput, criterion_group, criterion_main}
 use half::bf16;
 use onrush::kernels::arch::Isa;
 use onrush::kernels::gemm::{
-    ByteEpilogue, ByteOutput, ByteWeights, Epilogue, Layout, PackedB, PackedBf16, PackedBytes, Requantize, gemm,
-    gemm_bf16, gemm_bytes,
+    ByteEpilogue, ByteOutput, ByteWeights, Epilogue, Layout, PackedB, PackedBf16, PackedBytes, PackedView, Requantize,
+    gemm, gemm_bf16, gemm_bytes,
 };
 use onrush::kernels::{Matrix, MatrixMut};
 use std::hint::black_box;
@@ -63,14 +63,15 @@ fn products(c: &mut Criterion) {
         let layout = Layout::RowMajor { stride: n };
         let mut out = vec![0.0; m * n];
         let packed = PackedB::pack(isa, &b, k, n, layout);
+        let mut scratch = vec![0.0; PackedView::scratch_len(isa, k, n)];
         timed("f32", peaks.f32, &mut || {
             let out = MatrixMut::dense(&mut out, m, n);
             gemm(isa, Matrix::dense(black_box(&a), m, k), &packed, out, &Epilogue::default());
         });
         timed("f32, packed in the call", peaks.f32, &mut || {
-            let packed = PackedB::pack(isa, black_box(&b), k, n, layout);
+            let packed = PackedView::pack_into(isa, black_box(&b), k, n, layout, &mut scratch);
             let out = MatrixMut::dense(&mut out, m, n);
-            gemm(isa, Matrix::dense(black_box(&a), m, k), &packed, out, &Epilogue::default());
+            gemm(isa, Matrix::dense(black_box(&a), m, k), packed, out, &Epilogue::default());
         });
         timed("f32 by matrixmultiply", peaks.f32, &mut || {
             let (a, b, to) = (black_box(&a).as_ptr(), black_box(&b).as_ptr(), out.as_mut_ptr());
