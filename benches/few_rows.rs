@@ -21,8 +21,8 @@ fn main() {
         let layout = Layout::RowMajor { stride: n };
         let (wide, halves) =
             (PackedB::pack(isa, &weights, k, n, layout), PackedHalves::pack(isa, &weights, k, n, layout));
-        let mut scratch = vec![0.0; halves_scratch_len(isa, 2 * HALVES_ROWS)];
-        for m in [1, 2, 4, HALVES_ROWS, 2 * HALVES_ROWS] {
+        let mut scratch = vec![0.0; halves_scratch_len(isa, 4 * HALVES_ROWS)];
+        for m in [1, 2, HALVES_ROWS, 2 * HALVES_ROWS, 4 * HALVES_ROWS] {
             let (a, mut out) = (vec![0.5f32; m * k], vec![0.0f32; m * n]);
             // By turns, so that what else the machine does meets both.
             let mut best = [Duration::MAX; 2];

@@ -144,6 +144,32 @@ fn products_in_bfloat16_are_asked_for() {
 }
 
 #[test]
+fn weights_in_float16_answer_bit_for_bit_however_many_the_rows() {
+    // Large enough that few rows read it in float16, which many do not.
+    let (k, n) = (1030, 520);
+    let w = numbers(&[k, n], 2).cast(DType::F16).unwrap();
+    let answers = [1, 3, 12].map(|rows| {
+        let mut graph = Graph::new("product");
+        let x = graph.input("x", Fact::concrete(DType::F16, &[rows, k])).unwrap();
+        let w = graph.constant("w", w.clone()).unwrap();
+        let y = graph.op("y", onrush::ops::matrix::MatMul, &[x, w]).unwrap();
+        let wide = graph.op("wide", onrush::ops::elementwise::Cast { to: DType::F32 }, &[y]).unwrap();
+        graph.output(wide).unwrap();
+        let x = numbers(&[rows, k], 1).cast(DType::F16).unwrap();
+        let model = Model::from_graph(graph).unwrap();
+        let run = |threads: usize| {
+            let model = model.compile(&CompileOptions::new().threads(threads)).unwrap();
+            assert!(model.plan(&[x.shape().clone()]).unwrap().fallbacks().is_empty());
+            model.run([x.clone()]).unwrap().into_vec()[0].to_f32_vec().unwrap()
+        };
+        let answer = run(1);
+        assert_eq!(answer, run(2));
+        answer
+    });
+    assert!(answers.iter().all(|answer| answer[..n] == answers[2][..n]));
+}
+
+#[test]
 fn transposed_convolutions() {
     let explicit = |begin: &[i64], end: &[i64]| Padding::Explicit { begin: begin.into(), end: end.into() };
     let of = |strides: &[usize], padding| ConvTranspose { strides: strides.into(), padding, ..Default::default() };

@@ -92,8 +92,8 @@ impl Product {
     }
 }
 
-/// Bytes of an f32 matrix from which on it does not stay in the second cache between runs.
-const FAR: usize = 1 << 20;
+/// Bytes of an f32 matrix from which on no second cache holds it, so that half the bytes are worth their conversion.
+const FAR: usize = 2 << 20;
 
 /// A weight in float16, for few rows that wait for its bytes; nothing where float16 does not hold it.
 fn halves(

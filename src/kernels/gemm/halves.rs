@@ -4,7 +4,7 @@
 //! has the bits that [`gemm`](super::gemm) gives it.
 //!
 //! ```text
-//! for each pair of panels of columns:
+//! for some panels of columns together:
 //!     the first rows of B: widen into the cache, and multiply as f32 (the tile brings the bias)
 //!     the rows between: each weight goes from memory into the sums at once
 //!     the last rows: as the first (the tile ends with the epilogue)
@@ -26,11 +26,12 @@ use std::ops::Range;
 /// Rows of B that are widened together.
 const CHUNK: usize = 16;
 
-/// Panels that are gone through together: enough sums of one row that none waits for the one before it.
-const TOGETHER: usize = 2;
+/// Panels that are gone through together: enough sums of one row that none waits for the one before it, and enough streams
+/// from memory.
+const TOGETHER: usize = 4;
 
 /// Rows of A up to which [`gemm_halves`] is worth it.
-pub const HALVES_ROWS: usize = 8;
+pub const HALVES_ROWS: usize = 4;
 
 /// A B of `[k, n]` in float16, packed: `[panels][k][panel]`; empty where float16 does not hold it.
 #[derive(Debug, Clone)]
@@ -232,18 +233,30 @@ impl Body for Stream<'_, '_> {
 
     #[inline(always)]
     fn run<S: Simd>(mut self, s: S) {
+        let (rows, panels) = (self.rows.len(), self.panels.len());
         let mut done = 0;
-        while done < self.rows.len() {
-            // SAFETY: rows of A are as long as B is high, and the output's columns are those of the panels.
-            done += unsafe {
-                match (self.rows.len() - done, self.panels.len()) {
-                    // The last panel of an odd number.
-                    (_, 1) => self.stream::<S, 1, 1>(s, done),
-                    (4.., _) => self.stream::<S, 4, 2>(s, done),
-                    (2.., _) => self.stream::<S, 2, 2>(s, done),
-                    _ => self.stream::<S, 1, 2>(s, done),
-                }
+        while done < rows {
+            let high = match rows - done {
+                4.. => 4,
+                2.. => 2,
+                _ => 1,
             };
+            let mut panel = 0;
+            while panel < panels {
+                // SAFETY: rows of A are as long as B is high, and the output's columns are those of the panels.
+                panel += unsafe {
+                    match (high, panels - panel) {
+                        (1, 4..) => self.stream::<S, 1, 4>(s, done, panel),
+                        (2, 4..) => self.stream::<S, 2, 4>(s, done, panel),
+                        (4, 2..) => self.stream::<S, 4, 2>(s, done, panel),
+                        // The last panels of a number that is no multiple.
+                        (4, _) => self.stream::<S, 4, 1>(s, done, panel),
+                        (2, _) => self.stream::<S, 2, 1>(s, done, panel),
+                        _ => self.stream::<S, 1, 1>(s, done, panel),
+                    }
+                };
+            }
+            done += high;
         }
     }
 }
@@ -252,21 +265,21 @@ impl Body for Stream<'_, '_> {
 const AHEAD: usize = 1024;
 
 impl Stream<'_, '_> {
-    /// Yields how many rows it did.
+    /// `M` rows from `first` on by `P` panels from `panel` on; yields how many panels that were.
     ///
     /// # Safety
-    /// There are `M` rows from `first` on and `P` panels, and the output has at most their columns.
+    /// There are as many, and the output has at most the columns of all panels.
     #[inline(always)]
-    unsafe fn stream<S: Simd, const M: usize, const P: usize>(&mut self, s: S, first: usize) -> usize {
+    unsafe fn stream<S: Simd, const M: usize, const P: usize>(&mut self, s: S, first: usize, panel: usize) -> usize {
         let width = 2 * S::LANES;
         let (columns, stride, pitch) = (self.out.cols(), self.out.stride(), self.a.stride());
-        let panel = self.b.k * width;
-        let part = |v: usize| columns.saturating_sub(v * S::LANES).min(S::LANES);
+        let (column, panel_len) = (panel * width, self.b.k * width);
+        let part = |v: usize| columns.saturating_sub(column + v * S::LANES).min(S::LANES);
         // SAFETY: as the caller promises; the last panel is filled up, the output is not.
         unsafe {
             let halves = self.b.data.as_slice().as_ptr().cast::<u16>();
-            let mut from = halves.add(self.panels.start * panel + self.middle.start * width);
-            let out = self.out.as_mut_ptr().add(first * stride);
+            let mut from = halves.add((self.panels.start + panel) * panel_len + self.middle.start * width);
+            let out = self.out.as_mut_ptr().add(first * stride + column);
             let mut a = self.a.as_ptr().add((self.rows.start + first) * pitch + self.middle.start);
             let mut sums = [[[s.splat(0.0); 2]; P]; M];
             each!(M, m => {
@@ -276,7 +289,7 @@ impl Stream<'_, '_> {
             });
             for _ in self.middle.clone() {
                 each!(P, p => {
-                    let from = from.add(p * panel);
+                    let from = from.add(p * panel_len);
                     s.prefetch(from.cast::<u8>().wrapping_add(AHEAD));
                     let (left, right) = (s.load_f16(from), s.load_f16(from.add(S::LANES)));
                     each!(M, m => {
@@ -293,7 +306,7 @@ impl Stream<'_, '_> {
                 });
             });
         }
-        M
+        P
     }
 }
 
