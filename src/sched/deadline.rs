@@ -12,15 +12,6 @@ pub struct EarliestDeadline {
     gone: Vec<usize>,
 }
 
-/// How many of the batch, which are then its first, would end after their deadlines.
-fn count_late(view: &View<'_>, decision: &Decision) -> usize {
-    let Some(&first) = decision.run.first() else { return 0 };
-    let rows = decision.run.iter().fold(0_u32, |rows, &at| rows.saturating_add(view.waiting[at].rows));
-    let Some(time) = view.costs.bound(view.waiting[first].group, rows) else { return 0 };
-    let end = view.now.after(time);
-    decision.run.iter().filter(|&&at| view.waiting[at].deadline < end).count()
-}
-
 impl EarliestDeadline {
     /// The policy.
     #[must_use]
@@ -58,8 +49,8 @@ impl Policy for EarliestDeadline {
             } else {
                 view.form_by_key(&mut self.order, decision);
             }
-            // Others take the places of those that would be late, and the batch is looked at again.
-            let late = count_late(view, decision);
+            // Others take the places of those that would be late, which are its first, and the batch is looked at again.
+            let late = view.late(decision).count();
             if late == 0 {
                 return;
             }

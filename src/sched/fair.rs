@@ -4,7 +4,7 @@
 //! here the time that it is predicted to take.
 
 use super::{Decision, Policy, Precedence, View};
-use crate::clock::nanos;
+use crate::clock::{Time, nanos};
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
@@ -19,7 +19,8 @@ struct Account {
 /// Each tenant gets the same compute time, or a share by its weight, whatever it asks for.
 ///
 /// Tenants take turns; at its turn a tenant's account grows by a quantum, and its requests run, in order of arrival, as
-/// long as the account covers their cost. A tenant with nothing waiting keeps nothing for later.
+/// long as the account covers their cost. A tenant with nothing waiting keeps nothing for later. What would be answered too late
+/// even if it ran now is dropped, so that a tenant that asks for too much has its share in answers that are of use.
 #[derive(Debug, Clone)]
 pub struct FairShare {
     quantum: u64,
@@ -45,6 +46,22 @@ impl FairShare {
     pub fn new(quantum: Duration) -> Self {
         let quantum = nanos(quantum).max(1);
         FairShare { quantum, weights: HashMap::new(), accounts: HashMap::new(), ring: VecDeque::new() }
+    }
+
+    /// Fills the batch by turns.
+    fn serve(&mut self, view: &View<'_>, waiting: HashMap<u64, VecDeque<usize>>, decision: &mut Decision) {
+        let Self { quantum, weights, accounts, ring } = self;
+        let mut turns = Turns { view, ring, accounts, weights, quantum: *quantum, waiting, offered: Vec::new() };
+        view.form(std::iter::from_fn(|| turns.next()), decision);
+        // What was offered and does not ride was not used.
+        let offered = turns.offered;
+        for (at, tenant, cost) in offered {
+            if !decision.run.contains(&at)
+                && let Some(account) = self.accounts.get_mut(&tenant)
+            {
+                account.deficit = account.deficit.saturating_add(cost);
+            }
+        }
     }
 
     /// The tenant's share relative to others; 1 where nothing is said, and at least 1.
@@ -150,17 +167,21 @@ impl Policy for FairShare {
                 self.ring.push_back(tenant);
             }
         }
-        let Self { quantum, weights, accounts, ring } = self;
-        let mut turns = Turns { view, ring, accounts, weights, quantum: *quantum, waiting, offered: Vec::new() };
-        view.form(std::iter::from_fn(|| turns.next()), decision);
-        // What was offered and does not ride was not used.
-        let offered = turns.offered;
-        for (at, tenant, cost) in offered {
-            if !decision.run.contains(&at)
-                && let Some(account) = self.accounts.get_mut(&tenant)
-            {
-                account.deficit = account.deficit.saturating_add(cost);
+        if view.waiting.iter().all(|request| request.deadline == Time::NEVER) {
+            return self.serve(view, waiting, decision);
+        }
+        loop {
+            let before = (self.accounts.clone(), self.ring.clone());
+            self.serve(view, waiting.clone(), decision);
+            let late: Vec<usize> = view.late(decision).map(|rank| decision.run[rank]).collect();
+            if late.is_empty() {
+                return;
             }
+            // As if they had not been there: others take their places, and the batch is looked at again.
+            (self.accounts, self.ring) = before;
+            decision.run.clear();
+            waiting.values_mut().for_each(|queue| queue.retain(|at| !late.contains(at)));
+            decision.drop.extend(late);
         }
     }
 
@@ -171,9 +192,8 @@ impl Policy for FairShare {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Limits, Waiting};
+    use super::super::{Costs, Limits, Waiting};
     use super::*;
-    use crate::clock::Time;
 
     /// Serves a queue in which each tenant always has `depth` requests waiting; how many of each were run.
     fn serve(policy: &mut FairShare, depths: &[(u64, usize)], decisions: usize, batch: u32) -> HashMap<u64, usize> {
@@ -197,6 +217,31 @@ mod tests {
         let mut policy = FairShare::new(Duration::from_micros(4));
         let served = serve(&mut policy, &[(7, 500), (8, 50)], 100, 8);
         assert!(served[&7].abs_diff(served[&8]) <= 8, "{served:?}");
+    }
+
+    struct PerRow(u64);
+
+    impl Costs for PerRow {
+        fn predict(&self, _group: u64, rows: u32) -> Option<Duration> {
+            Some(Duration::from_nanos(self.0 * u64::from(rows)))
+        }
+    }
+
+    #[test]
+    fn what_would_end_too_late_leaves_its_place_to_another_of_its_tenant() {
+        let request = |&(tenant, deadline)| {
+            let deadline = Time::from_nanos(deadline);
+            Waiting { tenant, deadline, ..Waiting::at(Time::ZERO) }
+        };
+        let waiting: Vec<_> =
+            [(7, 15), (7, 19), (8, 90), (7, 91), (7, 92), (8, u64::MAX)].iter().map(request).collect();
+        let limits = Limits { max_batch_size: 2, ..Limits::default() };
+        let (mut policy, mut decision) = (FairShare::new(Duration::from_nanos(10)), Decision::default());
+        policy.decide(&View::new(Time::ZERO, &waiting, &limits, &PerRow(10)), &mut decision);
+        assert_eq!((decision.drop, decision.run), (vec![0, 1], vec![3, 2]));
+        let mut decision = Decision::default();
+        policy.decide(&View::new(Time::ZERO, &waiting[..2], &limits, &PerRow(20)), &mut decision);
+        assert_eq!((decision.drop.len(), decision.run.len()), (2, 0), "nobody waits for these any more");
     }
 
     #[test]

@@ -127,6 +127,15 @@ impl View<'_> {
         decision.run.truncate(kept.max(1));
     }
 
+    /// The positions in the batch of those that would most probably be answered after their deadlines if it ran now.
+    pub(super) fn late<'a>(&'a self, decision: &'a Decision) -> impl Iterator<Item = usize> + 'a {
+        let rows = decision.run.iter().fold(0_u32, |rows, &at| rows.saturating_add(self.waiting[at].rows));
+        let leader = decision.run.first().and_then(|&at| self.waiting.get(at));
+        let time = leader.and_then(|leader| self.costs.bound(leader.group, rows));
+        let end = time.map_or(Time::ZERO, |time| self.now.after(time));
+        (0..decision.run.len()).filter(move |&rank| self.waiting[decision.run[rank]].deadline < end)
+    }
+
     /// Puts every request whose deadline has passed among those to drop.
     pub fn drop_expired(&self, decision: &mut Decision) {
         let expired = |at: &usize| self.waiting[*at].deadline <= self.now;
