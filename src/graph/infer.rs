@@ -132,6 +132,7 @@ fn fold(op: &dyn Op, inputs: &[Option<&Fact>], facts: &[Fact], budget: &Budget, 
 
 #[cfg(test)]
 mod tests {
+    use super::super::Patch;
     use super::*;
     use crate::ops::elementwise::{Unary, UnaryKind};
     use crate::tensor::DType;
@@ -146,5 +147,11 @@ mod tests {
         let error = graph.op("y", Unary(UnaryKind::Relu), &[foreign]).unwrap_err();
         assert_eq!(error.kind(), crate::ErrorKind::InvalidModel);
         assert_eq!(graph.node_count(), 0);
+        let own = graph.inputs()[0];
+        for (old, new) in [(own, foreign), (foreign, own)] {
+            let mut patch = Patch::new();
+            patch.replace(old, new);
+            assert_eq!(graph.clone().apply(patch).unwrap_err().kind(), crate::ErrorKind::InvalidModel);
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! The one way to change a graph: new nodes, and values that replace others, applied and checked as a whole.
 
 use super::{Graph, NodeId, ValueId};
-use crate::error::{At, Result, bail};
+use crate::error::{At, Result, bail, ensure};
 use crate::ops::Op;
 use crate::tensor::Tensor;
 use std::sync::{Arc, OnceLock};
@@ -134,6 +134,8 @@ impl Graph {
                     None => bail!(Internal, "a patch replaces by a value that it did not make"),
                 },
             };
+            let own = old.index().max(new.index()) < self.values.len();
+            ensure!(own, InvalidModel, "a patch replaces a value that is none of the graph, or takes one");
             let rank = self.rank(&ranks, new);
             let later = old == new || self.values[old.index()].users.iter().all(|user| rank < ranks[user.index()]);
             candidates.extend(self.values[old.index()].producer.map(|(node, _)| node.index()));
