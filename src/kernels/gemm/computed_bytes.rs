@@ -166,13 +166,13 @@ impl Body for Center<'_> {
                     *out = out.wrapping_sub(taken);
                 }
             } else {
-                for c in 0..n {
-                    out[c] = out[c].wrapping_sub((self.b_zeros[c] - self.offset).wrapping_mul(sum));
+                for (out, zero) in out.iter_mut().zip(self.b_zeros) {
+                    *out = out.wrapping_sub((zero - self.offset).wrapping_mul(sum));
                 }
             }
             if each {
-                for c in 0..n {
-                    out[c] = out[c].wrapping_sub(zero.wrapping_mul(self.sums[c]));
+                for (out, of_column) in out.iter_mut().zip(self.sums) {
+                    *out = out.wrapping_sub(zero.wrapping_mul(*of_column));
                 }
             }
         }

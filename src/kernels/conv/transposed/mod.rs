@@ -220,9 +220,10 @@ impl ConvTranspose2d {
         if let Some(bias) = bias {
             biases[..filters].copy_from_slice(bias);
         }
+        let whole = 0..width;
         for line in lines.clone() {
-            let all = [0..width];
-            for columns in if self.reached[line % height] { &self.bare[..] } else { &all[..] } {
+            let all = std::slice::from_ref(&whole);
+            for columns in if self.reached[line % height] { &self.bare[..] } else { all } {
                 self.weights.isa.dispatch(Line {
                     down: &[],
                     products: std::ptr::null(),
