@@ -4,9 +4,11 @@
 use onrush::graph::{Graph, ValueId};
 use onrush::ops::attention::Attention;
 use onrush::ops::elementwise::{Binary, BinaryKind, Unary, UnaryKind};
+use onrush::ops::image::{AspectPolicy, Coordinates, Filter, Nearest, Resize};
 use onrush::ops::nn::{ConvTranspose, Padding};
 use onrush::ops::recurrent::{Activation, Direction, Gru, Lstm, Recurrence};
 use onrush::{CompileOptions, DType, Fact, Model, Tensor};
+use std::sync::Arc;
 
 /// Numbers in -1..1, other ones for another seed.
 fn numbers(shape: &[usize], seed: usize) -> Tensor {
@@ -212,5 +214,35 @@ fn transposed_convolutions() {
         last = graph.op("act", Unary(if case % 2 == 0 { UnaryKind::Relu } else { UnaryKind::Tanh }), &[last]).unwrap();
         graph.output(last).unwrap();
         check(graph, &inputs, &what);
+    }
+}
+
+#[test]
+fn images_are_resized() {
+    let filters = [Nearest::RoundPreferFloor, Nearest::Ceil].map(Filter::Nearest).into_iter().chain([Filter::Linear]);
+    let transforms = [Coordinates::HalfPixel, Coordinates::Asymmetric, Coordinates::AlignCorners];
+    for (filter, coordinates) in filters.flat_map(|filter| transforms.map(|transform| (filter, transform))) {
+        for (scales, sizes) in [(vec![1.0f32, 1.0, 2.0, 0.6], vec![]), (vec![], vec![2i64, 3, 7, 9])] {
+            let mut graph = Graph::new("resize");
+            let x = graph.input("x", Fact::concrete(DType::F32, &[2, 3, 4, 5])).unwrap();
+            let given = if sizes.is_empty() {
+                [Some(graph.constant("scales", Tensor::vector(scales)).unwrap()), None]
+            } else {
+                [None, Some(graph.constant("sizes", Tensor::vector(sizes)).unwrap())]
+            };
+            let op = Resize {
+                filter,
+                coordinates,
+                antialias: false,
+                exclude_outside: false,
+                extrapolation_value: 0.0,
+                axes: None,
+                aspect: AspectPolicy::Stretch,
+            };
+            let what = format!("{op:?}");
+            let y = graph.node("y", Arc::new(op), &[Some(x), None, given[0], given[1]], &[Some("y")]).unwrap()[0].unwrap();
+            graph.output(y).unwrap();
+            check(graph, &[numbers(&[2, 3, 4, 5], 7)], &what);
+        }
     }
 }

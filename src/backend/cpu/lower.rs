@@ -21,6 +21,7 @@ use super::quantization::{Dequantize, DynamicQuantize, Quantize};
 use super::recurrent::Recurrent;
 use super::reduction::{Convert, Fold};
 use super::reference::Reference;
+use super::resizing::Resizing;
 use super::rows::{NormRows, SoftmaxRows};
 use super::told::Told;
 use super::transposed_convolution::TransposedConvolution;
@@ -61,6 +62,7 @@ const FAMILIES: &[Family] = &[
     |spec, isa| boxed(Pick::new(spec, isa)?),
     |spec, isa| boxed(Padded::new(spec, isa)?),
     |spec, isa| boxed(Recurrent::new(spec, isa)?),
+    |spec, isa| boxed(Resizing::new(spec, isa)?),
     |spec, isa| boxed(Window::new(spec, isa)?),
     |spec, isa| boxed(Global::new(spec, isa)?),
     |spec, isa| boxed(Fold::new(spec, isa)?),

@@ -24,6 +24,7 @@ mod quantization;
 mod recurrent;
 mod reduction;
 mod reference;
+mod resizing;
 mod rows;
 mod told;
 mod transposed_convolution;

@@ -203,6 +203,37 @@ fn nearest_of_opset_10(op: Resize) -> Reading {
     ])
 }
 
+impl Resize {
+    /// How each axis is resized between these shapes; of the inputs x is not looked at.
+    fn axes(&self, from: &Shape, to: &Shape, inputs: Inputs<'_, Tensor>) -> Result<Vec<taps::Axis>> {
+        let fact = |index: usize| inputs.get(index).map(|tensor| Fact::constant(tensor.clone()));
+        let facts = [None, fact(1), fact(2), fact(3)];
+        let facts: Vec<Option<&Fact>> = facts.iter().map(Option::as_ref).collect();
+        let dims: Vec<Dim> = from.iter().map(|&n| Dim::Known(n)).collect();
+        let targets = self.targets(&dims, Inputs::new(&facts))?;
+        let regions = self.region(inputs.get(1), from.rank())?;
+        let axis = |axis: usize| taps::Axis {
+            from: from[axis],
+            to: to[axis],
+            scale: targets[axis].1.unwrap_or(1.0),
+            region: regions[axis],
+        };
+        Ok((0..from.rank()).map(axis).collect())
+    }
+
+    /// Where along each axis of x the elements of the result lie, where all of them lie inside: of the nearest ones
+    /// their indices. `inputs` are those of the node, x left out.
+    pub(crate) fn places(&self, from: &Shape, to: &Shape, inputs: &[Option<&Tensor>]) -> Result<Option<Vec<Vec<f64>>>> {
+        let axes = self.axes(from, to, Inputs::new(inputs))?;
+        let place = |axis: &taps::Axis, i: usize| match self.filter {
+            _ if axis.is_identity() => Some(i as f64),
+            Filter::Nearest(nearest) => Some(nearest.of(self.coordinates.source(axis, i)?, axis.from) as f64),
+            _ => self.coordinates.source(axis, i),
+        };
+        Ok(axes.iter().map(|axis| (0..axis.to).map(|i| place(axis, i)).collect()).collect())
+    }
+}
+
 fn is_empty(fact: &Fact) -> bool {
     matches!(fact.dims(), Some([Dim::Known(0)]))
 }
@@ -229,17 +260,8 @@ impl Op for Resize {
         if shape.checked_len()? == 0 {
             return Ok(vec![Tensor::zeros(x.dtype(), shape)?]);
         }
-        let facts: Vec<Option<Fact>> = (0..4).map(|i| inputs.get(i).map(|t| Fact::constant(t.clone()))).collect();
-        let facts: Vec<Option<&Fact>> = facts.iter().map(Option::as_ref).collect();
-        let dims: Vec<Dim> = x.shape().iter().map(|&n| Dim::Known(n)).collect();
-        let targets = self.targets(&dims, Inputs::new(&facts))?;
-        let regions = self.region(inputs.get(1), x.rank())?;
-        let axis = |axis: usize| taps::Axis {
-            from: x.shape()[axis],
-            to: shape[axis],
-            scale: targets[axis].1.unwrap_or(1.0),
-            region: regions[axis],
-        };
+        let axes = self.axes(x.shape(), &shape, inputs)?;
+        let axis = |axis: usize| axes[axis];
         if let Filter::Nearest(nearest) = self.filter {
             let map = |axis: &taps::Axis| -> Vec<usize> {
                 let place = |i| self.coordinates.source(axis, i).map_or(FILL, |at| nearest.of(at, axis.from));
