@@ -240,7 +240,8 @@ fn images_are_resized() {
                 aspect: AspectPolicy::Stretch,
             };
             let what = format!("{op:?}");
-            let y = graph.node("y", Arc::new(op), &[Some(x), None, given[0], given[1]], &[Some("y")]).unwrap()[0].unwrap();
+            let y =
+                graph.node("y", Arc::new(op), &[Some(x), None, given[0], given[1]], &[Some("y")]).unwrap()[0].unwrap();
             graph.output(y).unwrap();
             check(graph, &[numbers(&[2, 3, 4, 5], 7)], &what);
         }
