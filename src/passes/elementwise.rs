@@ -10,6 +10,9 @@ use crate::tensor::DType;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+/// Elements below which several steps cost no more than one that does the work of all.
+const FEW: usize = 1024;
+
 pub(super) fn fuse_elementwise(graph: &mut Graph) -> Result<usize> {
     let order = graph.node_ids()?;
     let place: HashMap<NodeId, usize> = order.iter().enumerate().map(|(at, id)| (*id, at)).collect();
@@ -26,7 +29,8 @@ pub(super) fn fuse_elementwise(graph: &mut Graph) -> Result<usize> {
 /// The node with as many of those before it as can be computed with it.
 fn joined(graph: &Graph, place: &HashMap<NodeId, usize>, id: NodeId, node: &Node) -> Option<Patch> {
     let output = node.output(0)?;
-    if graph.fact(output).dtype != DType::F32 || !fits(graph, node, output) {
+    let few = graph.fact(output).concrete_shape().is_some_and(|shape| shape.elements() < FEW);
+    if few || graph.fact(output).dtype != DType::F32 || !fits(graph, node, output) {
         return None;
     }
     let mut members = vec![id];
@@ -127,7 +131,7 @@ mod tests {
 
     #[test]
     fn a_tree_becomes_one_node() {
-        let (mut graph, x) = graph_of(&[3, 5]);
+        let (mut graph, x) = graph_of(&[300, 5]);
         let (scale, shift, two, zero) =
             (row(&mut graph, 5), row(&mut graph, 5), number(&mut graph, 2.0), number(&mut graph, 0.0));
         let a = graph.op("a", Binary(BinaryKind::Mul), &[x, scale]).unwrap();
@@ -139,14 +143,14 @@ mod tests {
         let g = graph.op("g", Where, &[f, e, x]).unwrap();
         let y = graph.op("y", Clip, &[g, zero, two]).unwrap();
         graph.output(y).unwrap();
-        check(&mut graph, fuse_elementwise, &[ramp(&[3, 5])], 1);
+        check(&mut graph, fuse_elementwise, &[ramp(&[300, 5])], 1);
         assert_eq!(fuse_elementwise(&mut graph).unwrap(), 0);
     }
 
     #[test]
     fn what_is_used_elsewhere_or_smaller_stays_outside() {
-        let (mut graph, x) = graph_of(&[4, 4]);
-        let (a_row, two) = (row(&mut graph, 4), number(&mut graph, 2.0));
+        let (mut graph, x) = graph_of(&[40, 40]);
+        let (a_row, two) = (row(&mut graph, 40), number(&mut graph, 2.0));
         let input = graph.op("sum", Unary(UnaryKind::Exp), &[x]).unwrap();
         graph.output(input).unwrap();
         let turned = graph.op("turned", Transpose { perm: None }, &[x]).unwrap();
@@ -155,25 +159,34 @@ mod tests {
         let b = graph.op("b", Binary(BinaryKind::Add), &[a, turned]).unwrap();
         let y = graph.op("y", Binary(BinaryKind::Pow), &[b, two]).unwrap();
         graph.output(y).unwrap();
-        check(&mut graph, fuse_elementwise, &[ramp(&[4, 4])], 4);
+        check(&mut graph, fuse_elementwise, &[ramp(&[40, 40])], 4);
+    }
+
+    #[test]
+    fn few_elements_stay_by_themselves() {
+        let (mut graph, x) = graph_of(&[FEW - 1]);
+        let a = graph.op("a", Unary(UnaryKind::Exp), &[x]).unwrap();
+        let y = graph.op("y", Unary(UnaryKind::Neg), &[a]).unwrap();
+        graph.output(y).unwrap();
+        check(&mut graph, fuse_elementwise, &[ramp(&[FEW - 1])], 2);
     }
 
     #[test]
     fn a_long_chain_becomes_as_many_nodes_as_it_needs() {
-        let (mut graph, x) = graph_of(&[6]);
+        let (mut graph, x) = graph_of(&[FEW]);
         let mut y = x;
         for _ in 0..Elementwise::MAX_STEPS + 3 {
             y = graph.op("y", Unary(UnaryKind::Tanh), &[y]).unwrap();
         }
         graph.output(y).unwrap();
-        check(&mut graph, fuse_elementwise, &[ramp(&[6])], 2);
+        check(&mut graph, fuse_elementwise, &[ramp(&[FEW])], 2);
         assert_eq!(fuse_elementwise(&mut graph).unwrap(), 0);
     }
 
     #[test]
     fn no_more_waits_than_fits() {
         // Sums of pairs of the results of all: the first ones wait for the last.
-        let (mut graph, x) = graph_of(&[6]);
+        let (mut graph, x) = graph_of(&[FEW]);
         let leaves: Vec<ValueId> =
             (0..2 * Elementwise::MAX_LIVE).map(|_| graph.op("leaf", Unary(UnaryKind::Abs), &[x]).unwrap()).collect();
         let (first, second) = leaves.split_at(Elementwise::MAX_LIVE);
@@ -183,9 +196,9 @@ mod tests {
             sum = graph.op("sum", Binary(BinaryKind::Add), &[sum, pair]).unwrap();
         }
         graph.output(sum).unwrap();
-        let before = graph.interpret(&[ramp(&[6])]).unwrap();
+        let before = graph.interpret(&[ramp(&[FEW])]).unwrap();
         assert!(fuse_elementwise(&mut graph).unwrap() > 0);
-        assert_eq!(graph.interpret(&[ramp(&[6])]).unwrap(), before);
+        assert_eq!(graph.interpret(&[ramp(&[FEW])]).unwrap(), before);
         for (_, node) in graph.nodes().unwrap() {
             assert!(node.op().downcast_ref::<Elementwise>().is_none_or(|op| op.live() <= Elementwise::MAX_LIVE));
         }
