@@ -279,7 +279,7 @@ mod tests {
         let place = three.address();
         drop(three);
         assert_eq!(buffer.for_one_reading(&mut spare).address(), place);
-        assert!(one % ALIGN == 0);
+        assert!(one.is_multiple_of(ALIGN));
         assert_eq!(buffer.unaligned(), Some(&bytes[1..]));
         let shared = buffer.clone();
         assert_eq!(buffer.as_slice(), &bytes[1..]);
