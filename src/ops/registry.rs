@@ -92,3 +92,13 @@ pub fn find_own(name: &str) -> Option<&'static OpDef> {
 pub fn all() -> impl Iterator<Item = &'static OpDef> {
     FAMILIES.iter().copied().flatten()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_operator_stands_twice() {
+        assert_eq!(all().count(), INDEX.len());
+    }
+}

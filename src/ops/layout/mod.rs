@@ -1,7 +1,6 @@
 //! The same elements under another shape or order: reshape, transpose, concat, split, tile, pad, and shape arithmetic.
 
 pub(in crate::ops) mod arithmetic;
-mod bit_cast;
 mod concat;
 mod expand;
 mod pad;
@@ -14,7 +13,6 @@ pub(in crate::ops) mod strided;
 mod tests;
 mod transpose;
 
-pub use bit_cast::BitCast;
 pub use concat::Concat;
 pub use expand::{Expand, Tile};
 pub use pad::{Pad, PadMode};
@@ -39,5 +37,4 @@ pub(super) const OPS: &[OpDef] = &[
     OpDef::new("Pad", 19, 1..=4, Pad::read).since(2),
     OpDef::new("Shape", 15, 1..=1, ShapeOf::read),
     OpDef::new("Size", 13, 1..=1, Size::read),
-    OpDef::new("BitCast", 26, 1..=1, BitCast::read).since(26),
 ];
