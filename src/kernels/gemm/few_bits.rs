@@ -11,11 +11,9 @@
 use super::super::arch::{Body, Isa, Simd};
 use super::super::view::{Matrix, MatrixMut};
 use super::epilogue::{Epilogue, Residual};
-use super::finish::Direct;
 use super::float::finish;
 use super::pack::panel_width;
-use super::part::{Operand, Part, Strided, drive};
-use super::product::Float;
+use super::part::{Part, drive_unpacked};
 use crate::tensor::Buffer;
 use std::ops::Range;
 
@@ -190,26 +188,8 @@ pub fn gemm_few_bits(
         loop {
             let end = k.min(start + chunk);
             isa.dispatch(Unpack { b, panel: first / panel, rows: start..end, to: scratch });
-            let operand = Operand {
-                data: scratch.as_ptr().cast(),
-                n: here.len(),
-                panel,
-                panel_bytes: (end - start) * panel * 4,
-                words: end - start,
-                tail: 0,
-            };
-            finish.resume = start > 0;
-            let last = finish.direct;
-            if end < k {
-                finish.direct = Some(Direct::NOTHING);
-            }
-            // SAFETY: rows of A are k elements long, the scratch holds the panel's rows, and the epilogue's operands
-            // were checked against the part.
-            unsafe {
-                let a = Strided { data: a.as_ptr().add(start).cast(), stride_bytes: a.stride() * 4 };
-                drive::<Float, _>(isa, &a, operand, &part, &finish, false);
-            }
-            finish.direct = last;
+            // SAFETY: the scratch holds the panel's rows, and the epilogue's operands were checked against the part.
+            unsafe { drive_unpacked(isa, a, scratch, panel, start..end, &part, &mut finish) };
             if end == k {
                 break;
             }

@@ -13,11 +13,9 @@
 use super::super::arch::{Body, Isa, Simd};
 use super::super::view::{Matrix, MatrixMut};
 use super::epilogue::{Epilogue, Residual};
-use super::finish::Direct;
 use super::float::finish;
 use super::pack::{Layout, panel_width};
-use super::part::{Operand, Part, Strided, drive};
-use super::product::Float;
+use super::part::{Part, drive_unpacked};
 use super::tile::each;
 use crate::tensor::Buffer;
 use half::f16;
@@ -154,26 +152,8 @@ pub fn gemm_halves(
         loop {
             let end = k.min(start + CHUNK);
             isa.dispatch(Widen { b, panels: panels.clone(), rows: start..end, to: scratch });
-            let operand = Operand {
-                data: scratch.as_ptr().cast(),
-                n: here.len(),
-                panel,
-                panel_bytes: (end - start) * panel * 4,
-                words: end - start,
-                tail: 0,
-            };
-            finish.resume = start > 0;
-            let last = finish.direct;
-            if end < k {
-                finish.direct = Some(Direct::NOTHING);
-            }
-            // SAFETY: rows of A are k elements long, the scratch holds the panels' rows, and the epilogue's operands
-            // were checked against the part.
-            unsafe {
-                let a = Strided { data: a.as_ptr().add(start).cast(), stride_bytes: a.stride() * 4 };
-                drive::<Float, _>(isa, &a, operand, &part, &finish, false);
-            }
-            finish.direct = last;
+            // SAFETY: the scratch holds the panels' rows, and the epilogue's operands were checked against the part.
+            unsafe { drive_unpacked(isa, a, scratch, panel, start..end, &part, &mut finish) };
             if end == k {
                 break;
             }

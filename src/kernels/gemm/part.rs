@@ -4,8 +4,8 @@ use super::super::arch::Isa;
 use super::super::view::Matrix;
 use super::deferred::Deferred;
 use super::driver::{Drive, RowPointers};
-use super::finish::Finish;
-use super::product::Element;
+use super::finish::{Direct, Finish};
+use super::product::{Element, Float};
 use super::tile::{Ahead, Shared};
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -131,4 +131,40 @@ pub(super) unsafe fn drive<E: Element, R: RowPointers>(
     };
     let (range, columns) = (rows.clone(), columns.len());
     isa.dispatch(Drive { shared: &shared, rows: a, range, columns, chunks, element: PhantomData::<E> });
+}
+
+/// The product of a part with rows `own` of a B whose panels lie unpacked in `scratch`: added to what the output holds of the
+/// rows before, with the epilogue behind the last row.
+///
+/// # Safety
+/// `scratch` holds the rows of all of the part's panels, `panel` columns wide; the epilogue's pointers are good for the part.
+#[track_caller]
+pub(super) unsafe fn drive_unpacked(
+    isa: Isa,
+    a: Matrix<'_, f32>,
+    scratch: &[f32],
+    panel: usize,
+    own: Range<usize>,
+    part: &Part,
+    finish: &mut Finish<'_>,
+) {
+    let operand = Operand {
+        data: scratch.as_ptr().cast(),
+        n: part.columns.len(),
+        panel,
+        panel_bytes: own.len() * panel * 4,
+        words: own.len(),
+        tail: 0,
+    };
+    finish.resume = own.start > 0;
+    let direct = finish.direct;
+    if own.end < a.cols() {
+        finish.direct = Some(Direct::NOTHING);
+    }
+    // SAFETY: rows of A are as long as B is high; the rest is as the caller promises.
+    unsafe {
+        let a = Strided { data: a.as_ptr().add(own.start).cast(), stride_bytes: a.stride() * 4 };
+        drive::<Float, _>(isa, &a, operand, part, finish, false);
+    }
+    finish.direct = direct;
 }
