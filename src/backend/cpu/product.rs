@@ -102,6 +102,10 @@ fn halves(
     weight: &Tensor,
     [batch, m, k, n]: [usize; 4],
 ) -> Result<Option<Arc<PackedHalves>>> {
+    let far = k.saturating_mul(n).saturating_mul(4) > FAR;
+    if batch != 1 || m > HALVES_ROWS || !far || matches!(isa, Isa::Portable(_)) {
+        return Ok(None);
+    }
     // Most matrices show at their first elements that they were not written in float16. Read as bytes: elements would all be
     // copied where they are not aligned, and kept.
     let bytes = weight.unaligned_bytes().unwrap_or_else(|| weight.as_bytes());
@@ -109,8 +113,7 @@ fn halves(
     for (element, bytes) in first.iter_mut().zip(bytes.chunks_exact(4)) {
         *element = f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
     }
-    let far = k.saturating_mul(n).saturating_mul(4) > FAR;
-    if batch != 1 || m > HALVES_ROWS || !far || matches!(isa, Isa::Portable(_)) || !PackedHalves::holds(&first) {
+    if !PackedHalves::holds(&first) {
         return Ok(None);
     }
     let pack = |w: &Tensor| Ok(PackedHalves::pack(isa, w.as_slice()?, k, n, Layout::RowMajor { stride: n }));
