@@ -264,7 +264,7 @@ impl ByteConv2d {
                         // the rows of the part see.
                         unsafe {
                             let a = PaddedRows::new(g, data, input.stride(), zero_point as u8, &lines, before, copies);
-                            product_bytes(isa, a, b, &part, &mut output, epilogue);
+                            product_bytes(isa, &a, b, &part, &mut output, epilogue);
                         }
                     }
                 });
@@ -285,11 +285,11 @@ impl ByteConv2d {
                         match &self.taps {
                             None => {
                                 let a = Strided { data, stride_bytes: pixel };
-                                product_bytes(isa, a, b, &part, &mut output, epilogue);
+                                product_bytes(isa, &a, b, &part, &mut output, epilogue);
                             }
                             Some(taps) => {
                                 let a = taps.bytes(data, pixel, zero_point as u8);
-                                product_bytes(isa, a, b, &part, &mut output, epilogue);
+                                product_bytes(isa, &a, b, &part, &mut output, epilogue);
                             }
                         }
                     }

@@ -111,7 +111,7 @@ pub fn gemm_bf16_region(
         tail: b.k % 2 * 2,
     };
     // SAFETY: the rows of A are in its slice, and each of them is k elements long.
-    unsafe { drive::<Brain, Strided>(isa, &strided, operand, &part, &finish, false) }
+    unsafe { drive::<Brain>(isa, &strided, operand, &part, &finish, false) }
 }
 
 #[cfg(test)]

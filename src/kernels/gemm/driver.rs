@@ -16,13 +16,12 @@
 //! 4. The epilogue of a tile may wait for the next, whatever strip or block that is in; after the last, it is taken here.
 //! 5. Rows that lie a multiple of 4 KiB apart would share a few lines of the first cache, and are copied together.
 
-use super::super::arch::{Body, ByteTile, Simd};
+use super::super::arch::{ByteTile, Isa};
 use super::deferred::{Deferred, FinishLast};
 use super::finish::Direct;
-use super::product::{Element, Product};
-use super::tile::{Ahead, ROWS_AHEAD, Shared, Strip, tallest};
+use super::strips::{StripOf, Strips};
+use super::tile::{Ahead, ROWS_AHEAD, Shared};
 use std::cell::RefCell;
-use std::marker::PhantomData;
 use std::ops::Range;
 
 /// Bytes of B that are kept in the second cache while rows pass by; as many are on their way.
@@ -70,16 +69,17 @@ const MOST_ROWS_AHEAD: usize = 16;
 const ALIAS_BYTES: usize = 4096;
 
 /// A product of rows and panels.
-pub(super) struct Drive<'a, E, R> {
+pub(super) struct Drive<'a> {
+    pub(super) isa: Isa,
+    pub(super) strips: &'static Strips,
     pub(super) shared: &'a Shared<'a>,
-    pub(super) rows: &'a R,
+    pub(super) rows: &'a dyn RowPointers,
     /// The rows of A; the output's first row is the first of them.
     pub(super) range: Range<usize>,
     /// Columns to compute, from the first panel on.
     pub(super) columns: usize,
     /// The output can hold sums between chunks of K.
     pub(super) chunks: bool,
-    pub(super) element: PhantomData<E>,
 }
 
 /// What a strip needs beside registers: kept by each thread, so that a warm call allocates nothing.
@@ -94,12 +94,14 @@ thread_local! {
     static WORKSPACE: RefCell<Workspace> = RefCell::default();
 }
 
-impl<E: Element, R: RowPointers> Body for Drive<'_, E, R> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let (height, width) = const { (tallest::<S, E::On<S>>(), E::On::<S>::PANEL * S::LANES) };
+impl Drive<'_> {
+    /// Computes all of it.
+    ///
+    /// # Safety
+    /// The pointers that `rows` yields for `range` are good for a segment each; B and the epilogue's operands are as large
+    /// as `shared` says.
+    pub(super) unsafe fn run(&self) {
+        let &Strips { height, width, .. } = self.strips;
         let rows = self.range.len();
         let strips = rows.div_ceil(height);
         if strips == 0 {
@@ -150,7 +152,7 @@ impl<E: Element, R: RowPointers> Body for Drive<'_, E, R> {
                         ahead.fetch(next, self.shared.b.wrapping_add(column / width * panel_bytes));
                     }
                     let shared = Shared { ahead, starts: starts.as_ptr(), ..*self.shared };
-                    self.block::<S>(s, &shared, column..end, 0, pointers, copies, &mut state);
+                    self.block(&shared, column..end, 0, pointers, copies, &mut state);
                 } else {
                     for start in (0..words).step_by(chunk) {
                         let last = start + chunk >= words;
@@ -175,24 +177,21 @@ impl<E: Element, R: RowPointers> Body for Drive<'_, E, R> {
                         }
                         let shared =
                             Shared { ahead, words: chunk.min(words - start), b, finish: &finish, ..*self.shared };
-                        self.block::<S>(s, &shared, column..end, start * 4, pointers, copies, &mut state);
+                        self.block(&shared, column..end, start * 4, pointers, copies, &mut state);
                     }
                 }
                 column = end;
             }
         });
         if let Some(state) = &mut state {
-            s.call(FinishLast(state));
+            self.isa.dispatch(FinishLast(state));
         }
     }
-}
 
-impl<E: Element, R: RowPointers> Drive<'_, E, R> {
     /// All rows, from byte `offset` on, times a block of panels.
-    #[inline(always)]
-    fn block<S: Simd>(
+    #[inline]
+    fn block(
         &self,
-        s: S,
         shared: &Shared<'_>,
         columns: Range<usize>,
         offset: usize,
@@ -201,13 +200,14 @@ impl<E: Element, R: RowPointers> Drive<'_, E, R> {
         state: &mut Option<ByteTile>,
     ) {
         let rows = self.range.len();
-        let strips = rows.div_ceil(const { tallest::<S, E::On<S>>() });
+        let &Strips { height, width, lanes, run } = self.strips;
+        let strips = rows.div_ceil(height);
         let row_bytes = shared.words * 4 + shared.tail;
-        let wide = columns.len() >= 8 * S::LANES;
+        let wide = columns.len() >= 8 * lanes;
         let fetches_rows = shared.segments == 1
             && self.rows.copy_bytes() == 0
             && (FETCHED_ROW_BYTES..=MOST_FETCHED_BYTES).contains(&row_bytes);
-        let tiles = columns.len().div_ceil(E::On::<S>::PANEL * S::LANES);
+        let tiles = columns.len().div_ceil(width);
         let mut next = [std::ptr::null(); MOST_ROWS_AHEAD];
         let mut done = 0;
         let height = |strip: usize| rows / strips + usize::from(strip < rows % strips);
@@ -240,7 +240,9 @@ impl<E: Element, R: RowPointers> Drive<'_, E, R> {
                 ahead.count = count_ahead.next_multiple_of(ROWS_AHEAD * ahead.groups);
             }
             let shared = Shared { ahead, ..*shared };
-            strip_of::<S, E>(s, &shared, pointers, count, done, columns.clone(), state);
+            let mut of = StripOf { shared: &shared, rows: pointers.as_ptr(), row: done, columns: columns.clone(), state };
+            // SAFETY: there are as many pointers as rows, and the rest is as the caller of `run` promises.
+            unsafe { run(self.isa, count, &mut of) };
             done += count;
         }
     }
@@ -260,31 +262,4 @@ unsafe fn gather(rows: &mut [*const u8], row_bytes: usize, copies: &mut Vec<u8>)
         unsafe { std::ptr::copy_nonoverlapping(*row, copy.as_mut_ptr(), row_bytes) };
         *row = copy.as_ptr();
     }
-}
-
-/// Calls the strip of `count` rows.
-#[inline(always)]
-fn strip_of<S: Simd, E: Element>(
-    s: S,
-    shared: &Shared<'_>,
-    pointers: &[*const u8],
-    count: usize,
-    row: usize,
-    columns: Range<usize>,
-    state: &mut Option<ByteTile>,
-) {
-    macro_rules! heights {
-        ($($height:literal)*) => {
-            match count {
-                $($height => {
-                    if const { $height <= tallest::<S, E::On<S>>() } {
-                        let rows = pointers.as_ptr();
-                        s.call(Strip::<E, $height> { shared, rows, row, columns, state, element: PhantomData })
-                    }
-                })*
-                _ => unreachable!("a strip of {count} rows"),
-            }
-        };
-    }
-    heights!(1 2 3 4 5 6 7 8 9 10 11 12);
 }

@@ -64,9 +64,9 @@ pub fn gemm_region<'b>(
 /// The pointers that `a` yields for the part's rows are good for `segment` elements each, and B is
 /// `a.segments() * segment` rows high.
 #[track_caller]
-pub(in crate::kernels) unsafe fn product<R: RowPointers>(
+pub(in crate::kernels) unsafe fn product(
     isa: Isa,
-    a: &R,
+    a: &dyn RowPointers,
     b: PackedView<'_>,
     segment: usize,
     part: Part,
@@ -83,9 +83,9 @@ pub(in crate::kernels) unsafe fn product<R: RowPointers>(
 /// # Safety
 /// As of [`product`]; the part's rows and columns lie in what `finish` describes.
 #[track_caller]
-pub(in crate::kernels) unsafe fn product_to<R: RowPointers>(
+pub(in crate::kernels) unsafe fn product_to(
     isa: Isa,
-    a: &R,
+    a: &dyn RowPointers,
     b: PackedView<'_>,
     segment: usize,
     part: &Part,
@@ -102,7 +102,7 @@ pub(in crate::kernels) unsafe fn product_to<R: RowPointers>(
         tail: 0,
     };
     // SAFETY: as the caller promises.
-    unsafe { drive::<Float, R>(isa, a, operand, part, finish, chunks) }
+    unsafe { drive::<Float>(isa, a, operand, part, finish, chunks) }
 }
 
 /// The epilogue in the coordinates of a part of the output, its operands checked.

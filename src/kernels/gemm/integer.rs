@@ -186,7 +186,7 @@ pub fn gemm_bytes_region(
     let part = Part { whole: (a.rows(), b.n), rows, columns, first_column: 0 };
     let strided = Strided { data: a.as_ptr(), stride_bytes: a.stride() };
     // SAFETY: the rows of A are in its slice, and each of them is k bytes long.
-    unsafe { product_bytes(isa, strided, b, &part, &mut out, epilogue) }
+    unsafe { product_bytes(isa, &strided, b, &part, &mut out, epilogue) }
 }
 
 /// A product of rows from anywhere.
@@ -194,9 +194,9 @@ pub fn gemm_bytes_region(
 /// # Safety
 /// The pointers that `a` yields for the part's rows are good for a segment of B each, and `a` has as many of them.
 #[track_caller]
-pub(in crate::kernels) unsafe fn product_bytes<R: RowPointers>(
+pub(in crate::kernels) unsafe fn product_bytes(
     isa: Isa,
-    a: R,
+    a: &dyn RowPointers,
     b: &PackedBytes,
     part: &Part,
     out: &mut ByteOutput<'_>,
@@ -220,9 +220,9 @@ pub(in crate::kernels) unsafe fn product_bytes<R: RowPointers>(
     // SAFETY: as the caller promises.
     unsafe {
         if b.summands == 1 {
-            drive::<Bytes, R>(isa, &a, operand, part, &finish, false);
+            drive::<Bytes>(isa, a, operand, part, &finish, false);
         } else {
-            drive::<Bytes, Repeated<R>>(isa, &Repeated { rows: a, times: b.summands }, operand, part, &finish, false);
+            drive::<Bytes>(isa, &Repeated { rows: a, times: b.summands }, operand, part, &finish, false);
         }
     }
 }
@@ -321,12 +321,12 @@ fn rescale(scale: *const f32, (lo, hi): (f32, f32), through: Option<&FinishThrou
 }
 
 /// Rows whose segments are gone through several times, for a B that is a sum.
-struct Repeated<R> {
-    rows: R,
+struct Repeated<'a> {
+    rows: &'a dyn RowPointers,
     times: usize,
 }
 
-impl<R: RowPointers> RowPointers for Repeated<R> {
+impl RowPointers for Repeated<'_> {
     fn segments(&self) -> usize {
         self.rows.segments() * self.times
     }

@@ -21,6 +21,7 @@ mod pack_bytes;
 mod part;
 mod product;
 mod stored;
+mod strips;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

@@ -6,8 +6,8 @@ use super::deferred::Deferred;
 use super::driver::{Drive, RowPointers};
 use super::finish::{Direct, Finish};
 use super::product::{Element, Float};
+use super::strips::Strips;
 use super::tile::{Ahead, Shared};
-use std::marker::PhantomData;
 use std::ops::Range;
 
 /// Rows that lie a stride apart.
@@ -100,9 +100,9 @@ const DEFERRING_WORDS: usize = 16;
 /// The pointers that `a` yields for the part's rows are good for a segment each; B has as many segments as `a`; the
 /// epilogue's pointers are good for the part.
 #[track_caller]
-pub(super) unsafe fn drive<E: Element, R: RowPointers>(
+pub(super) unsafe fn drive<E: Element>(
     isa: Isa,
-    a: &R,
+    a: &dyn RowPointers,
     b: Operand,
     part: &Part,
     finish: &Finish<'_>,
@@ -130,7 +130,9 @@ pub(super) unsafe fn drive<E: Element, R: RowPointers>(
         finish,
     };
     let (range, columns) = (rows.clone(), columns.len());
-    isa.dispatch(Drive { shared: &shared, rows: a, range, columns, chunks, element: PhantomData::<E> });
+    let strips = Strips::of::<E>(isa);
+    // SAFETY: as the caller promises.
+    unsafe { Drive { isa, strips, shared: &shared, rows: a, range, columns, chunks }.run() }
 }
 
 /// The product of a part with rows `own` of a B whose panels lie unpacked in `scratch`: added to what the output holds of the
@@ -164,7 +166,7 @@ pub(super) unsafe fn drive_unpacked(
     // SAFETY: rows of A are as long as B is high; the rest is as the caller promises.
     unsafe {
         let a = Strided { data: a.as_ptr().add(own.start).cast(), stride_bytes: a.stride() * 4 };
-        drive::<Float, _>(isa, &a, operand, part, finish, false);
+        drive::<Float>(isa, &a, operand, part, finish, false);
     }
     finish.direct = direct;
 }

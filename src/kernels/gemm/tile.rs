@@ -99,6 +99,7 @@ pub(super) struct Ahead {
 }
 
 impl Default for Ahead {
+    #[inline]
     fn default() -> Self {
         let rows = std::ptr::null();
         Ahead { distance: None, end: usize::MAX, shares: 0, share: 0, first: 0, rows, count: 0, groups: 0 }
