@@ -240,7 +240,8 @@ impl Drive<'_> {
                 ahead.count = count_ahead.next_multiple_of(ROWS_AHEAD * ahead.groups);
             }
             let shared = Shared { ahead, ..*shared };
-            let mut of = StripOf { shared: &shared, rows: pointers.as_ptr(), row: done, columns: columns.clone(), state };
+            let mut of =
+                StripOf { shared: &shared, rows: pointers.as_ptr(), row: done, columns: columns.clone(), state };
             // SAFETY: there are as many pointers as rows, and the rest is as the caller of `run` promises.
             unsafe { run(self.isa, count, &mut of) };
             done += count;
