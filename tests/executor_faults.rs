@@ -7,10 +7,14 @@ mod gate;
 
 use gate::Gate;
 use onrush::exec::{Batch, BatchRunner, Builder, Executor, Load, Reason, Shutdown, SubmitOptions, Ticket};
-use onrush::sched::{Decision, FairShare, Policy, View};
+use onrush::sched::{Decision, FairShare, FirstCome, Level, Levels, Policy, TimeoutAction, View};
 use onrush::{Error, ErrorKind, Result};
+use std::future::Future;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::task::{Context, Wake};
+use std::thread::ThreadId;
 use std::time::Duration;
 
 const LONG: Duration = Duration::from_secs(60);
@@ -169,22 +173,22 @@ fn a_request_that_panics_when_dropped_is_answered() {
     assert_conserved(&executor);
 }
 
-/// Answers with something that panics when it is dropped by the worker, since its ticket was given up.
-struct Explosive(Arc<Gate>);
+/// Stops at a gate where there is one, and answers with something that may panic when the worker drops it, since its ticket
+/// was given up.
+struct Explosive;
 
 impl BatchRunner for Explosive {
-    type Request = bool;
+    type Request = (Option<Arc<Gate>>, bool);
     type Response = Bomb;
     type Scratch = ();
 
     fn scratch(&self) {}
 
-    fn run(&self, _: &mut (), batch: &mut Batch<'_, bool, Bomb>) -> Result<()> {
+    fn run(&self, _: &mut (), batch: &mut Batch<'_, Self::Request, Bomb>) -> Result<()> {
         for at in 0..batch.len() {
-            let armed = *batch.request(at);
-            if armed {
-                self.0.pass();
-            }
+            let (gate, armed) = batch.request(at);
+            gate.iter().for_each(|gate| gate.pass());
+            let armed = *armed;
             batch.answer(at, Ok(Bomb(Arc::new(AtomicBool::new(armed)))));
         }
         Ok(())
@@ -195,16 +199,150 @@ impl BatchRunner for Explosive {
 fn a_dead_worker_is_replaced() {
     for round in 1..4 {
         let gate = Arc::new(Gate::default());
-        let executor = Executor::builder(Explosive(gate.clone())).workers(1).build().unwrap();
-        let given_up = executor.submit(true, SubmitOptions::new()).unwrap();
+        let executor = Executor::builder(Explosive).workers(1).build().unwrap();
+        let given_up = executor.submit((Some(gate.clone()), true), SubmitOptions::new()).unwrap();
         gate.wait_for(1);
         assert!(given_up.cancel());
-        let next: Vec<_> = (0..round).map(|_| executor.submit(false, SubmitOptions::new()).unwrap()).collect();
+        let next: Vec<_> = (0..round).map(|_| executor.submit((None, false), SubmitOptions::new()).unwrap()).collect();
         gate.open();
         next.into_iter().for_each(|ticket| assert!(ticket.wait_timeout(LONG).unwrap().is_ok()));
         assert_eq!(executor.snapshot().replaced_workers, 1);
         assert!(executor.shutdown(Shutdown::Drain, LONG));
     }
+}
+
+#[test]
+fn what_ended_before_its_worker_died_is_counted() {
+    let gates: [Arc<Gate>; 2] = Default::default();
+    let executor = Executor::builder(Explosive).workers(1).build().unwrap();
+    let submit = |ask| executor.submit(ask, SubmitOptions::new()).unwrap();
+    let first = submit((Some(gates[0].clone()), false));
+    gates[0].wait_for(1);
+    // These ride together; the worker dies of the one in the middle.
+    let [before, given_up, after] = [(None, false), (Some(gates[1].clone()), true), (None, false)].map(submit);
+    gates[0].open();
+    gates[1].wait_for(1);
+    assert!(given_up.cancel());
+    gates[1].open();
+    assert!(first.wait_timeout(LONG).unwrap().is_ok() && before.wait_timeout(LONG).unwrap().is_ok());
+    assert_eq!(after.wait_timeout(LONG).unwrap().map(drop).unwrap_err().kind(), ErrorKind::Internal);
+    assert!(executor.shutdown(Shutdown::Drain, LONG));
+    let requests = executor.snapshot().requests;
+    let counted = (requests.accepted, requests.answered, requests.failed, requests.cancelled, requests.waiting);
+    assert_eq!(counted, (4, 2, 1, 1, 0));
+}
+
+/// A waker that panics.
+struct Alarm;
+
+impl Wake for Alarm {
+    fn wake(self: Arc<Self>) {
+        panic!("a waker that panics");
+    }
+}
+
+#[test]
+fn a_waker_that_panics_when_there_is_room_takes_nobody_with_it() {
+    let (executor, gate, first) = stopped(|b| b.queue_items(1));
+    let kept = submit(&executor, Ask::Value(1));
+    let mut waits = pin!(executor.submit_async(Ask::Value(2), SubmitOptions::new()));
+    assert!(waits.as_mut().poll(&mut Context::from_waker(&Arc::new(Alarm).into())).is_pending());
+    gate.open();
+    assert_eq!(kept.wait_timeout(LONG).unwrap().unwrap(), 1);
+    first.wait().unwrap();
+    let std::task::Poll::Ready(ticket) = waits.as_mut().poll(&mut Context::from_waker(&Arc::new(Alarm).into())) else {
+        panic!("there is room");
+    };
+    assert_eq!(ticket.unwrap().wait_timeout(LONG).unwrap().unwrap(), 2);
+    assert_eq!(executor.snapshot().replaced_workers, 0);
+    assert_conserved(&executor);
+}
+
+#[test]
+fn a_request_that_panics_when_it_is_cancelled_frees_its_place() {
+    let (executor, gate, first) = stopped(|b| b.queue_items(1));
+    for _ in 0..3 {
+        let armed = Bomb(Arc::new(AtomicBool::new(true)));
+        assert!(submit(&executor, Ask::Bomb(armed)).cancel());
+    }
+    let last = executor.try_submit(Ask::Value(1), SubmitOptions::new()).unwrap();
+    gate.open();
+    first.wait().unwrap();
+    assert_eq!(last.wait().unwrap(), 1);
+    assert_conserved(&executor);
+}
+
+/// First come, by somebody who takes his time on one thread.
+struct Slow(Arc<OnceLock<ThreadId>>);
+
+impl Policy for Slow {
+    fn name(&self) -> &str {
+        "slow"
+    }
+
+    fn decide(&mut self, view: &View<'_>, decision: &mut Decision) {
+        if self.0.get() == Some(&std::thread::current().id()) {
+            std::thread::sleep(Duration::from_millis(40));
+        }
+        view.form(0..view.waiting.len(), decision);
+    }
+}
+
+#[test]
+fn a_delay_ends_though_the_worker_that_was_to_look_found_no_slot() {
+    let helper = Arc::new(OnceLock::new());
+    let policy = Slow(helper.clone());
+    let executor = Arc::new(build(|b| b.policy(policy).max_queue_delay(Duration::from_millis(20))));
+    let first = submit(&executor, Ask::Value(1));
+    // The worker looks, and will look again when the delay is over. Before that a caller lends its thread, and holds the slot
+    // for longer.
+    std::thread::sleep(Duration::from_millis(5));
+    let caller = std::thread::spawn({
+        let executor = executor.clone();
+        move || {
+            helper.set(std::thread::current().id()).unwrap();
+            submit(&executor, Ask::Value(2)).wait().unwrap()
+        }
+    });
+    assert_eq!(first.wait_timeout(LONG).expect("nobody looks").unwrap(), 1);
+    assert_eq!(caller.join().unwrap(), 2);
+    assert_conserved(&executor);
+}
+
+#[test]
+fn the_timeout_of_a_priority_ends_a_wait_though_all_workers_are_busy() {
+    let level = Level::new().timeout(Duration::from_millis(20), TimeoutAction::Reject);
+    let (executor, gate, first) = stopped(|b| b.policy(Levels::new(FirstCome).level(2, level)));
+    let of = |priority| executor.try_submit(Ask::Value(1), SubmitOptions::new().priority(priority)).unwrap();
+    let (patient, impatient) = (of(1), of(2));
+    let error = impatient.wait_timeout(LONG).unwrap().unwrap_err();
+    assert!(error.kind() == ErrorKind::Deadline && error.to_string().contains("priority"), "{error}");
+    gate.open();
+    assert!(first.wait().is_ok() && patient.wait().is_ok());
+    assert_eq!(executor.snapshot().requests.expired, 1);
+    assert_conserved(&executor);
+}
+
+#[test]
+fn a_submit_that_waits_for_room_ends_at_its_deadline() {
+    let (executor, gate, _first) = stopped(|b| b.queue_items(1));
+    let _kept = submit(&executor, Ask::Value(1));
+    let soon = SubmitOptions::new().deadline_in(Duration::from_millis(20));
+    let refused = executor.submit(Ask::Value(2), soon).unwrap_err();
+    assert!(matches!(refused.reason(), Reason::WouldMissDeadline));
+    gate.open();
+    assert_conserved(&executor);
+}
+
+#[test]
+fn nothing_is_learned_from_runs_that_fail() {
+    let executor = build(|b| b);
+    for ask in [Ask::Fail, Ask::Panic] {
+        executor.call(ask, SubmitOptions::new()).unwrap_err();
+        submit(&executor, Ask::Fail).wait().unwrap_err();
+    }
+    assert!(executor.snapshot().costs.is_empty());
+    assert_conserved(&executor);
 }
 
 #[test]

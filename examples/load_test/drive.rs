@@ -97,7 +97,7 @@ pub(crate) fn closed(
 fn take(samples: &mut Samples, kind: usize, before: Duration, ticket: Ticket) {
     let asked = Instant::now();
     let (answer, timing) = ticket.wait_timed();
-    let (latency, wait) = (before + asked.elapsed(), timing.queued);
+    let (latency, wait) = (before + asked.elapsed(), timing.queued + timing.parked);
     samples.ended(answer.err().map(|error| error.kind()), Answer { kind, latency, wait, open: None });
 }
 
@@ -172,7 +172,7 @@ fn collect(pending: &mut VecDeque<Pending>, samples: &mut Samples) -> usize {
         let error: Option<ErrorKind> = answer.err().map(|error| error.kind());
         let (began, ended) = (arrived + timing.queued, arrived + timing.total());
         let open = Some((Span { arrived, began, ended, riders: timing.batch_requests }, late));
-        let (latency, wait) = (late + timing.total(), late + timing.queued);
+        let (latency, wait) = (late + timing.total(), late + timing.queued + timing.parked);
         samples.ended(error, Answer { kind, latency, wait, open });
     }
     pending.len()

@@ -97,6 +97,9 @@ struct Arguments {
     /// Priorities: lets urgent requests interrupt running batches, and ride without less urgent ones
     #[arg(long)]
     preempt: bool,
+    /// Shortest job: long runs are not interrupted by requests that take less than what is left of them
+    #[arg(long, conflicts_with = "preempt")]
+    no_preempt: bool,
     /// Lets a controller move batch cap, delay and workers towards the target, and prints its moves
     #[arg(long)]
     feedback: bool,
@@ -170,7 +173,8 @@ struct Test<'a> {
 
 impl Test<'_> {
     fn engine(&self, policy: PolicyName, target: Duration) -> Result<Engine> {
-        let Arguments { cap, delay_us, threads, queue, preempt, feedback, stages, stage_rows, .. } = *self.arguments;
+        let Arguments { cap, delay_us, threads, queue, preempt, no_preempt, .. } = *self.arguments;
+        let Arguments { feedback, stages, stage_rows, .. } = *self.arguments;
         let mut builder = Engine::builder(EngineModel::from(self.model.clone()))
             .max_batch_size(cap)
             .max_queue_delay(Duration::from_micros(delay_us))
@@ -184,10 +188,14 @@ impl Test<'_> {
             builder = builder.queue_items(items);
         }
         let (shared, room) = (policy == PolicyName::FairShare, queue.unwrap_or(4096).max(2));
-        let preempt = preempt && policy == PolicyName::Priority;
+        let gain = match policy {
+            PolicyName::Priority if preempt => Some(0.1),
+            PolicyName::ShortestJob if !no_preempt => Some(1.0),
+            _ => None,
+        };
         let engine = builder
             .executor(move |settings| {
-                let settings = if preempt { settings.preemption(0.1, 64) } else { settings };
+                let settings = if let Some(gain) = gain { settings.preemption(gain, 64) } else { settings };
                 let settings = if shared {
                     settings.tenant_items(room as u32 / 2).tenant_bytes(QUEUE_BYTES / 2)
                 } else {

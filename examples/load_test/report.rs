@@ -14,7 +14,7 @@ pub(crate) struct Answer {
     /// The kind of request.
     pub(crate) kind: usize,
     pub(crate) latency: Duration,
-    /// How much of that it waited.
+    /// How much of that it waited, in the queue or interrupted.
     pub(crate) wait: Duration,
     /// Where arrivals are scheduled: when it was in the engine, and how late it came there because the generator was.
     pub(crate) open: Option<(Span, Duration)>,
@@ -96,7 +96,7 @@ pub(crate) struct KindRecord {
     /// Whether there is any.
     #[serde(skip)]
     has_less_urgent: bool,
-    /// From when its batch began until its answer was there.
+    /// From when its batch began until its answer was there, but for interruptions.
     pub(crate) run_p50_ms: f64,
     pub(crate) run_p99_ms: f64,
     pub(crate) refused: usize,

@@ -58,7 +58,12 @@ pub(super) struct Admission {
     tenants: Option<Tenants>,
     /// How long each priority may wait, in nanoseconds, where the policy bounds any.
     timeouts: Option<Box<[u64]>>,
+    /// Waiting requests by the logarithms of their times, where those that take less run first.
+    magnitudes: Option<Box<[AtomicU32]>>,
 }
+
+/// The last one is for times that nothing is known of.
+const MAGNITUDES: usize = 65;
 
 /// What each tenant has in the queue. Tenants are told apart by a hash of [`PLACES`] values: two of them may count together,
 /// which makes their room smaller and never larger.
@@ -143,6 +148,7 @@ impl Admission {
             due: (predicts && precedence == Precedence::Deadline).then(Due::new),
             tenants: None,
             timeouts: None,
+            magnitudes: (precedence == Precedence::Cost).then(|| (0..MAGNITUDES).map(|_| AtomicU32::new(0)).collect()),
         }
     }
 
@@ -153,15 +159,54 @@ impl Admission {
         self
     }
 
-    /// Whether requests of a more urgent class than this wait; known only where the policy goes by classes.
-    pub(super) fn waits_before(&self, class: u8) -> bool {
-        let more_urgent = &self.waiting[..usize::from(class).min(CLASSES)];
-        more_urgent.iter().any(|waiting| waiting.load(Ordering::Relaxed) > 0)
+    /// What is known of a request only here, from its other properties.
+    pub(super) fn complete(&self, meta: &mut Waiting) {
+        if self.magnitudes.is_some() {
+            meta.magnitude = self.magnitude(meta.group, meta.rows);
+        }
+        if let Some(&bound) = self.timeouts.as_ref().and_then(|bounds| bounds.get(usize::from(meta.priority))) {
+            meta.timeout = meta.arrived.after(Duration::from_nanos(bound));
+        }
     }
 
-    /// The most urgent class of which a request waits; known only where the policy goes by classes.
+    fn magnitude(&self, group: u64, rows: u32) -> u8 {
+        self.costs.mean(group, rows).map_or(MAGNITUDES as u8 - 1, |nanos| nanos.max(1).ilog2() as u8)
+    }
+
+    /// What says whether a request may interrupt a run: its priority, or how long it takes.
+    pub(super) fn urgency(&self, meta: &Waiting) -> u8 {
+        if self.magnitudes.is_some() { meta.magnitude } else { meta.priority }
+    }
+
+    /// The same of a batch.
+    pub(super) fn urgency_of_run<'a>(&self, riders: impl Iterator<Item = &'a Waiting>, group: u64, rows: u32) -> u8 {
+        match self.magnitudes {
+            Some(_) => self.magnitude(group, rows),
+            None => riders.map(|meta| meta.priority).min().unwrap_or(0),
+        }
+    }
+
+    /// Whether more urgent requests than this wait; known only where the policy goes by classes or by costs.
+    pub(super) fn waits_before(&self, urgency: u8) -> bool {
+        let waits = |waiting: &AtomicU32| waiting.load(Ordering::Relaxed) > 0;
+        match &self.magnitudes {
+            Some(all) => all.iter().take(urgency.into()).any(waits),
+            None => self.waiting.iter().take(urgency.into()).any(|waiting| waits(waiting)),
+        }
+    }
+
+    /// How urgent the most urgent request is that waits; known as above.
     pub(super) fn most_urgent(&self) -> Option<u8> {
-        (0..).zip(&self.waiting).find(|(_, waiting)| waiting.load(Ordering::Relaxed) > 0).map(|(class, _)| class)
+        let waits = |waiting: &AtomicU32| waiting.load(Ordering::Relaxed) > 0;
+        let found = match &self.magnitudes {
+            Some(all) => all.iter().position(waits),
+            None => self.waiting.iter().position(|waiting| waits(waiting)),
+        };
+        found.and_then(|at| u8::try_from(at).ok())
+    }
+
+    fn waiting_alike(&self, meta: &Waiting) -> Option<&AtomicU32> {
+        self.magnitudes.as_ref()?.get(usize::from(meta.magnitude).min(MAGNITUDES - 1))
     }
 
     /// Bounds the room of each tenant, in items and in bytes.
@@ -198,10 +243,15 @@ impl Admission {
         let joined = self.tenants.as_ref().is_none_or(|tenants| tenants.join(meta));
         if !joined {
             self.leave_class(meta);
-        } else if let Some(due) = &self.due {
+            return false;
+        }
+        if let Some(due) = &self.due {
             due.join(meta);
         }
-        joined
+        if let Some(alike) = self.waiting_alike(meta) {
+            alike.fetch_add(1, Ordering::Relaxed);
+        }
+        true
     }
 
     fn leave_class(&self, meta: &Waiting) {
@@ -216,6 +266,9 @@ impl Admission {
         self.leave_class(meta);
         if let Some(due) = &self.due {
             due.leave(meta);
+        }
+        if let Some(alike) = self.waiting_alike(meta) {
+            alike.fetch_sub(1, Ordering::Relaxed);
         }
         if let Some(tenants) = &self.tenants {
             tenants.leave(meta);
@@ -234,6 +287,15 @@ impl Admission {
         let running = if busy { self.pace.batch() / 2 } else { 0 };
         let wait = self.margin(meta).widen(self.wait(meta, waiting).saturating_add(running));
         meta.arrived.after(Duration::from_nanos(wait.saturating_add(own))) > meta.deadline
+    }
+
+    /// After about this long there should be room for such a request: when a batch has ended, or where room is by class, one of
+    /// its class has left the queue.
+    pub(super) fn retry_after(&self, meta: &Waiting) -> Duration {
+        let class = class(meta);
+        let is_full = self.counts && self.waiting[class].load(Ordering::Relaxed) >= self.limits[class];
+        let turn = if is_full { self.pace.turn(class) } else { 0 };
+        self.pace.retry_after().max(Duration::from_nanos(turn))
     }
 
     /// By how much the request would probably wait longer than its priority may; `waiting` is how many wait in all.
@@ -257,7 +319,7 @@ impl Admission {
                 let Before { requests, gone } = due.before(meta);
                 return self.time_for(meta.group, requests, 0).min(nanos(gone.since(meta.arrived)));
             }
-            Precedence::Unknown => (0, 0),
+            Precedence::Cost | Precedence::Unknown => (0, 0),
         };
         self.time_for(meta.group, before, class)
     }

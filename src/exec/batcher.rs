@@ -129,9 +129,9 @@ impl<Q, S> Batcher<Q, S> {
         }
     }
 
-    /// The earliest deadline in the queue, or an earlier time.
-    pub(super) fn earliest_deadline(&self) -> Time {
-        self.queue.earliest_deadline
+    /// When the first of those in the queue is given up, or an earlier time.
+    pub(super) fn earliest_end(&self) -> Time {
+        self.queue.earliest_end
     }
 
     pub(super) fn len(&self) -> usize {
@@ -179,15 +179,15 @@ impl<Q, S> Batcher<Q, S> {
 
     /// Removes those that were cancelled, and takes those whose deadline has passed.
     pub(super) fn sweep(&mut self, now: Time, taken: &mut Taken<Q, S>) {
-        let leaves = |entry: &Entry<Q, S>| !entry.is_waiting() || entry.meta.deadline <= now;
+        let leaves = |entry: &Entry<Q, S>| !entry.is_waiting() || entry.meta.gives_up() <= now;
         self.queue.sweep(leaves, |entry| {
             taken.ended.extend(Entry::claim(entry).map(|claimed| (claimed, Ended::Expired)));
         });
     }
 
-    /// Whether the deadline of some request has passed.
+    /// Whether the deadline or the patience of some request has passed.
     pub(super) fn has_expired(&self, now: Time) -> bool {
-        self.queue.earliest_deadline <= now
+        self.queue.earliest_end <= now
     }
 
     /// Takes everything, to be ended without a run.
@@ -228,24 +228,23 @@ impl<Q, S> Batcher<Q, S> {
                 return Look::Formed;
             }
             if self.decision.run.is_empty() && self.decision.drop.is_empty() {
-                return Look::Again(self.decision.look_again.min(self.queue.earliest_deadline));
+                return Look::Again(self.decision.look_again.min(self.queue.earliest_end));
             }
         }
     }
 
-    /// Takes a batch of those alone that are more urgent than `class`, if the first of them may run by `worth`.
+    /// Takes a batch of those alone that are `urgent`, if the first of them may run by `worth`.
     pub(super) fn look_urgent(
         &mut self,
         now: Time,
         costs: &dyn Costs,
-        class: u8,
         slot: usize,
+        urgent: impl Fn(&Waiting) -> bool,
         worth: impl Fn(&Waiting) -> bool,
         taken: &mut Taken<Q, S>,
     ) -> bool {
-        let urgent = |(at, request): (usize, &Waiting)| (request.priority < class).then_some((at, *request));
         let (positions, waiting): (Vec<usize>, Vec<Waiting>) =
-            self.queue.waiting().iter().enumerate().filter_map(urgent).unzip();
+            self.queue.waiting().iter().copied().enumerate().filter(|(_, request)| urgent(request)).unzip();
         if !waiting.first().is_some_and(worth) {
             return false;
         }

@@ -197,7 +197,8 @@ impl<R: BatchRunner> Builder<R> {
 
     /// Lets a more urgent request interrupt a batch of a less urgent class at its next checkpoint, when no worker is free:
     /// if the rest of the batch takes at least `gain` times as long as the urgent request, and at most `most` times for
-    /// each batch. Needs a policy of priorities. Default: off.
+    /// each batch. Needs a policy of priorities, or of the shortest job first: there a short request interrupts a long one, and a
+    /// gain of 1 makes the mean wait the least. Default: off.
     pub fn preemption(mut self, gain: f64, most: u32) -> Self {
         self.preemption = Some(Preemption { gain, most });
         self
@@ -271,9 +272,9 @@ impl<R: BatchRunner> Builder<R> {
         if let Some(Preemption { gain, .. }) = self.preemption {
             ensure!(gain >= 0.0, InvalidInput, "the gain of a preemption is {gain}; it must not be negative");
             ensure!(
-                self.policy.precedence() == Precedence::Class,
+                matches!(self.policy.precedence(), Precedence::Class | Precedence::Cost),
                 InvalidInput,
-                "preemption needs a policy of priorities, and {} is none",
+                "preemption needs a policy of priorities or of the shortest job first, and {} is none",
                 self.policy.name()
             );
         }

@@ -44,6 +44,8 @@ pub struct Timing {
     pub ran: Duration,
     /// Splitting the outputs and handing out the answers.
     pub scattered: Duration,
+    /// For how long its batch stood still while others interrupted it: part of the times above.
+    pub parked: Duration,
     /// Requests in the batch.
     pub batch_requests: u32,
     /// Rows in the batch.
@@ -172,12 +174,12 @@ impl<Q, S> Entry<Q, S> {
     pub(super) fn cancel(&self) -> Cancel {
         let Some(before) = self.advance(&[WAITING, RUNNING], CANCELLED, false) else { return Cancel::TooLate };
         // SAFETY: the state left WAITING or RUNNING through us and the bit is cleared, so no finisher will look at it.
-        drop(self.wake.with_mut(|wake| unsafe { (*wake).take() }));
+        discard(self.wake.with_mut(|wake| unsafe { (*wake).take() }));
         if before & PHASE == RUNNING {
             return Cancel::Ran;
         }
         // SAFETY: we moved it out of WAITING, so the request is ours.
-        drop(self.request.with_mut(|request| unsafe { (*request).take() }));
+        discard(self.request.with_mut(|request| unsafe { (*request).take() }));
         Cancel::Waited
     }
 
@@ -214,9 +216,10 @@ impl<Q, S> Entry<Q, S> {
     }
 }
 
-/// Drops a request. A destructor that panics must keep neither a ticket waiting nor an answer from it.
-fn discard<Q>(request: Option<Q>) {
-    let _ = catch_unwind(AssertUnwindSafe(move || drop(request)));
+/// Drops what a caller gave. A destructor that panics must keep neither a ticket waiting nor an answer from it, nor a place
+/// taken.
+fn discard<T>(given: Option<T>) {
+    let _ = catch_unwind(AssertUnwindSafe(move || drop(given)));
 }
 
 /// The exclusive right to run a request and to end it. It is not `Clone`, and only [`Entry::claim`] makes one.

@@ -15,7 +15,7 @@ use crate::clock::Time;
 use crate::error::{Error, Result};
 use crate::monitor::Snapshot;
 use crate::sched::Waiting;
-use crate::sync::{Arc, current, park};
+use crate::sync::{Arc, current, park, park_timeout};
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -85,13 +85,13 @@ impl<R: BatchRunner> Executor<R> {
 
     fn enqueue(&self, request: R::Request, meta: Waiting, pin: Hold<'_, R>) -> Ticket<R> {
         let entry = self.shared.enqueue(request, meta, pin);
-        expect(&self.shared, meta.deadline);
+        expect(&self.shared, meta.gives_up());
         self.shared.kick();
         self.shared.demand(&meta);
         Ticket::new(self.shared.clone(), entry)
     }
 
-    /// Takes the request in; blocks while there is no room.
+    /// Takes the request in; blocks while there is no room, and no longer than to the deadline, if it has one.
     ///
     /// # Errors
     /// The request itself, with a reason that is never `Full`.
@@ -109,7 +109,9 @@ impl<R: BatchRunner> Executor<R> {
             Err(refused) if matches!(refused.reason(), Reason::Full { .. }) => refused,
             other => return other.inspect_err(|refused| self.shared.count_refusal(refused.reason())),
         };
-        let room = &self.shared.room;
+        let options = options.from_now();
+        let (room, clock) = (&self.shared.room, &*self.shared.clock);
+        let deadline = options.deadline(clock.now(), clock);
         loop {
             let place = room.join(Wake::Thread(current()));
             match self.attempt(pin, refused.into_request(), &options) {
@@ -122,12 +124,21 @@ impl<R: BatchRunner> Executor<R> {
                 }
             }
             while room.is_waiting(place) {
-                park();
+                let left = deadline.since(clock.now());
+                if deadline == Time::NEVER {
+                    park();
+                } else if left.is_zero() {
+                    // The next attempt says so.
+                    room.leave(place);
+                } else {
+                    park_timeout(left);
+                }
             }
         }
     }
 
-    /// As [`submit`](Self::submit), as a future. Dropping the future takes the request back.
+    /// As [`submit`](Self::submit), as a future. Dropping the future takes the request back. A deadline that passes while it
+    /// waits for room is told of when room comes, as nothing else wakes it.
     pub fn submit_async(&self, request: R::Request, options: SubmitOptions) -> Submitting<'_, R> {
         Submitting { executor: self, pin: None, request: Some(request), options, place: None }
     }
@@ -173,7 +184,7 @@ impl<R: BatchRunner> Executor<R> {
                 let tickets: Vec<_> = entries.map(|entry| Ticket::new(shared.clone(), entry)).collect();
                 expect(
                     shared,
-                    tickets.iter().map(|ticket: &Ticket<R>| ticket.meta().deadline).min().unwrap_or(Time::NEVER),
+                    tickets.iter().map(|ticket: &Ticket<R>| ticket.meta().gives_up()).min().unwrap_or(Time::NEVER),
                 );
                 shared.kick();
                 tickets.iter().for_each(|ticket| shared.demand(ticket.meta()));
@@ -342,6 +353,8 @@ impl<R: BatchRunner> Future for Submitting<'_, R> {
         let Some(request) = self.request.take() else { return Poll::Pending };
         let mut end = executor.attempt(self.pin.as_ref(), request, &self.options);
         if full(&end) {
+            // A deadline counts from the first attempt.
+            self.options = self.options.from_now();
             // Joined anew, with the waker of this poll; then one more look, as room may have come meanwhile.
             let place = executor.shared.room.join(Wake::Task(context.waker().clone()));
             if let Some(before) = self.place.replace(place) {

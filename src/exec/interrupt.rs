@@ -1,4 +1,5 @@
-//! Interruption of a running batch: it ends early when nobody waits for it, and yields to what is more urgent.
+//! Interruption of a running batch: it ends early when nobody waits for it, and yields to what is more urgent: of a lower class,
+//! or where the shortest job goes first, of a lower order of length.
 //!
 //! A run asks at its checkpoints, by one relaxed load of its slot's signal. To yield is to run the urgent batch in the
 //! middle of the other one, on the same thread and with a spare scratch: what was running is parked on the stack, with
@@ -28,12 +29,12 @@ pub(super) struct Preemption {
     pub(super) most: u32,
 }
 
-/// One slot's part. `signal` says that there is something to look at; `class` is the most urgent class of what runs in
-/// it. `Relaxed`: a signal that is seen late is seen at the next checkpoint, and what it points to is read under locks.
+/// One slot's part. `signal` says that there is something to look at; `urgency` is that of what runs in it, less where the
+/// number is higher. `Relaxed`: a signal that is seen late is seen at the next checkpoint, and what it points to is read under locks.
 #[derive(Debug, Default)]
 struct Station {
     signal: AtomicU8,
-    class: AtomicU8,
+    urgency: AtomicU8,
 }
 
 /// What all slots share.
@@ -47,7 +48,7 @@ pub(super) struct Interruption<T> {
 /// What runs in a slot.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Running {
-    pub(super) class: u8,
+    pub(super) urgency: u8,
     pub(super) group: u64,
     pub(super) rows: u32,
     pub(super) started: Time,
@@ -71,13 +72,13 @@ impl<T> Interruption<T> {
         }
     }
 
-    /// A request of this class waits and no slot is free: makes those runs look up that are the least urgent, and less urgent
+    /// A request of this urgency waits and no slot is free: makes those runs look up that are the least urgent, and less urgent
     /// than this, of those that were not told so already. The first that comes to a checkpoint takes it, so that a long step, or
     /// a thread that the system holds up, delays it in no more than one of them.
-    fn demand(&self, class: u8) {
+    fn demand(&self, urgency: u8) {
         let told = |station: &Station| station.signal.load(Ordering::Relaxed) != 0;
-        let of = |station: &Station| station.class.load(Ordering::Relaxed);
-        let untold = || self.stations.iter().filter(|station| of(station) > class && !told(station));
+        let of = |station: &Station| station.urgency.load(Ordering::Relaxed);
+        let untold = || self.stations.iter().filter(|station| of(station) > urgency && !told(station));
         let Some(least_urgent) = untold().map(|station| of(station)).max() else { return };
         let stations = untold().filter(|station| of(station) == least_urgent);
         stations.for_each(|station| station.signal.store(1, Ordering::Relaxed));
@@ -116,6 +117,10 @@ impl<R: BatchRunner> Interrupts for Attendant<'_, R> {
         }
         if self.not_before.load(Ordering::Relaxed) > 0 {
             self.shared.interruption.signal(self.slot);
+        } else if !self.nested && self.yields.load(Ordering::Relaxed) >= preemption.most {
+            // It must not be named any more in place of others that may still be interrupted.
+            self.shared.interruption.stations[self.slot].urgency.store(NOTHING, Ordering::Relaxed);
+            self.shared.demand_left();
         }
     }
 }
@@ -139,7 +144,7 @@ impl<R: BatchRunner> Attendant<'_, R> {
 
     fn yield_once(&self, preemption: Preemption) -> bool {
         let shared = self.shared;
-        if !shared.admission.waits_before(self.running.class) {
+        if !shared.admission.waits_before(self.running.urgency) {
             return false;
         }
         let (mut taken, mut wakes) = (Taken::default(), Wakes::default());
@@ -149,8 +154,8 @@ impl<R: BatchRunner> Attendant<'_, R> {
             let now = shared.clock.now();
             batcher.drain(&shared.lanes);
             let worth = |urgent: &Waiting| self.is_worth_it(preemption, now, urgent);
-            let costs = &shared.admission.costs;
-            let formed = batcher.look_urgent(now, costs, self.running.class, self.slot, worth, &mut taken);
+            let urgent = |request: &Waiting| shared.admission.urgency(request) < self.running.urgency;
+            let formed = batcher.look_urgent(now, &shared.admission.costs, self.slot, urgent, worth, &mut taken);
             shared.admission.pace.observe_overtaking(taken.jobs.iter().map(|job| job.claimed.meta()));
             shared.ready.store(batcher.len(), Ordering::SeqCst);
             formed
@@ -172,17 +177,17 @@ impl<R: BatchRunner> Shared<R> {
     #[inline]
     pub(super) fn demand(&self, meta: &Waiting) {
         if self.interruption.preemption.is_some() && !self.slots.any_free() {
-            self.interruption.demand(meta.priority);
+            self.interruption.demand(self.admission.urgency(meta));
         }
     }
 
     /// A batch was formed: what it left waiting may be more urgent than what runs elsewhere.
     pub(super) fn demand_left(&self) {
         if self.interruption.preemption.is_some()
-            && let Some(class) = self.admission.most_urgent()
+            && let Some(urgency) = self.admission.most_urgent()
             && !self.slots.any_free()
         {
-            self.interruption.demand(class);
+            self.interruption.demand(urgency);
         }
     }
 
@@ -195,17 +200,17 @@ impl<R: BatchRunner> Shared<R> {
         run: impl FnOnce(&dyn Interrupts) -> T,
     ) -> (T, Duration) {
         let station = &self.interruption.stations[slot];
-        let before = station.class.swap(if nested { NOTHING } else { running.class }, Ordering::SeqCst);
+        let before = station.urgency.swap(if nested { NOTHING } else { running.urgency }, Ordering::SeqCst);
         // What came after the batch was formed, and before it could be seen here, told nobody, or this slot in vain.
         if nested {
             self.demand_left();
-        } else if self.interruption.preemption.is_some() && self.admission.waits_before(running.class) {
+        } else if self.interruption.preemption.is_some() && self.admission.waits_before(running.urgency) {
             self.interruption.signal(slot);
         }
         let (yields, parked, not_before) = Default::default();
         let attendant = Attendant { shared: self, slot, running, nested, yields, parked, not_before };
         let result = run(&attendant);
-        station.class.store(before, Ordering::Relaxed);
+        station.urgency.store(before, Ordering::Relaxed);
         (result, Duration::from_nanos(attendant.parked.into_inner()))
     }
 }

@@ -87,6 +87,14 @@ impl Pace {
         Some((time as f64 * (rows / usual * usual) as f64 * 256.0 / left.max(1) as f64) as u64)
     }
 
+    /// Nanoseconds from one request of a class to the next, of late, while work waited; a minute at most, as one that had no
+    /// turn may have it soon, and zero where nothing is known.
+    pub(super) fn turn(&self, class: usize) -> u64 {
+        let read = |cell: &AtomicU64| cell.load(Ordering::Relaxed);
+        let rows = self.drained.get(class).map_or(0, read).max(1);
+        (read(&self.time) as f64 * read(&self.rows) as f64 / rows as f64).min(60e9) as u64
+    }
+
     /// After about this long a place should be free.
     pub(super) fn retry_after(&self) -> Duration {
         Duration::from_nanos(self.batch().max(1000))

@@ -10,8 +10,10 @@ pub(super) struct Queue<Q, S> {
     waiting: Vec<Waiting>,
     entries: Vec<Option<Arc<Entry<Q, S>>>>,
     head: usize,
-    /// No deadline is earlier than this.
-    pub(super) earliest_deadline: Time,
+    /// None is given up earlier than this.
+    pub(super) earliest_end: Time,
+    /// Whether some may be given up before their deadlines.
+    bounded: bool,
     /// Pairs of neighbors of which the one behind has the earlier deadline.
     inversions: usize,
 }
@@ -22,7 +24,14 @@ fn inversions(waiting: &[Waiting]) -> usize {
 
 impl<Q, S> Queue<Q, S> {
     pub(super) fn new() -> Self {
-        Queue { waiting: Vec::new(), entries: Vec::new(), head: 0, earliest_deadline: Time::NEVER, inversions: 0 }
+        Queue {
+            waiting: Vec::new(),
+            entries: Vec::new(),
+            head: 0,
+            earliest_end: Time::NEVER,
+            bounded: false,
+            inversions: 0,
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -41,7 +50,8 @@ impl<Q, S> Queue<Q, S> {
     /// Adds an entry at its place: submitters that race may come in another order than that of their times.
     pub(super) fn push(&mut self, entry: Arc<Entry<Q, S>>) {
         let meta = entry.meta;
-        self.earliest_deadline = self.earliest_deadline.min(meta.deadline);
+        self.earliest_end = self.earliest_end.min(meta.gives_up());
+        self.bounded |= meta.timeout < meta.deadline;
         let mut at = self.waiting.len();
         while at > self.head && self.waiting[at - 1].arrived > meta.arrived {
             at -= 1;
@@ -93,26 +103,26 @@ impl<Q, S> Queue<Q, S> {
         self.waiting.truncate(kept);
     }
 
-    /// Takes out every entry whose deadline is not later than `now`, and hands it on. Where the deadlines rise only the front
-    /// is looked at.
+    /// Takes out every entry that is given up not later than `now`, and hands it on. Where that is by deadlines, and they rise,
+    /// only the front is looked at.
     pub(super) fn expire(&mut self, now: Time, mut to: impl FnMut(Arc<Entry<Q, S>>)) {
-        if !self.deadlines_rise() {
-            return self.sweep(|entry| entry.meta.deadline <= now, to);
+        if self.bounded || !self.deadlines_rise() {
+            return self.sweep(|entry| entry.meta.gives_up() <= now, to);
         }
         let expired = self.waiting().iter().take_while(|request| request.deadline <= now).count();
         (0..expired).for_each(|at| self.take(at).into_iter().for_each(&mut to));
         self.remove_front(expired);
-        self.earliest_deadline = self.waiting().first().map_or(Time::NEVER, |request| request.deadline);
+        self.earliest_end = self.waiting().first().map_or(Time::NEVER, |request| request.deadline);
     }
 
     /// Takes out every entry for which `leaves` says so, and hands it on.
     pub(super) fn sweep(&mut self, leaves: impl Fn(&Entry<Q, S>) -> bool, mut to: impl FnMut(Arc<Entry<Q, S>>)) {
-        self.earliest_deadline = Time::NEVER;
+        self.earliest_end = Time::NEVER;
         for at in self.head..self.entries.len() {
             if let Some(entry) = self.entries[at].take_if(|entry| leaves(entry)) {
                 to(entry);
             } else {
-                self.earliest_deadline = self.earliest_deadline.min(self.waiting[at].deadline);
+                self.earliest_end = self.earliest_end.min(self.waiting[at].gives_up());
             }
         }
         self.remove_taken();
@@ -206,7 +216,7 @@ mod tests {
         for (deadlines, gone, next) in [(&[3, 5, 8, 9], vec![3, 5], 8), (&[8, 3, 9, 5], vec![3, 5], 8)] {
             let (mut queue, mut expired) = (due(deadlines), Vec::new());
             queue.expire(Time::from_nanos(5), |entry| expired.push(entry.meta.deadline.as_nanos()));
-            assert_eq!((expired, queue.len(), queue.earliest_deadline), (gone, 2, Time::from_nanos(next)));
+            assert_eq!((expired, queue.len(), queue.earliest_end), (gone, 2, Time::from_nanos(next)));
         }
     }
 }

@@ -7,9 +7,9 @@ use super::generations::Generation;
 use super::interrupt::Running;
 use super::runner::{Batch, BatchRunner, Interrupts, Job, Riders};
 use super::scratches::Scratches;
-use super::shared::{Shared, SlotOf, TakenOf, unanswered, wake_safely};
+use super::shared::{Shared, SlotOf, TakenOf, unanswered};
 use super::trace;
-use super::wake::Wakes;
+use super::wake::{Wake, Wakes};
 use crate::clock::{Time, nanos};
 use crate::error::{Error, ErrorKind, Result, err};
 use crate::monitor::{Ended, Stats};
@@ -35,12 +35,13 @@ impl Stages {
         Stages { started, stacked: batch.stacked.unwrap_or(started), computed: batch.computed.unwrap_or(ended), ended }
     }
 
-    fn timing(&self, arrived: Time, requests: u32, rows: u32) -> Timing {
+    fn timing(&self, arrived: Time, requests: u32, rows: u32, parked: Duration) -> Timing {
         Timing {
             queued: self.started.since(arrived),
             formed: self.stacked.since(self.started),
             ran: self.computed.since(self.stacked),
             scattered: self.ended.since(self.computed),
+            parked,
             batch_requests: requests,
             batch_rows: rows,
         }
@@ -62,16 +63,28 @@ struct EndOnUnwind<'a, R: BatchRunner> {
     slot: usize,
     seat: usize,
     requests: u64,
+    /// Requests that have ended and are not counted yet, by how they ended.
+    ended: [u64; 4],
+}
+
+impl<R: BatchRunner> EndOnUnwind<'_, R> {
+    /// Counts those that have ended.
+    fn count(&mut self) {
+        for how in [Ended::Answered, Ended::Failed, Ended::Expired] {
+            self.shared.counters.ended(how, std::mem::take(&mut self.ended[how as usize]));
+        }
+    }
 }
 
 impl<R: BatchRunner> Drop for EndOnUnwind<'_, R> {
     fn drop(&mut self) {
+        self.count();
         for job in self.taken.jobs.drain(..) {
             let error = err!(Internal, "the worker that ran the request died");
             let outcome = Outcome { result: Err(error), timing: Timing::default() };
             if let Ok(wake) = job.claimed.finish(outcome) {
                 self.shared.counters.ended(Ended::Failed, 1);
-                wake_safely(wake);
+                wake.into_iter().for_each(Wake::wake);
             }
         }
         self.shared.stats(self.slot).running.fetch_sub(self.requests, Ordering::Relaxed);
@@ -92,7 +105,7 @@ impl<R: BatchRunner> Shared<R> {
     ) {
         let requests = taken.jobs.len() as u64;
         let Some(seat) = taken.jobs.first().map(|job| job.claimed.seat()) else { return };
-        let guard = EndOnUnwind { shared: self, taken, slot, seat, requests };
+        let mut guard = EndOnUnwind { shared: self, taken, slot, seat, requests, ended: [0; 4] };
         // The requests hold it, so it is there.
         let Some(generation) = self.generations.pin_seat(seat) else { return };
         let jobs = &mut guard.taken.jobs;
@@ -100,8 +113,8 @@ impl<R: BatchRunner> Shared<R> {
         let group = jobs.first().map_or(0, |job| job.claimed.meta().group);
         let rows = jobs.iter().fold(0_u32, |rows, job| rows.saturating_add(job.claimed.meta().rows));
         let leader = jobs.first().map(|job| *job.claimed.meta());
-        let class = jobs.iter().map(|job| job.claimed.meta().priority).min().unwrap_or(0);
-        let running = Running { class, group, rows, started };
+        let urgency = self.admission.urgency_of_run(jobs.iter().map(|job| job.claimed.meta()), group, rows);
+        let running = Running { urgency, group, rows, started };
         let mut stages = Stages { started, stacked: started, computed: started, ended: started };
         let mut scratch = scratches.take(generation.serial);
         let span = trace::run(slot, group, rows);
@@ -114,29 +127,23 @@ impl<R: BatchRunner> Shared<R> {
 
         let _span = trace::scatter(slot);
         let stats = self.stats(slot);
-        let (mut answered, mut failed, mut expired, mut slowest) = (0, 0, 0, Duration::ZERO);
-        let mut is_late = false;
+        let (mut slowest, mut is_late) = (Duration::ZERO, false);
         // Taken one by one from the end: what a panicking destructor leaves is ended by the guard.
         jobs.reverse();
-        while let Some(job) = jobs.pop() {
+        while let Some(job) = guard.taken.jobs.pop() {
             let result = job.answer.unwrap_or_else(|| Err(unanswered()));
-            let counter = match &result {
-                Ok(_) => &mut answered,
-                Err(error) if error.kind() == ErrorKind::Deadline => &mut expired,
-                Err(_) => &mut failed,
-            };
-            let timing = stages.timing(job.claimed.meta().arrived, requests as u32, rows);
+            let how = how_ended(&result);
+            let timing = stages.timing(job.claimed.meta().arrived, requests as u32, rows, parked);
             stats.queue.record_owned(nanos(timing.queued), 1);
             slowest = slowest.max(stages.ended.since(job.claimed.meta().arrived));
             is_late |= job.claimed.meta().deadline < stages.ended;
             if let Ok(wake) = job.claimed.finish(Outcome { result, timing }) {
-                *counter += 1;
+                guard.ended[how as usize] += 1;
                 wakes.push(wake);
             }
         }
-        self.counters.ended(Ended::Answered, answered);
-        self.counters.ended(Ended::Failed, failed);
-        self.counters.ended(Ended::Expired, expired);
+        let answered = guard.ended[Ended::Answered as usize];
+        guard.count();
         stages.record(stats, requests, u64::from(rows));
         let time = stages.ended.since(started).saturating_sub(parked);
         self.count_batch(slot, &generation, rows, time, answered, requests - answered);
@@ -180,7 +187,8 @@ impl<R: BatchRunner> Shared<R> {
         let stats = self.stats(slot.index());
         stats.running.store(1, Ordering::Relaxed);
         let mut answer = None;
-        let running = Running { class: meta.priority, group: meta.group, rows: meta.rows, started: meta.arrived };
+        let urgency = self.admission.urgency_of_run(std::iter::once(meta), meta.group, meta.rows);
+        let running = Running { urgency, group: meta.group, rows: meta.rows, started: meta.arrived };
         let ((ran, stages), parked) = self.interruptible(slot.index(), false, running, |interrupts| {
             let riders = Riders::Lone { request, meta, answer: &mut answer };
             let mut batch = Batch::new(riders, &*self.clock, interrupts, generation.salt());
@@ -195,14 +203,18 @@ impl<R: BatchRunner> Shared<R> {
         stages.record(stats, 1, u64::from(meta.rows));
         stats.queue.record_owned(0, 1);
         let time = stages.ended.since(stages.started).saturating_sub(parked);
-        self.admission.costs.observe(meta.group, meta.rows, time);
         stats.running.store(0, Ordering::Relaxed);
-        let result = answer.unwrap_or_else(|| Err(ran.err().unwrap_or_else(unanswered)));
+        let mut result = answer.unwrap_or_else(|| Err(ran.err().unwrap_or_else(unanswered)));
+        if result.is_ok() {
+            self.admission.costs.observe(meta.group, meta.rows, time);
+        } else if meta.deadline <= stages.ended {
+            result = Err(late());
+        }
         self.count_panic(generation, result.as_ref().err());
         let answered = u64::from(result.is_ok());
         self.count_batch(slot.index(), generation, meta.rows, time, answered, 1 - answered);
-        self.counters.ended(if result.is_ok() { Ended::Answered } else { Ended::Failed }, 1);
-        (result, stages.timing(meta.arrived, 1, meta.rows))
+        self.counters.ended(how_ended(&result), 1);
+        (result, stages.timing(meta.arrived, 1, meta.rows, parked))
     }
 
     /// Runs `jobs`; those that are not answered because the run failed are run again in halves.
@@ -227,7 +239,7 @@ impl<R: BatchRunner> Shared<R> {
         let now = self.clock.now();
         for job in jobs.iter_mut().filter(|job| job.answer.is_none()) {
             if job.claimed.is_cancelled() || job.claimed.meta().deadline <= now {
-                job.answer = Some(Err(err!(Deadline, "the deadline passed while the request ran")));
+                job.answer = Some(Err(late()));
             }
         }
         // Those that are answered already keep their answer; a stable order keeps the halves fair.
@@ -280,6 +292,19 @@ impl<R: BatchRunner> Shared<R> {
             }
         }
     }
+}
+
+/// How a request ended that ran.
+fn how_ended<T>(result: &Result<T>) -> Ended {
+    match result {
+        Ok(_) => Ended::Answered,
+        Err(error) if error.kind() == ErrorKind::Deadline => Ended::Expired,
+        Err(_) => Ended::Failed,
+    }
+}
+
+fn late() -> Error {
+    err!(Deadline, "the deadline passed while the request ran")
 }
 
 fn quarantined<R>(generation: &Generation<R>, rest: Duration) -> Error {

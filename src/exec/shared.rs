@@ -27,7 +27,6 @@ use crate::sched::Waiting;
 use crate::sync::{Arc, Padded};
 use parking_lot::{Condvar, Mutex};
 use std::cell::Cell;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
@@ -132,6 +131,7 @@ impl<R: BatchRunner> Shared<R> {
         (meta.group, meta.model) = (load.group.wrapping_add(pin.salt()), pin.model);
         (meta.rows, meta.bytes, meta.width) = (load.rows.max(1), load.bytes, load.width);
         (meta.tenant, meta.priority, meta.division) = (options.owner(), options.class(), options.whole());
+        self.admission.complete(&mut meta);
         if deadline != Time::NEVER {
             let (waiting, busy) = (self.credit.held().items, !self.slots.any_free());
             if self.admission.would_miss(&meta, waiting, busy) {
@@ -147,18 +147,22 @@ impl<R: BatchRunner> Shared<R> {
     /// Takes room in the queue.
     #[inline]
     pub(super) fn acquire(&self, metas: &[Waiting]) -> Result<(), Reason> {
-        let full = || Reason::Full { retry_after: self.admission.pace.retry_after() };
+        let full = |meta: Option<&Waiting>| {
+            let pace = &self.admission.pace;
+            let retry_after = meta.map_or_else(|| pace.retry_after(), |meta| self.admission.retry_after(meta));
+            Reason::Full { retry_after }
+        };
         let Ok(items) = u32::try_from(metas.len()) else { return Err(too_large()) };
         let bytes = metas.iter().fold(0_u64, |sum, meta| sum.saturating_add(meta.bytes as u64));
         self.credit.acquire(items, bytes).map_err(|denied| match denied {
-            Denied::Full => full(),
+            Denied::Full => full(None),
             Denied::TooLarge => too_large(),
             Denied::Closed => Reason::Closed,
         })?;
         if let Some(refused) = metas.iter().position(|meta| !self.admission.join(meta)) {
             metas[..refused].iter().for_each(|meta| self.admission.leave(meta));
             self.give_back(items, bytes);
-            return Err(full());
+            return Err(full(metas.get(refused)));
         }
         Ok(())
     }
@@ -299,6 +303,9 @@ impl<R: BatchRunner> Shared<R> {
     /// Ends a request that was never run.
     pub(super) fn end_unrun(&self, claimed: ClaimedOf<R>, how: Ended, now: Time) {
         let error = match how {
+            Ended::Expired if claimed.meta().timeout <= now => {
+                err!(Deadline, "the request waited for as long as its priority may")
+            }
             Ended::Expired => err!(Deadline, "the deadline passed in the queue"),
             _ => err!(Cancelled, "the engine was shut down before the request ran"),
         };
@@ -311,7 +318,7 @@ impl<R: BatchRunner> Shared<R> {
     fn end(&self, claimed: ClaimedOf<R>, how: Ended, outcome: Outcome<R::Response>) {
         if let Ok(wake) = claimed.finish(outcome) {
             self.counters.ended(how, 1);
-            wake_safely(wake);
+            wake.into_iter().for_each(Wake::wake);
         }
     }
 
@@ -409,13 +416,6 @@ impl<R: BatchRunner> Drop for Shared<R> {
     fn drop(&mut self) {
         // Only husks of cancelled requests can be left: a waiting one keeps its ticket, and the ticket keeps this.
         self.lanes.iter().for_each(|lane| drop(lane.drain()));
-    }
-}
-
-/// Wakes a waiter whose waker may be anybody's code.
-pub(super) fn wake_safely(wake: Option<Wake>) {
-    if let Some(wake) = wake {
-        let _ = catch_unwind(AssertUnwindSafe(|| wake.wake()));
     }
 }
 

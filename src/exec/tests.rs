@@ -54,6 +54,8 @@ enum Ask {
     Group(u64),
     /// Runs until the flag is up, or until it is told to stop.
     Until(Arc<AtomicBool>),
+    /// The same, with eight rows.
+    Long(Arc<AtomicBool>),
     Raise(Arc<AtomicBool>),
     /// Takes so long by the clock.
     Take(Hand, Duration),
@@ -81,6 +83,7 @@ impl BatchRunner for Runner {
             Ask::Bytes(bytes) => Load { bytes: *bytes, ..Load::default() },
             Ask::Rows(rows) => Load { rows: *rows, ..Load::default() },
             Ask::Group(group) => Load { group: *group, ..Load::default() },
+            Ask::Long(_) => Load { rows: 8, ..Load::default() },
             _ => Load::default(),
         })
     }
@@ -93,7 +96,7 @@ impl BatchRunner for Runner {
                 Ask::Stop(gate) => gate.pass(),
                 Ask::Panic => panic!("poisonous"),
                 Ask::Fail => return Err(err!(Shape, "out of range")),
-                Ask::Until(flag) => {
+                Ask::Until(flag) | Ask::Long(flag) => {
                     while !flag.load(Ordering::SeqCst) {
                         if batch.checkpoint() == Flow::Stop {
                             return Err(err!(Cancelled, "told to stop"));
@@ -445,6 +448,50 @@ fn several_urgent_requests_interrupt_several_runs() {
 }
 
 #[test]
+fn the_short_interrupt_the_long_where_the_shortest_goes_first() {
+    let policy = crate::sched::ShortestJob::new(Duration::MAX);
+    let executor = executor(|builder| builder.workers(1).policy(policy).preemption(1.0, 1));
+    executor.seed_cost(&executor.runner(), 0, 8, LONG);
+    executor.seed_cost(&executor.runner(), 0, 1, Duration::from_millis(1));
+    let flag = Arc::new(AtomicBool::new(false));
+    let long = submit(&executor, Ask::Long(flag.clone()));
+    while executor.runner().batches.lock().is_empty() {
+        std::thread::yield_now();
+    }
+    let equal = submit(&executor, Ask::Long(flag.clone()));
+    let short = submit(&executor, Ask::Raise(flag));
+    assert_eq!(short.wait_timeout(LONG).unwrap().unwrap(), 1);
+    let (answer, timing) = long.wait_timed();
+    assert!(answer.is_ok() && timing.parked > Duration::ZERO && timing.parked <= timing.total(), "{timing:?}");
+    assert_eq!(equal.wait_timed().1.parked, Duration::ZERO);
+    assert!(executor.shutdown(Shutdown::Drain, LONG));
+    assert_conserved(&executor);
+}
+
+#[test]
+fn a_run_that_was_interrupted_often_enough_leaves_it_to_another() {
+    let policy = crate::sched::StrictPriority::new(LONG);
+    let executor = executor(|builder| builder.max_batch_size(1).policy(policy).preemption(0.0, 1));
+    let flag = Arc::new(AtomicBool::new(false));
+    let low = [3, 2].map(|class| {
+        let ticket = executor.try_submit(Ask::Until(flag.clone()), SubmitOptions::new().priority(class)).unwrap();
+        while executor.snapshot().queued > 0 {
+            std::thread::yield_now();
+        }
+        ticket
+    });
+    // The first interrupts the least urgent run, which may not be interrupted again.
+    for _ in 0..2 {
+        let urgent = executor.try_submit(Ask::Double(1), SubmitOptions::new().priority(0)).unwrap();
+        assert_eq!(urgent.wait_timeout(LONG).unwrap().unwrap(), 2);
+    }
+    flag.store(true, Ordering::SeqCst);
+    low.into_iter().for_each(|ticket| assert!(ticket.wait().is_ok()));
+    assert!(executor.shutdown(Shutdown::Drain, LONG));
+    assert_conserved(&executor);
+}
+
+#[test]
 fn running_work_stops_when_it_is_given_up() {
     let (executor, _flag, ticket) = endless(|builder| builder, SubmitOptions::new());
     assert!(ticket.cancel());
@@ -459,8 +506,10 @@ fn running_work_stops_at_its_deadline() {
     let executor = executor(|builder| builder.workers(1));
     let ticket = executor.try_submit(Ask::Until(Arc::default()), soon).unwrap();
     assert_eq!(kind(ticket.wait()), Some(ErrorKind::Deadline));
+    let inline = executor.call(Ask::Until(Arc::default()), soon);
+    assert_eq!(kind(inline), Some(ErrorKind::Deadline), "on the caller's own thread too");
     assert!(executor.shutdown(Shutdown::Drain, LONG));
-    assert_eq!(executor.snapshot().requests.expired, 1);
+    assert_eq!(executor.snapshot().requests.expired, 2);
     assert_conserved(&executor);
 }
 

@@ -95,7 +95,7 @@ impl<R: BatchRunner> Ticket<R> {
             return true;
         }
         let _blocked = Blocked::on(&self.shared);
-        let deadline = self.entry.meta.deadline;
+        let deadline = self.entry.meta.gives_up();
         let wake_up = until.min(deadline);
         let mut listening = false;
         while !self.entry.is_done() {

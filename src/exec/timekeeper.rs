@@ -38,7 +38,7 @@ impl Timekeeper {
     }
 }
 
-/// A request with this deadline stands in a lane now.
+/// A request that is given up at this time stands in a lane now.
 #[inline]
 pub(super) fn expect<R: BatchRunner>(shared: &Arc<Shared<R>>, deadline: Time) {
     if deadline.as_nanos() < shared.timekeeper.next.load(Ordering::SeqCst) {
@@ -73,7 +73,7 @@ impl<R: BatchRunner> Shared<R> {
         let mut batcher = self.batcher.lock();
         batcher.drain(&self.lanes);
         self.tidy(&mut batcher, now, taken);
-        let earliest = batcher.earliest_deadline();
+        let earliest = batcher.earliest_end();
         self.ready.store(batcher.len(), Ordering::SeqCst);
         drop(batcher);
         self.admission.lost(taken.expired());

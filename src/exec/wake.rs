@@ -14,10 +14,11 @@ pub(super) enum Wake {
 }
 
 impl Wake {
+    /// Wakes it. A waker may be anybody's code, and may panic.
     pub(super) fn wake(self) {
         match self {
             Wake::Thread(thread) => thread.unpark(),
-            Wake::Task(waker) => waker.wake(),
+            Wake::Task(waker) => _ = catch_unwind(AssertUnwindSafe(|| waker.wake())),
             Wake::Group(group) => group.one_ended(),
         }
     }
@@ -32,11 +33,8 @@ impl Wakes {
         self.0.extend(wake);
     }
 
-    /// Wakes them all; a waker may be anybody's code, and may panic.
     pub(super) fn wake_all(&mut self) {
-        for wake in self.0.drain(..) {
-            let _ = catch_unwind(AssertUnwindSafe(|| wake.wake()));
-        }
+        self.0.drain(..).for_each(Wake::wake);
     }
 }
 

@@ -49,9 +49,12 @@ pub(super) fn work<R: BatchRunner>(shared: &Arc<Shared<R>>, index: usize) {
 fn life<R: BatchRunner>(shared: &Shared<R>, index: usize, phase: &Cell<Phase>) {
     let sleepers = &shared.sleepers;
     let (mut taken, mut wakes) = (Taken::default(), Wakes::default());
+    // Whether this one is to look again at a time, so that nobody else need.
+    let mut keeps_timer = false;
     while !shared.roster.is_leaving(index) || !shared.slots.is_out(index) {
         let mut until = Time::NEVER;
         if let Some(mut slot) = shared.slots.take(index) {
+            keeps_timer = false;
             match shared.look(&mut slot, true, &mut taken) {
                 Look::Formed => {
                     phase.set(Phase::Running);
@@ -66,7 +69,7 @@ fn life<R: BatchRunner>(shared: &Shared<R>, index: usize, phase: &Cell<Phase>) {
                     phase.set(Phase::Searching);
                     continue;
                 }
-                Look::Again(time) => until = time,
+                Look::Again(time) => (until, keeps_timer) = (time, true),
                 Look::Empty => {
                     let held = shared.credit.held();
                     if held.closed && held.items == 0 {
@@ -74,6 +77,8 @@ fn life<R: BatchRunner>(shared: &Shared<R>, index: usize, phase: &Cell<Phase>) {
                     }
                 }
             }
+        } else if std::mem::take(&mut keeps_timer) {
+            shared.pass_timer();
         }
         phase.set(Phase::Asleep);
         sleepers.lie_down(index);
@@ -88,6 +93,9 @@ fn life<R: BatchRunner>(shared: &Shared<R>, index: usize, phase: &Cell<Phase>) {
         }
         sleepers.get_up(index);
         phase.set(Phase::Searching);
+    }
+    if keeps_timer {
+        shared.pass_timer();
     }
 }
 
@@ -129,6 +137,13 @@ impl Drop for Blocked<'_> {
 }
 
 impl<R: BatchRunner> Shared<R> {
+    /// A worker was to look again at a time and cannot: all slots are taken, or it leaves. Whoever frees a slot must see to it.
+    fn pass_timer(&self) {
+        let mut batcher = self.batcher.lock();
+        batcher.timer = Time::NEVER;
+        self.ready.store(batcher.len(), Ordering::SeqCst);
+    }
+
     /// Whether far more callers block than can run. Each of them would run its own request at once and alone, on a core
     /// that the others' batch needs, so they leave it to the workers then.
     #[inline]

@@ -56,6 +56,10 @@ pub struct Waiting {
     pub width: u32,
     /// Its class; 0 is the most urgent.
     pub priority: u8,
+    /// The logarithm of the time that it was predicted to take when it came; kept where a policy prefers what takes less.
+    pub(crate) magnitude: u8,
+    /// When its priority's patience ends; kept where a policy bounds it.
+    pub(crate) timeout: Time,
 }
 
 impl Waiting {
@@ -73,7 +77,14 @@ impl Waiting {
             rows: 1,
             width: 0,
             priority: 1,
+            magnitude: u8::MAX,
+            timeout: Time::NEVER,
         }
+    }
+
+    /// When it is given up if it still waits.
+    pub(crate) fn gives_up(&self) -> Time {
+        self.deadline.min(self.timeout)
     }
 }
 
@@ -220,6 +231,8 @@ pub enum Precedence {
     Class,
     /// Those whose deadline is not later, for as long as theirs has not passed.
     Deadline,
+    /// Those that are predicted to take less time.
+    Cost,
     /// It cannot be said.
     Unknown,
 }
