@@ -485,6 +485,19 @@ mod tests {
     }
 
     #[test]
+    fn a_class_without_room_is_told_when_one_of_it_leaves() {
+        let admission = admission(Precedence::Class);
+        // In each 100 us one of class 2 leaves beside three urgent ones.
+        let batch = [request(0, 0), request(0, 0), request(0, 0), request(2, 0)];
+        (0..200).for_each(|_| admission.pace.observe_gap(100_000, batch.iter()));
+        assert_eq!(admission.retry_after(&request(2, 0)), Duration::from_micros(100), "room by class is left: a batch");
+        (0..3).for_each(|_| assert!(admission.join(&request(2, 0)) && admission.join(&request(5, 0))));
+        let after = |priority| admission.retry_after(&request(priority, 0)).as_micros();
+        assert!((99..=101).contains(&after(2)), "{}", after(2));
+        assert!(after(5) > 100_000, "none of its class has left of late: {}", after(5));
+    }
+
+    #[test]
     fn a_tenant_has_its_own_room() {
         let admission = admission(Precedence::Arrival).tenant_room(Some(2), Some(100));
         let of = |tenant, priority| Waiting { tenant, ..request(priority, 0) };

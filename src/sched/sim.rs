@@ -6,7 +6,7 @@
 use super::{Costs, Decision, Limits, Policy, View, Waiting};
 use crate::clock::{Time, nanos};
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, HashSet};
 use std::time::Duration;
 
 /// What is simulated.
@@ -144,6 +144,7 @@ pub fn simulate(
             let idle = (scenario.servers - busy.len() - 1) as u32;
             let view = View { idle, ..View::new(now, &waiting, &scenario.limits, &costs) };
             policy.decide(&view, &mut decision);
+            keep_sensible(&mut decision, waiting.len());
             if decision.run.is_empty() && decision.drop.is_empty() {
                 // A policy that waits for nothing would stop the simulation.
                 let at_least = now.after(Duration::from_nanos(1));
@@ -154,7 +155,7 @@ pub fn simulate(
                 fates[ids[at]] = Fate::Expired(now);
             }
             if let Some(&first) = decision.run.first() {
-                let rows = decision.run.iter().map(|&at| waiting[at].rows).sum();
+                let rows = decision.run.iter().fold(0_u32, |rows, &at| rows.saturating_add(waiting[at].rows));
                 let ended = now.after((costs.0)(waiting[first].group, rows));
                 decision.run.iter().for_each(|&at| fates[ids[at]] = Fate::Answered { began: now, ended, rows });
                 busy.push(Reverse(ended));
@@ -171,6 +172,13 @@ pub fn simulate(
             return Outcome { requests, fates, ended: last_end, batches };
         }
     }
+}
+
+/// Positions that are not there are no news, and nobody is served twice: as in the executor, whatever a policy says.
+fn keep_sensible(decision: &mut Decision, waiting: usize) {
+    let mut named = HashSet::new();
+    decision.drop.retain(|&at| at < waiting && named.insert(at));
+    decision.run.retain(|&at| at < waiting && named.insert(at));
 }
 
 fn remove(waiting: &mut Vec<Waiting>, ids: &mut Vec<usize>, decision: &Decision) {
@@ -243,6 +251,29 @@ mod tests {
         let last = Poisson::new(1000.0, 1).nth(9999).unwrap().as_nanos() as f64 / 1e9;
         assert!((9.5..10.5).contains(&last), "{last}");
         assert_eq!(Poisson::new(5.0, 3).nth(9), Poisson::new(5.0, 3).nth(9));
+    }
+
+    /// Names the first, and what is not there.
+    struct Nonsense;
+
+    impl Policy for Nonsense {
+        fn name(&self) -> &str {
+            "nonsense"
+        }
+
+        fn decide(&mut self, view: &View<'_>, decision: &mut Decision) {
+            decision.drop.extend([1, 1, usize::MAX]);
+            decision.run.extend([view.waiting.len(), 0, 0, 1]);
+        }
+    }
+
+    #[test]
+    fn a_policy_that_talks_nonsense_serves_nobody_twice() {
+        let requests = vec![Waiting::at(Time::ZERO); 10];
+        let outcome = simulate(&Scenario::default(), &mut Nonsense, requests, |_, _| Duration::from_secs(1));
+        let answered = outcome.fates.iter().filter(|fate| matches!(fate, Fate::Answered { .. })).count();
+        assert_eq!((answered, outcome.batches), (5, 5));
+        assert!(!outcome.fates.contains(&Fate::Refused), "and the others are given up");
     }
 
     #[test]
