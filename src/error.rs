@@ -85,6 +85,13 @@ impl Error {
         Error(Box::new(Inner { kind, message: message.into(), places: Vec::new(), source: None }))
     }
 
+    /// For [`err!`]: out of line, because there are a thousand messages and none is on a hot path.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn formatted(kind: ErrorKind, message: fmt::Arguments<'_>) -> Self {
+        Error::new(kind, message.to_string())
+    }
+
     /// The same error, seen from one level further out: `place` names a node, a field or an input.
     #[must_use]
     pub fn at(mut self, place: impl Into<String>) -> Self {
@@ -169,7 +176,7 @@ impl<T> At<T> for Result<T> {
 /// `err!(Shape, "rank {} is not 4", rank)`: an [`Error`] with a formatted message.
 macro_rules! err {
     ($kind:ident, $($arg:tt)+) => {
-        $crate::error::Error::new($crate::error::ErrorKind::$kind, format!($($arg)+))
+        $crate::error::Error::formatted($crate::error::ErrorKind::$kind, format_args!($($arg)+))
     };
 }
 

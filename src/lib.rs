@@ -27,6 +27,7 @@ mod model;
 pub mod monitor;
 pub mod onnx;
 pub mod ops;
+mod order;
 mod padding;
 pub mod passes;
 mod pipeline;

@@ -216,7 +216,7 @@ pub struct CompileOptions {
     max_run_steps: u64,
     max_plans: usize,
     threads: Option<usize>,
-    pool: Option<Arc<rayon::ThreadPool>>,
+    pool: Option<Arc<rayon_core::ThreadPool>>,
     micro_batch: Option<usize>,
     winograd: bool,
     bfloat16: bool,
@@ -289,7 +289,7 @@ impl CompileOptions {
     /// The host's threads, in place of threads that the model would start. A call never waits for one of them that is
     /// busy: it does the work itself.
     #[must_use]
-    pub fn pool(self, pool: Arc<rayon::ThreadPool>) -> Self {
+    pub fn pool(self, pool: Arc<rayon_core::ThreadPool>) -> Self {
         CompileOptions { pool: Some(pool), ..self }
     }
 
@@ -481,7 +481,7 @@ impl CompiledModel {
     pub(crate) fn planned_shapes(&self) -> (Vec<Vec<Shape>>, Vec<Vec<Shape>>) {
         let shapes = |plans: &Plans| {
             let mut shapes: Vec<Vec<Shape>> = plans.read().keys().cloned().collect();
-            shapes.sort_by_cached_key(|shapes| shapes.iter().map(Shape::to_vec).collect::<Vec<_>>());
+            crate::order::sort_by(&mut shapes, |a, b| a.iter().map(|s| &**s).cmp(b.iter().map(|s| &**s)));
             shapes
         };
         (shapes(&self.0.plans), shapes(&self.0.serial_plans))

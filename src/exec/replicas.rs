@@ -177,7 +177,7 @@ impl<R: BatchRunner> Shared<R> {
     pub(super) fn replica_snapshots(&self) -> Vec<ReplicaSnapshot> {
         let ids = self.roster.places.lock().ids;
         let mut replicas: Vec<_> = ids.iter().enumerate().filter_map(|(slot, id)| Some((slot, (*id)?))).collect();
-        replicas.sort_unstable_by_key(|(_, id)| *id);
+        crate::order::sort_by(&mut replicas, |a, b| a.1.cmp(&b.1));
         let snapshot = |(slot, id): (usize, u64)| {
             let stats = self.stats(slot);
             let state = match (self.slots.is_open(slot), self.slots.is_out(slot)) {

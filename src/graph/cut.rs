@@ -45,7 +45,7 @@ impl Graph {
         }
         self.outputs().iter().for_each(|value| add(*value, order.len()));
         let mut spans: Vec<Span> = spans.into_values().collect();
-        spans.sort_unstable_by_key(|span| span.value);
+        crate::order::sort_by(&mut spans, |a, b| a.value.cmp(&b.value));
         Ok(spans)
     }
 

@@ -219,7 +219,7 @@ impl CostModel {
     pub fn learned(&self) -> Vec<Learned> {
         let known = |cell: &&Cell| cell.times.load(Ordering::Relaxed) > 0;
         let mut learned: Vec<_> = self.cells.iter().filter(known).filter_map(read).collect();
-        learned.sort_by_key(|entry| (entry.group, entry.rows));
+        crate::order::sort_by(&mut learned, |a, b| (a.group, a.rows).cmp(&(b.group, b.rows)));
         learned
     }
 }

@@ -39,7 +39,7 @@ fn joined(graph: &Graph, place: &HashMap<NodeId, usize>, id: NodeId, node: &Node
     while let Some(next) = candidate(graph, &members, &refused, output) {
         let mut wider = members.clone();
         wider.push(next);
-        wider.sort_by_key(|id| place.get(id));
+        crate::order::sort_by(&mut wider, |a, b| place.get(a).cmp(&place.get(b)));
         match Group::of(graph, &wider) {
             Some(group) => (members, best) = (wider, Some(group)),
             None => refused.push(next),

@@ -35,7 +35,7 @@ fn mean(graph: &Graph, mean: ValueId) -> Option<(NodeId, ValueId, usize)> {
     if let Some(rank) = graph.fact(x).rank() {
         axes.iter_mut().filter(|axis| **axis >= 0).for_each(|axis| *axis -= rank as i64);
     }
-    axes.sort_unstable();
+    crate::order::sort(&mut axes);
     let count = axes.len();
     axes.into_iter().eq(-(count as i64)..0).then_some((id, x, count))
 }

@@ -1,5 +1,7 @@
 //! The layout of the arena: largest block first, each into the smallest gap that is free for its whole lifetime.
 
+use crate::order::{argsort, sort};
+
 const ALIGN: usize = 64;
 
 /// Bytes that are needed from step `start` to step `end`, both included.
@@ -18,8 +20,10 @@ impl Block {
 
 /// The offset of each block, and the size of the arena.
 pub(super) fn layout(blocks: &[Block]) -> (Vec<usize>, usize) {
-    let mut by_size: Vec<usize> = (0..blocks.len()).collect();
-    by_size.sort_by_key(|&i| (std::cmp::Reverse(blocks[i].bytes), blocks[i].start));
+    let by_size = argsort(blocks.len(), |a, b| {
+        let (a, b) = (&blocks[a], &blocks[b]);
+        b.bytes.cmp(&a.bytes).then(a.start.cmp(&b.start))
+    });
     let mut offsets = vec![0; blocks.len()];
     let mut placed: Vec<usize> = Vec::with_capacity(blocks.len());
     let mut total = 0;
@@ -30,7 +34,7 @@ pub(super) fn layout(blocks: &[Block]) -> (Vec<usize>, usize) {
             .filter(|&&other| blocks[other].overlaps(&blocks[index]))
             .map(|&other| (offsets[other], offsets[other] + blocks[other].bytes.div_ceil(ALIGN) * ALIGN))
             .collect();
-        taken.sort_unstable();
+        sort(&mut taken);
         offsets[index] = smallest_gap(&taken, size);
         total = total.max(offsets[index] + size);
         placed.push(index);

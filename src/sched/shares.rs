@@ -72,9 +72,14 @@ impl<P: Policy> Shares<P> {
             let used = self.used.entry(*model).or_default();
             *used = (*used).max(self.virtual_time);
         }
-        let used = &self.used;
-        // A stable sort: among equals the one whose request came first.
-        self.models.sort_by_key(|model| used.get(model));
+        // Models are few. Among equals the one whose request came first stays first.
+        for end in 1..self.models.len() {
+            let mut at = end;
+            while at > 0 && self.used.get(&self.models[at]) < self.used.get(&self.models[at - 1]) {
+                self.models.swap(at, at - 1);
+                at -= 1;
+            }
+        }
     }
 
     fn charge(&mut self, view: &View<'_>, model: u32, decision: &Decision) {

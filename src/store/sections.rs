@@ -2,6 +2,7 @@
 
 use super::digest::digest;
 use crate::error::{Result, ensure, err};
+use crate::order::{argsort, sort};
 use crate::tensor::{Buffer, Tensor};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -60,8 +61,8 @@ impl Writer {
 
     /// The places of the sections: the small ones first, so that reading them touches few pages.
     pub(super) fn lay_out(&self) -> Vec<Section> {
-        let mut order: Vec<usize> = (0..self.sources.len()).collect();
-        order.sort_by_key(|&index| self.sources[index].as_slice().len() >= PAGE);
+        let large = |index: usize| self.sources[index].as_slice().len() >= PAGE;
+        let order = argsort(self.sources.len(), |a, b| large(a).cmp(&large(b)));
         let mut sections = vec![Section { offset: 0, length: 0, digest: 0 }; order.len()];
         let mut end = 0usize;
         for index in order {
@@ -80,8 +81,7 @@ impl Writer {
 
     /// Writes all of them, with zeros in between.
     pub(super) fn write(&self, sections: &[Section], to: &mut impl Write) -> Result<()> {
-        let mut order: Vec<usize> = (0..sections.len()).collect();
-        order.sort_by_key(|&index| sections[index].offset);
+        let order = argsort(sections.len(), |a, b| sections[a].offset.cmp(&sections[b].offset));
         let mut end = 0;
         for index in order {
             let offset = sections[index].offset as usize;
@@ -114,7 +114,7 @@ impl Sections {
                 spans.push((section.offset, end));
             }
         }
-        spans.sort_unstable();
+        sort(&mut spans);
         let apart = spans.windows(2).all(|pair| pair[0].1 <= pair[1].0);
         ensure!(apart, Malformed, "two sections overlap; compile the model again");
         Ok(Sections { data, table })

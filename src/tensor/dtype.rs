@@ -137,8 +137,8 @@ macro_rules! elements {
 
 elements! {
     f32, F32, 0.0, |v| f64::from(v), v as f32, v as i64, v as f32;
-    f16, F16, f16::ZERO, |v| v.to_f64(), f16::from_f32(round_to_odd(v)), v.to_f64() as i64, f16::from_f32(v as f32);
-    bf16, BF16, bf16::ZERO, |v| v.to_f64(), bf16::from_f32(round_to_odd(v)), v.to_f64() as i64, bf16::from_f32(round_to_odd(v as f64));
+    f16, F16, f16::ZERO, |v| widen_f16(v), narrow_f16(round_to_odd(v)), widen_f16(v) as i64, narrow_f16(v as f32);
+    bf16, BF16, bf16::ZERO, |v| f64::from(v.to_f32()), bf16::from_f32(round_to_odd(v)), v.to_f32() as i64, bf16::from_f32(round_to_odd(v as f64));
     f64, F64, 0.0, |v| v, v, v as i64, v as f64;
     i8, I8, 0, |v| f64::from(v), v as i8, i64::from(v), v as i8;
     u8, U8, 0, |v| f64::from(v), v as u8, i64::from(v), v as u8;
@@ -151,8 +151,20 @@ elements! {
     bool, Bool, false, |v| f64::from(u8::from(v)), v != 0.0, i64::from(v), v != 0;
 }
 
+// Out of line: each holds a conversion in integers and one by an instruction that a processor may have.
+#[inline(never)]
+fn widen_f16(v: f16) -> f64 {
+    f64::from(v.to_f32())
+}
+
+#[inline(never)]
+fn narrow_f16(v: f32) -> f16 {
+    f16::from_f32(v)
+}
+
 /// `v` as `f32`, rounded so that rounding once more to 16 bits gives what rounding `v` at once would: an inexact
 /// result has an odd last bit and so is never taken for a tie. (`half` drops the low half of an `f64` instead.)
+#[inline(never)]
 fn round_to_odd(v: f64) -> f32 {
     let nearest = v as f32;
     let back = f64::from(nearest);
@@ -223,41 +235,6 @@ macro_rules! with_dtype {
     };
 }
 
-/// Like [`with_dtype!`] for the float types; the third arm is evaluated for any other dtype.
-macro_rules! with_float {
-    ($dtype:expr, $t:ident => $body:expr, _ => $other:expr) => {
-        match $dtype {
-            $crate::tensor::DType::F32 => {
-                type $t = f32;
-                $body
-            }
-            $crate::tensor::DType::F16 => {
-                type $t = half::f16;
-                $body
-            }
-            $crate::tensor::DType::BF16 => {
-                type $t = half::bf16;
-                $body
-            }
-            $crate::tensor::DType::F64 => {
-                type $t = f64;
-                $body
-            }
-            _ => $other,
-        }
-    };
-}
-
-/// Like [`with_dtype!`] for every type but `bool`; the third arm is evaluated for `bool`.
-macro_rules! with_number {
-    ($dtype:expr, $t:ident => $body:expr, _ => $other:expr) => {
-        match $dtype {
-            $crate::tensor::DType::Bool => $other,
-            dtype => $crate::tensor::with_dtype!(dtype, $t => $body),
-        }
-    };
-}
-
 /// `with_bits!(size, T => expr)`: binds `T` to `u8`, `u16`, `u32` or `u64` by element size, for operators that move
 /// elements without reading them; pair it with [`Tensor::bits`](crate::tensor::Tensor).
 macro_rules! with_bits {
@@ -283,7 +260,7 @@ macro_rules! with_bits {
     };
 }
 
-pub(crate) use {with_bits, with_dtype, with_float, with_number};
+pub(crate) use {with_bits, with_dtype};
 
 #[cfg(test)]
 mod tests {

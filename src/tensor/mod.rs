@@ -22,4 +22,4 @@ pub use shape::Shape;
 pub(crate) use shape::{broadcast_index, broadcast_shapes, normalize_axis};
 pub use tensor::Tensor;
 
-pub(crate) use dtype::{with_bits, with_dtype, with_float, with_number};
+pub(crate) use dtype::{with_bits, with_dtype};

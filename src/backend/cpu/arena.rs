@@ -381,16 +381,23 @@ impl<'a> Io<'a> {
     /// A `bool` is read as `u8`.
     #[inline]
     pub(crate) fn input<T: AnyBitPattern>(&self, index: usize) -> Result<&'a [T]> {
+        let (pointer, len) = self.source(index, size_of::<T>(), align_of::<T>())?;
+        // SAFETY: the operand's bytes are inside live memory borrowed for 'a (checked by `Layout`), aligned (checked
+        // by `source`), of a type for which every bit pattern is a value, and overlap no output of this step (checked by
+        // `disjoint`; the exception is refused above). Nothing else than this step's parts writes while it runs.
+        Ok(unsafe { std::slice::from_raw_parts(pointer.cast::<T>().as_ptr(), len) })
+    }
+
+    /// Where the elements of input `index` are, and how many there are, if they have this size and alignment.
+    fn source(&self, index: usize, size: usize, align: usize) -> Result<(NonNull<u8>, usize)> {
         let Some(Some(operand)) = self.step.inputs.get(index) else { bail!(Internal, "input {index} is absent") };
         ensure!(self.step.in_place != Some(index), Internal, "input {index} is overwritten by the output");
-        ensure!(operand.dtype.size() == size_of::<T>(), Internal, "input {index} is {}", operand.dtype);
+        ensure!(operand.dtype.size() == size, Internal, "input {index} is {}", operand.dtype);
         let Some(pointer) = self.memory.pointer(operand) else { bail!(Internal, "input {index} is dynamic") };
-        debug_assert_eq!(pointer.as_ptr() as usize % align_of::<T>(), 0);
-        ensure!(pointer.cast::<T>().is_aligned(), Internal, "input {index} is not aligned");
-        // SAFETY: the operand's bytes are inside live memory borrowed for 'a (checked by `Layout`), aligned (checked
-        // here), of a type for which every bit pattern is a value, and overlap no output of this step (checked by
-        // `disjoint`; the exception is refused above). Nothing else than this step's parts writes while it runs.
-        Ok(unsafe { std::slice::from_raw_parts(pointer.cast::<T>().as_ptr(), operand.bytes / size_of::<T>()) })
+        let aligned = (pointer.as_ptr() as usize).is_multiple_of(align);
+        debug_assert!(aligned);
+        ensure!(aligned, Internal, "input {index} is not aligned");
+        Ok((pointer, operand.bytes / size))
     }
 
     /// Input `index` as bytes, where it is a constant that cannot be read as elements where it lies; [`input`](Io::input)
@@ -403,24 +410,21 @@ impl<'a> Io<'a> {
     }
 
     /// Where the elements of output `index` are, and how many there are; told once a run.
-    #[inline]
-    fn target<T>(&self, index: usize) -> Result<(NonNull<T>, usize)> {
+    fn target(&self, index: usize, size: usize, align: usize) -> Result<(NonNull<u8>, usize)> {
         let Some(Some(operand)) = self.step.outputs.get(index) else { bail!(Internal, "output {index} is absent") };
-        ensure!(operand.dtype.size() == size_of::<T>(), Internal, "output {index} is {}", operand.dtype);
+        ensure!(operand.dtype.size() == size, Internal, "output {index} is {}", operand.dtype);
         let bit = 1u64.checked_shl(index as u32).ok_or_else(|| err!(Internal, "more than 64 outputs"))?;
         ensure!(self.taken.get() & bit == 0, Internal, "output {index} was given out before");
         self.taken.set(self.taken.get() | bit);
         let Some(pointer) = self.memory.pointer(operand) else { bail!(Internal, "output {index} is dynamic") };
-        ensure!(pointer.cast::<T>().is_aligned(), Internal, "output {index} is not aligned");
-        Ok((pointer.cast(), operand.bytes / size_of::<T>()))
+        let aligned = (pointer.as_ptr() as usize).is_multiple_of(align);
+        ensure!(aligned, Internal, "output {index} is not aligned");
+        Ok((pointer, operand.bytes / size))
     }
 
-    /// The elements of output `index`, to be written: those of the [`share`](Io::share), where outputs are divided into
-    /// units. Given out once a run. Where input [`in_place`](Io::in_place) is overwritten, output 0 holds its elements.
-    #[allow(clippy::mut_from_ref)]
-    #[inline]
-    pub(crate) fn output<T: AnyBitPattern + NoUninit>(&self, index: usize) -> Result<&'a mut [T]> {
-        let (pointer, len) = self.target::<T>(index)?;
+    /// The same, and which of the elements this part of the step writes.
+    fn target_share(&self, index: usize, size: usize, align: usize) -> Result<(NonNull<u8>, Range<usize>)> {
+        let (pointer, len) = self.target(index, size, align)?;
         let range = match self.step.division {
             Division::Units { units, .. } => {
                 let (share, unit) = (self.share(), len / units);
@@ -430,10 +434,19 @@ impl<'a> Io<'a> {
         };
         let columns = matches!(self.step.division, Division::Columns { .. });
         ensure!(self.of == 1 || !columns, Internal, "the part of output {index} is columns");
+        Ok((pointer, range))
+    }
+
+    /// The elements of output `index`, to be written: those of the [`share`](Io::share), where outputs are divided into
+    /// units. Given out once a run. Where input [`in_place`](Io::in_place) is overwritten, output 0 holds its elements.
+    #[allow(clippy::mut_from_ref)]
+    #[inline]
+    pub(crate) fn output<T: AnyBitPattern + NoUninit>(&self, index: usize) -> Result<&'a mut [T]> {
+        let (pointer, range) = self.target_share(index, size_of::<T>(), align_of::<T>())?;
         // SAFETY: as in `input`; exclusive because outputs of a step are disjoint from each other and from every input
         // that `input` gives out, each is given out once, shares of different parts are disjoint, and the memory is
         // borrowed mutably by `Memory`. The range ends at `units * unit`, which is `len`.
-        Ok(unsafe { std::slice::from_raw_parts_mut(pointer.as_ptr().add(range.start), range.len()) })
+        Ok(unsafe { std::slice::from_raw_parts_mut(pointer.cast::<T>().as_ptr().add(range.start), range.len()) })
     }
 
     /// Output `index` as a matrix: the rows or the columns of the [`share`](Io::share), of `cols` columns in all.
@@ -447,12 +460,14 @@ impl<'a> Io<'a> {
             let rows = output.len().checked_div(cols).unwrap_or(0);
             return Ok(MatrixMut::dense(output, rows, cols));
         };
-        let (pointer, len) = self.target::<T>(index)?;
+        let (pointer, len) = self.target(index, size_of::<T>(), align_of::<T>())?;
         ensure!(columns == cols, Internal, "output {index} has {columns} columns, not {cols}");
         let share = self.share();
         // SAFETY: as in `output`: rows of `columns` elements lie one behind the other, `columns` divides `len`, and
         // different parts have different columns.
-        Ok(unsafe { MatrixMut::from_raw(pointer.as_ptr().add(share.start), len / columns, share.len(), columns) })
+        Ok(unsafe {
+            MatrixMut::from_raw(pointer.cast::<T>().as_ptr().add(share.start), len / columns, share.len(), columns)
+        })
     }
 
     /// Input `index` as a tensor: shared for a constant and a dynamic value, copied otherwise.

@@ -37,9 +37,8 @@ impl Fold {
             }
             axes = (0..shape.rank()).collect();
         }
-        axes.sort_unstable();
         // Axes of length one may lie between: they change nothing.
-        let (Some(&first), Some(&last)) = (axes.first(), axes.last()) else { return Ok(None) };
+        let (Some(&first), Some(&last)) = (axes.iter().min(), axes.iter().max()) else { return Ok(None) };
         let together = (first..=last).all(|axis| axes.contains(&axis) || shape[axis] == 1);
         let reduction = match op.kind {
             ReduceKind::Sum => Reduction::Sum,

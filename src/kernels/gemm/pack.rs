@@ -217,7 +217,10 @@ fn pack_panels(b: &[f32], k: usize, n: usize, layout: Layout, panel: usize, pack
                 }
                 let source = b[first * stride..].as_ptr();
                 // SAFETY: `columns` rows of k elements were found in B above; the block holds k rows of a panel.
-                unsafe { transpose_2d(source, stride as isize, columns, block.as_mut_ptr(), panel, k) };
+                unsafe {
+                    let (source, block) = (source.cast::<[u8; 4]>(), block.as_mut_ptr().cast());
+                    transpose_2d(source, stride as isize, columns, block, panel, k);
+                }
             }
         }
     }

@@ -83,7 +83,10 @@ impl PackedBytes {
         assert!(k.checked_mul(n) == Some(b.len()), "B of {k} x {n} in {} elements", b.len());
         PackedBytes::from_columns(isa, b, [1, k, k], n, zero_points, |b, columns, to| {
             // SAFETY: k rows of these columns are in B, whose length was found to be right, and as many elements in `to`.
-            unsafe { transpose_2d(b[columns.start..].as_ptr(), n as isize, k, to.as_mut_ptr(), k, columns.len()) };
+            unsafe {
+                let (b, to) = (b[columns.start..].as_ptr().cast::<[u8; 1]>(), to.as_mut_ptr().cast());
+                transpose_2d(b, n as isize, k, to, k, columns.len());
+            }
         })
     }
 
@@ -125,7 +128,10 @@ impl PackedBytes {
             }
             for (filter, to) in filters.chunks_exact(k.max(1)).zip(to.chunks_exact_mut(k.max(1))) {
                 // SAFETY: both hold the taps of all channels.
-                unsafe { transpose_2d(filter.as_ptr(), taps as isize, channels, to.as_mut_ptr(), channels, taps) };
+                unsafe {
+                    let (filter, to) = (filter.as_ptr().cast::<[u8; 1]>(), to.as_mut_ptr().cast());
+                    transpose_2d(filter, taps as isize, channels, to, channels, taps);
+                }
             }
         })
     }
@@ -180,9 +186,9 @@ impl PackedBytes {
                         lay(raw, offset, filled, length, summands, line);
                     }
                 }
-                let (from, stride) = (lines.as_ptr(), words as isize);
+                let (from, stride) = (lines.as_ptr().cast::<[u8; 4]>(), words as isize);
                 // SAFETY: there are as many lines of so many words as columns, and the panel holds that many words of each.
-                unsafe { transpose_2d(from, stride, columns.len(), to.as_mut_ptr(), panel, words) };
+                unsafe { transpose_2d(from, stride, columns.len(), to.as_mut_ptr().cast(), panel, words) };
             }
             if needed == summands {
                 break data;

@@ -220,7 +220,7 @@ fn constants(graph: &Graph) -> Result<Vec<(ValueId, &Tensor)>> {
     for (_, node) in graph.nodes()? {
         ids.extend((0..node.inputs().len()).filter_map(|index| written(graph, node, index)));
     }
-    ids.sort();
+    crate::order::sort(&mut ids);
     ids.dedup();
     let made = |id: &ValueId| graph.value(*id).producer().is_some() || graph.inputs().contains(id);
     Ok(ids.into_iter().filter(|id| !made(id)).filter_map(|id| Some((id, graph.constant_of(id)?))).collect())

@@ -163,7 +163,7 @@ impl Opsets {
     /// Domain and version, sorted.
     pub(super) fn to_list(&self) -> Vec<(String, u32)> {
         let mut list: Vec<_> = self.0.iter().map(|(d, v)| (d.clone(), *v)).collect();
-        list.sort();
+        crate::order::sort(&mut list);
         list
     }
 }

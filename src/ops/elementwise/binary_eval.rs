@@ -4,15 +4,32 @@
 use super::BinaryKind;
 use super::binary::bits;
 use crate::error::{Result, bail, err};
-use crate::tensor::{DType, Element, Shape, Tensor, broadcast_index, broadcast_shapes, with_dtype, with_number};
+use crate::ops::numeric::{Numbers, from_f64, integers};
+use crate::tensor::{DType, Shape, Tensor, broadcast_index, broadcast_shapes};
 use std::cmp::Ordering;
 
 /// `kind` of `a` and `b`, whose dtypes it accepts.
 pub(super) fn eval(kind: BinaryKind, a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let shape = broadcast_shapes(&[a.shape(), b.shape()])?;
     shape.checked_len()?;
+    if kind == BinaryKind::Pow && a.dtype() != b.dtype() {
+        return mixed_pow(a, b, shape);
+    }
+    let pairs = Pairs::new(a, b, &shape);
     if kind.is_comparison() {
-        return with_dtype!(a.dtype(), T => compare::<T>(kind, a, b, shape));
+        let holds = |order: Option<Ordering>| match kind {
+            BinaryKind::Equal => order == Some(Ordering::Equal),
+            BinaryKind::Less => order == Some(Ordering::Less),
+            BinaryKind::Greater => order == Some(Ordering::Greater),
+            BinaryKind::LessOrEqual => matches!(order, Some(Ordering::Less | Ordering::Equal)),
+            _ => matches!(order, Some(Ordering::Greater | Ordering::Equal)),
+        };
+        let elements: Vec<bool> = match (Numbers::of(a)?, Numbers::of(b)?) {
+            (Numbers::Floats(x), Numbers::Floats(y)) => pairs.map(|i, j| holds(x[i].partial_cmp(&y[j]))),
+            (Numbers::Integers(x), Numbers::Integers(y)) => pairs.map(|i, j| holds(x[i].partial_cmp(&y[j]))),
+            _ => bail!(InvalidModel, "{} of {} and {}", kind.name(), a.dtype(), b.dtype()),
+        };
+        return Tensor::new(shape, elements);
     }
     if a.dtype() == DType::Bool {
         let f = |x: bool, y: bool| match kind {
@@ -20,49 +37,43 @@ pub(super) fn eval(kind: BinaryKind, a: &Tensor, b: &Tensor) -> Result<Tensor> {
             BinaryKind::Or => x || y,
             _ => x != y,
         };
-        return collect(a, b, shape, |x, y| Ok(f(x, y)));
+        let (x, y) = (a.as_slice::<bool>()?, b.as_slice::<bool>()?);
+        let elements = pairs.map(|i, j| f(x[i], y[j]));
+        return Tensor::new(shape, elements);
     }
-    if kind == BinaryKind::Pow && a.dtype() != b.dtype() {
-        return mixed_pow(a, b, shape);
-    }
-    with_number!(a.dtype(), T => if T::DTYPE.is_float() {
-        collect(a, b, shape, |x: T, y: T| Ok(T::from_f64(kind.apply(x.to_f64(), y.to_f64()))))
-    } else {
-        collect(a, b, shape, |x: T, y: T| Ok(T::from_i64(integer(kind, widen(x), widen(y))? as i64)))
-    }, _ => bail!(InvalidModel, "{} is not defined for bool", kind.name()))
-}
-
-/// The integer exactly, `u64` included.
-pub(in crate::ops) fn widen<T: Element>(v: T) -> i128 {
-    if T::DTYPE == DType::U64 { i128::from(v.to_i64() as u64) } else { i128::from(v.to_i64()) }
-}
-
-fn collect<T: Element, U: Element>(
-    a: &Tensor,
-    b: &Tensor,
-    shape: Shape,
-    f: impl Fn(T, T) -> Result<U>,
-) -> Result<Tensor> {
-    let (x, y) = (a.as_slice::<T>()?, b.as_slice::<T>()?);
-    let elements: Result<Vec<U>> = if a.shape() == b.shape() {
-        x.iter().zip(y).map(|(&x, &y)| f(x, y)).collect()
-    } else {
-        broadcast_index(a.shape(), &shape).zip(broadcast_index(b.shape(), &shape)).map(|(i, j)| f(x[i], y[j])).collect()
+    let results = match (Numbers::of(a)?, Numbers::of(b)?) {
+        (Numbers::Floats(x), Numbers::Floats(y)) => Numbers::Floats(pairs.map(|i, j| kind.apply(x[i], y[j]))),
+        (Numbers::Integers(x), Numbers::Integers(y)) => {
+            Numbers::Integers(pairs.try_map(|i, j| integer(kind, x[i], y[j]))?)
+        }
+        _ => bail!(InvalidModel, "{} of {} and {}", kind.name(), a.dtype(), b.dtype()),
     };
-    Tensor::new(shape, elements?)
+    results.into_tensor(a.dtype(), shape)
 }
 
-fn compare<T: Element + PartialOrd>(kind: BinaryKind, a: &Tensor, b: &Tensor, shape: Shape) -> Result<Tensor> {
-    collect(a, b, shape, |x: T, y: T| {
-        let order = x.partial_cmp(&y);
-        Ok(match kind {
-            BinaryKind::Equal => order == Some(Ordering::Equal),
-            BinaryKind::Less => order == Some(Ordering::Less),
-            BinaryKind::Greater => order == Some(Ordering::Greater),
-            BinaryKind::LessOrEqual => matches!(order, Some(Ordering::Less | Ordering::Equal)),
-            _ => matches!(order, Some(Ordering::Greater | Ordering::Equal)),
-        })
-    })
+/// The places in both operands of each element of the result.
+struct Pairs<'a> {
+    a: &'a Shape,
+    b: &'a Shape,
+    shape: &'a Shape,
+}
+
+impl<'a> Pairs<'a> {
+    fn new(a: &'a Tensor, b: &'a Tensor, shape: &'a Shape) -> Self {
+        Pairs { a: a.shape(), b: b.shape(), shape }
+    }
+
+    fn try_map<T>(&self, mut f: impl FnMut(usize, usize) -> Result<T>) -> Result<Vec<T>> {
+        let mut elements = Vec::with_capacity(self.shape.checked_len()?);
+        for (i, j) in broadcast_index(self.a, self.shape).zip(broadcast_index(self.b, self.shape)) {
+            elements.push(f(i, j)?);
+        }
+        Ok(elements)
+    }
+
+    fn map<T>(&self, mut f: impl FnMut(usize, usize) -> T) -> Vec<T> {
+        broadcast_index(self.a, self.shape).zip(broadcast_index(self.b, self.shape)).map(|(i, j)| f(i, j)).collect()
+    }
 }
 
 /// The low 64 bits are the result, whatever the width and sign of the operands: `i128` holds a product of `i64`, and
@@ -104,21 +115,16 @@ fn wrapping_pow(mut base: i128, mut exponent: u64) -> i128 {
 
 /// `Pow` of two dtypes: exact where both are integers, else through `f64`.
 fn mixed_pow(a: &Tensor, b: &Tensor, shape: Shape) -> Result<Tensor> {
-    let (i, j) = (broadcast_index(a.shape(), &shape), broadcast_index(b.shape(), &shape));
-    if a.dtype().is_integer() && b.dtype().is_integer() {
-        let exponents: Vec<i128> = with_number!(b.dtype(), T => b.as_slice::<T>()?.iter().map(|&v| widen(v)).collect(),
-            _ => bail!(InvalidModel, "Pow is not defined for bool"));
-        return with_number!(a.dtype(), T => {
-            let x = a.as_slice::<T>()?;
-            let power = |i: usize, j: usize| integer(BinaryKind::Pow, widen(x[i]), exponents[j]);
-            let elements: Result<Vec<T>> = i.zip(j).map(|(i, j)| Ok(T::from_i64(power(i, j)? as i64))).collect();
-            Tensor::new(shape, elements?)
-        }, _ => bail!(InvalidModel, "Pow is not defined for bool"));
+    let pairs = Pairs::new(a, b, &shape);
+    if a.dtype() == DType::Bool || b.dtype() == DType::Bool {
+        bail!(InvalidModel, "Pow is not defined for bool");
     }
-    let exponents = b.to_f64_vec()?;
-    with_number!(a.dtype(), T => {
-        let x = a.as_slice::<T>()?;
-        let elements: Vec<T> = i.zip(j).map(|(i, j)| T::from_f64(x[i].to_f64().powf(exponents[j]))).collect();
-        Tensor::new(shape, elements)
-    }, _ => bail!(InvalidModel, "Pow is not defined for bool"))
+    if a.dtype().is_integer() && b.dtype().is_integer() {
+        let (bases, exponents) = (integers(a)?, integers(b)?);
+        let powers = pairs.try_map(|i, j| integer(BinaryKind::Pow, bases[i], exponents[j]))?;
+        return Numbers::Integers(powers).into_tensor(a.dtype(), shape);
+    }
+    let (bases, exponents) = (a.to_f64_vec()?, b.to_f64_vec()?);
+    let powers = pairs.map(|i, j| bases[i].powf(exponents[j]));
+    from_f64(a.dtype(), shape, powers)
 }

@@ -1,11 +1,11 @@
 //! Clip: elements held between two optional bounds.
 
-use super::binary_eval::widen;
 use super::cast::CastLike;
 use crate::error::{Result, bail, ensure};
+use crate::ops::numeric::Numbers;
 use crate::ops::reader::Operand;
 use crate::ops::{Budget, Inputs, NodeReader, Op, Reading};
-use crate::tensor::{DType, Dim, Element, Fact, Tensor, with_number};
+use crate::tensor::{DType, Dim, Fact, Tensor};
 use std::sync::Arc;
 
 /// `min(max(x, low), high)` of input 0 (`x`), with the optional scalars `low` (input 1) and `high` (input 2).
@@ -54,22 +54,23 @@ impl Op for Clip {
 
     fn eval(&self, inputs: Inputs<'_, Tensor>, _budget: &Budget) -> Result<Vec<Tensor>> {
         let x = inputs.require(0)?;
-        let result = with_number!(x.dtype(), T => clip::<T>(x, inputs.get(1), inputs.get(2))?,
-            _ => bail!(InvalidModel, "Clip is not defined for bool"));
-        Ok(vec![result])
+        ensure!(x.dtype() != DType::Bool, InvalidModel, "Clip is not defined for bool");
+        let bounds = [inputs.get(1), inputs.get(2)];
+        let mut clipped = Numbers::of(x)?;
+        for (bound, upper) in bounds.into_iter().zip([false, true]) {
+            let Some(bound) = bound else { continue };
+            match (&mut clipped, Numbers::of(bound)?) {
+                (Numbers::Floats(x), Numbers::Floats(bound)) => clip(x, &bound, upper)?,
+                (Numbers::Integers(x), Numbers::Integers(bound)) => clip(x, &bound, upper)?,
+                _ => bail!(InvalidModel, "bounds of {} for {}", bound.dtype(), x.dtype()),
+            }
+        }
+        Ok(vec![clipped.into_tensor(x.dtype(), x.shape().clone())?])
     }
 }
 
-fn clip<T: Element>(x: &Tensor, low: Option<&Tensor>, high: Option<&Tensor>) -> Result<Tensor> {
-    let low = low.map(Tensor::to_scalar::<T>).transpose()?;
-    let high = high.map(Tensor::to_scalar::<T>).transpose()?;
-    let below = |v: T, bound: T| match T::DTYPE.is_float() {
-        true => v.to_f64() < bound.to_f64(),
-        false => widen(v) < widen(bound),
-    };
-    let elements = x.as_slice::<T>()?.iter().map(|&v| {
-        let v = low.filter(|&low| below(v, low)).unwrap_or(v);
-        high.filter(|&high| below(high, v)).unwrap_or(v)
-    });
-    Tensor::new(x.shape().clone(), elements.collect::<Vec<T>>())
+fn clip<N: PartialOrd + Copy>(x: &mut [N], bound: &[N], upper: bool) -> Result<()> {
+    let [bound] = bound else { bail!(Shape, "a bound must be one number, not {}", bound.len()) };
+    x.iter_mut().filter(|v| if upper { **v > *bound } else { **v < *bound }).for_each(|v| *v = *bound);
+    Ok(())
 }

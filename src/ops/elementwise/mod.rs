@@ -23,8 +23,6 @@ pub use select::Where;
 pub use unary::{Unary, UnaryKind};
 pub use variadic::{Variadic, VariadicKind};
 
-pub(in crate::ops) use binary_eval::widen;
-
 use super::OpDef;
 use crate::error::bail;
 

@@ -1,10 +1,10 @@
 //! Sum, Mean, Max and Min of any number of inputs that broadcast against each other.
 
-use super::binary_eval::widen;
 use super::broadcast::broadcast_dims;
 use crate::error::{Result, bail, ensure};
+use crate::ops::numeric::Numbers;
 use crate::ops::{Budget, Inputs, Op};
-use crate::tensor::{DType, Element, Fact, Shape, Tensor, broadcast_index, broadcast_shapes, with_number};
+use crate::tensor::{DType, Fact, Tensor, broadcast_index, broadcast_shapes};
 
 /// Which function of the elements of all inputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -71,31 +71,29 @@ impl Op for Variadic {
         let shapes: Vec<&[usize]> = tensors.iter().map(|t| &**t.shape()).collect();
         let shape = broadcast_shapes(&shapes)?;
         let Some(first) = tensors.first() else { bail!(InvalidModel, "{} has no input", self.name()) };
-        let result = with_number!(first.dtype(), T => self.fold::<T>(&tensors, shape)?,
-            _ => bail!(InvalidModel, "{} is not defined for bool", self.name()));
-        Ok(vec![result])
-    }
-}
-
-impl Variadic {
-    fn fold<T: Element>(self, tensors: &[&Tensor], shape: Shape) -> Result<Tensor> {
-        let len = shape.checked_len()?;
-        let mut operands = Vec::with_capacity(tensors.len());
-        for tensor in tensors {
-            let elements = tensor.as_slice::<T>()?;
-            operands.push(broadcast_index(tensor.shape(), &shape).map(move |i| elements[i]));
-        }
-        let count = tensors.len() as f64;
-        let elements = (0..len).map(|_| {
-            let here = operands.iter_mut().filter_map(Iterator::next);
-            if T::DTYPE.is_float() {
-                let joined = here.map(T::to_f64).reduce(|a, b| self.0.join(a, b)).unwrap_or(0.0);
-                T::from_f64(if self.0 == VariadicKind::Mean { joined / count } else { joined })
-            } else {
-                let joined = here.map(widen).reduce(|a, b| self.0.join_integers(a, b)).unwrap_or(0);
-                T::from_i64(joined as i64)
+        ensure!(first.dtype() != DType::Bool, InvalidModel, "{} is not defined for bool", self.name());
+        shape.checked_len()?;
+        let places = broadcast_index(first.shape(), &shape);
+        let mut joined = match Numbers::of(first)? {
+            Numbers::Floats(a) => Numbers::Floats(places.map(|i| a[i]).collect()),
+            Numbers::Integers(a) => Numbers::Integers(places.map(|i| a[i]).collect()),
+        };
+        for tensor in &tensors[1..] {
+            let places = broadcast_index(tensor.shape(), &shape);
+            match (&mut joined, Numbers::of(tensor)?) {
+                (Numbers::Floats(a), Numbers::Floats(b)) => {
+                    a.iter_mut().zip(places).for_each(|(a, i)| *a = self.0.join(*a, b[i]));
+                }
+                (Numbers::Integers(a), Numbers::Integers(b)) => {
+                    a.iter_mut().zip(places).for_each(|(a, i)| *a = self.0.join_integers(*a, b[i]));
+                }
+                _ => bail!(InvalidModel, "the inputs are of {} and {}", first.dtype(), tensor.dtype()),
             }
-        });
-        Tensor::new(shape.clone(), elements.collect::<Vec<T>>())
+        }
+        if let (VariadicKind::Mean, Numbers::Floats(sums)) = (self.0, &mut joined) {
+            let count = tensors.len() as f64;
+            sums.iter_mut().for_each(|sum| *sum /= count);
+        }
+        Ok(vec![joined.into_tensor(first.dtype(), shape)?])
     }
 }

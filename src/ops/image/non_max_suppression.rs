@@ -2,6 +2,7 @@
 
 use crate::error::{Result, bail, ensure};
 use crate::ops::{Attrs, Budget, Inputs, NodeReader, Op, Reading};
+use crate::order::argsort;
 use crate::tensor::{DType, Dim, Fact, Tensor};
 
 /// Picks boxes by score: `[batch, boxes, 4]`, `[batch, classes, boxes]` and the optional scalars of how many a class
@@ -82,8 +83,8 @@ impl Op for NonMaxSuppression {
         let mut picked: Vec<i64> = Vec::new();
         for (row, scores) in scores.chunks_exact(count.max(1)).enumerate().take(batches * classes) {
             let (batch, class) = (row / classes, row % classes);
-            let mut order: Vec<usize> = (0..count).filter(|&i| floor.is_none_or(|floor| scores[i] > floor)).collect();
-            order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]).then(a.cmp(&b)));
+            let mut order = argsort(count, |a, b| scores[b].total_cmp(&scores[a]));
+            order.retain(|&i| floor.is_none_or(|floor| scores[i] > floor));
             let own = &boxes[batch * count..(batch + 1) * count];
             let mut kept: Vec<usize> = Vec::new();
             for i in order {

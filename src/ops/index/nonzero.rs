@@ -3,7 +3,7 @@
 use crate::error::{Result, ensure};
 use crate::ops::layout::strided::strided;
 use crate::ops::{Attrs, Budget, Inputs, NodeReader, Op, Reading};
-use crate::tensor::{DType, Dim, Element, Fact, Shape, Tensor, normalize_axis, with_bits, with_dtype};
+use crate::tensor::{DType, Dim, Fact, Shape, Tensor, normalize_axis, with_bits};
 
 /// The coordinates of the elements that are not zero, in row-major order: `[rank, count]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,9 +29,8 @@ impl Op for NonZero {
         let x = inputs.require(0)?;
         // A scalar counts as a list of one element.
         let shape = if x.rank() == 0 { Shape::from([1]) } else { x.shape().clone() };
-        let found: Vec<usize> = with_dtype!(x.dtype(), T => {
-            x.as_slice::<T>()?.iter().enumerate().filter(|(_, v)| **v != T::ZERO).map(|(i, _)| i).collect()
-        });
+        let found: Vec<usize> =
+            x.to_f64_vec()?.iter().enumerate().filter(|(_, v)| **v != 0.0).map(|(place, _)| place).collect();
         let total = shape.rank().saturating_mul(found.len());
         budget.admit_bytes(total.saturating_mul(8))?;
         let mut coordinates = Vec::with_capacity(total);

@@ -3,6 +3,7 @@
 use super::nonzero::{axis_first, take_rows};
 use crate::error::Result;
 use crate::ops::{Attrs, Budget, Inputs, NodeReader, Op, Reading};
+use crate::order::{argsort, sort_by};
 use crate::tensor::{DType, Dim, Fact, Tensor, normalize_axis};
 
 /// The distinct values; further outputs are where each first stands, which of them each element is, and how often
@@ -72,17 +73,15 @@ impl Op for Unique {
         let keys = keys(&axis_first(x, axis)?)?;
         let row = keys.len().checked_div(rows).unwrap_or(0);
         let key = |i: usize| &keys[i * row..(i + 1) * row];
-        let mut order: Vec<usize> = (0..rows).collect();
-        order.sort_by(|&a, &b| key(a).cmp(key(b)));
         let mut groups: Vec<Vec<usize>> = Vec::new();
-        for i in order {
+        for i in argsort(rows, |a, b| key(a).cmp(key(b))) {
             match groups.last_mut() {
                 Some(group) if key(group[0]) == key(i) => group.push(i),
                 _ => groups.push(vec![i]),
             }
         }
         if !self.sorted {
-            groups.sort_by_key(|group| group[0]);
+            sort_by(&mut groups, |a, b| a[0].cmp(&b[0]));
         }
         let first: Vec<usize> = groups.iter().map(|group| group[0]).collect();
         let mut inverse = vec![0i64; rows];

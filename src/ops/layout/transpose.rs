@@ -16,9 +16,9 @@ impl Transpose {
     pub(super) fn read(node: &mut NodeReader) -> Result<Reading> {
         let perm = node.lengths("perm")?;
         if let Some(perm) = &perm {
-            let mut sorted = perm.clone();
-            sorted.sort_unstable();
-            ensure!(sorted.iter().copied().eq(0..perm.len()), InvalidModel, "perm {perm:?} is no permutation");
+            let mut seen = vec![false; perm.len()];
+            let once = |axis: &usize| seen.get_mut(*axis).is_some_and(|seen| !std::mem::replace(seen, true));
+            ensure!(perm.iter().all(once), InvalidModel, "perm {perm:?} is no permutation");
         }
         Ok(Transpose { perm }.into())
     }

@@ -105,10 +105,8 @@ impl Einsum {
             }
             None => {
                 let all: Vec<u8> = terms.iter().flat_map(Term::letters).collect();
-                let mut once: Vec<u8> =
-                    all.iter().copied().filter(|c| all.iter().filter(|d| *d == c).count() == 1).collect();
-                once.sort_unstable();
-                (0..widest).rev().map(Label::Ellipsis).chain(once.into_iter().map(Label::Letter)).collect()
+                let once = (0..=u8::MAX).filter(|c| all.iter().filter(|d| *d == c).count() == 1);
+                (0..widest).rev().map(Label::Ellipsis).chain(once.map(Label::Letter)).collect()
             }
         };
         for (index, label) in result.iter().enumerate() {

@@ -3,8 +3,9 @@
 use super::axes::remaining;
 use super::lines::Lines;
 use crate::error::{Result, bail, ensure};
+use crate::ops::numeric::Numbers;
 use crate::ops::{Attrs, Budget, Inputs, NodeReader, Op, Reading};
-use crate::tensor::{DType, Dim, Fact, Tensor, normalize_axis, with_dtype};
+use crate::tensor::{DType, Dim, Fact, Tensor, normalize_axis};
 
 /// The index of the greatest or least element of input 0 along an axis, as `i64`. The first NaN counts as extreme.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -50,10 +51,10 @@ impl Op for ArgExtreme {
         if lines.len == 0 {
             bail!(InvalidInput, "axis {axis} of {} is empty and has no extreme", x.shape());
         }
-        let found: Vec<i64> = with_dtype!(x.dtype(), T => {
-            let elements = x.as_slice::<T>()?;
-            lines.starts().map(|s| self.position(lines.indices(s).map(|i| elements[i]))).collect()
-        });
+        let found: Vec<i64> = match Numbers::of(x)? {
+            Numbers::Floats(x) => lines.starts().map(|s| self.position(lines.indices(s).map(|i| x[i]))).collect(),
+            Numbers::Integers(x) => lines.starts().map(|s| self.position(lines.indices(s).map(|i| x[i]))).collect(),
+        };
         let reduced: Vec<bool> = (0..x.rank()).map(|a| a == axis).collect();
         Ok(vec![Tensor::new(remaining(x.shape(), &reduced, self.keep_dims, &1), found)?])
     }

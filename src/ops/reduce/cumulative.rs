@@ -2,9 +2,9 @@
 
 use super::lines::Lines;
 use crate::error::{Result, bail, ensure};
-use crate::ops::elementwise::widen;
+use crate::ops::numeric::Numbers;
 use crate::ops::{Attrs, Budget, Inputs, NodeReader, Op, Reading};
-use crate::tensor::{Element, Fact, Tensor, normalize_axis, with_number};
+use crate::tensor::{DType, Fact, Tensor, normalize_axis};
 
 /// For each element of input 0 the sum of those up to it along the axis that input 1 (one integer) names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -47,9 +47,8 @@ macro_rules! cumulative {
                 let (x, axis) = (inputs.require(0)?, inputs.require(1)?);
                 let run = Run { product: $product, exclusive: self.exclusive, reverse: self.reverse };
                 let lines = Lines::new(x.shape(), x.shape().axis(single_axis(&axis.to_i64_vec()?)?)?);
-                let result = with_number!(x.dtype(), T => run.over::<T>(x, lines)?,
-                    _ => bail!(InvalidModel, "{} is not defined for bool", stringify!($op)));
-                Ok(vec![result])
+                ensure!(x.dtype() != DType::Bool, InvalidModel, "{} is not defined for bool", stringify!($op));
+                Ok(vec![run.over(x, &lines)?])
             }
 
             fn attrs(&self) -> Attrs {
@@ -71,7 +70,7 @@ fn single_axis(axis: &[i64]) -> Result<i64> {
 
 fn infer(inputs: Inputs<'_, Fact>) -> Result<Vec<Fact>> {
     let (x, axis) = (inputs.require(0)?, inputs.require(1)?);
-    ensure!(x.dtype != crate::DType::Bool, InvalidModel, "running sums and products are not defined for bool");
+    ensure!(x.dtype != DType::Bool, InvalidModel, "running sums and products are not defined for bool");
     ensure!(axis.dtype.is_integer(), InvalidModel, "the axis is of {}, not an integer", axis.dtype);
     if let (Some(rank), Some(axis)) = (x.rank(), axis.integers()) {
         normalize_axis(single_axis(&axis)?, rank)?;
@@ -86,28 +85,32 @@ struct Run {
 }
 
 impl Run {
-    fn over<T: Element>(&self, x: &Tensor, lines: Lines) -> Result<Tensor> {
-        let elements = x.as_slice::<T>()?;
-        let mut results = elements.to_vec();
+    fn over(&self, x: &Tensor, lines: &Lines) -> Result<Tensor> {
+        let results = match Numbers::of(x)? {
+            Numbers::Floats(mut elements) => {
+                let join = |a: f64, v: f64| if self.product { a * v } else { a + v };
+                self.accumulate(&mut elements, lines, f64::from(u8::from(self.product)), join);
+                Numbers::Floats(elements)
+            }
+            Numbers::Integers(mut elements) => {
+                let join = |a: i128, v| if self.product { a.wrapping_mul(v) } else { a.wrapping_add(v) };
+                self.accumulate(&mut elements, lines, i128::from(self.product), join);
+                Numbers::Integers(elements)
+            }
+        };
+        results.into_tensor(x.dtype(), x.shape().clone())
+    }
+
+    fn accumulate<N: Copy>(&self, elements: &mut [N], lines: &Lines, neutral: N, join: impl Fn(N, N) -> N) {
         for start in lines.starts() {
-            let mut float = f64::from(u8::from(self.product));
-            let mut integer = i128::from(self.product);
+            let mut sum = neutral;
             for step in 0..lines.len {
                 let position = if self.reverse { lines.len - 1 - step } else { step };
-                let index = start + position * lines.stride;
-                let before = (float, integer);
-                let v = elements[index];
-                if self.product {
-                    float *= v.to_f64();
-                    integer = integer.wrapping_mul(widen(v));
-                } else {
-                    float += v.to_f64();
-                    integer = integer.wrapping_add(widen(v));
-                }
-                let (float, integer) = if self.exclusive { before } else { (float, integer) };
-                results[index] = if T::DTYPE.is_float() { T::from_f64(float) } else { T::from_i64(integer as i64) };
+                let element = &mut elements[start + position * lines.stride];
+                let before = sum;
+                sum = join(sum, *element);
+                *element = if self.exclusive { before } else { sum };
             }
         }
-        Tensor::new(x.shape().clone(), results)
     }
 }

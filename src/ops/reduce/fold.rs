@@ -2,30 +2,27 @@
 
 use super::ReduceKind;
 use crate::error::Result;
-use crate::ops::elementwise::widen;
-use crate::tensor::{DType, Element, Shape, Tensor, broadcast_index, with_dtype};
+use crate::ops::numeric::{Numbers, integers};
+use crate::tensor::{DType, Shape, Tensor, broadcast_index};
 
 /// `kind` of the groups of `x`; `groups` is its shape with the reduced axes of length 1.
 pub(super) fn fold(kind: ReduceKind, x: &Tensor, groups: &Shape) -> Result<Tensor> {
     let through_float =
         x.dtype().is_float() || matches!(kind, ReduceKind::L2 | ReduceKind::LogSum | ReduceKind::LogSumExp);
-    with_dtype!(x.dtype(), T => {
-        let results: Vec<T> = if through_float {
-            floats::<T>(kind, x, groups)?.into_iter().map(T::from_f64).collect()
-        } else {
-            integers::<T>(kind, x, groups)?.into_iter().map(|v| T::from_i64(v as i64)).collect()
-        };
-        Tensor::new(groups.clone(), results)
-    })
+    let results = match through_float {
+        true => Numbers::Floats(floats(kind, x, groups)?),
+        false => Numbers::Integers(fold_integers(kind, x, groups)?),
+    };
+    results.into_tensor(x.dtype(), groups.clone())
 }
 
-fn floats<T: Element>(kind: ReduceKind, x: &Tensor, groups: &Shape) -> Result<Vec<f64>> {
-    let elements = x.as_slice::<T>()?;
+fn floats(kind: ReduceKind, x: &Tensor, groups: &Shape) -> Result<Vec<f64>> {
+    let elements = x.to_f64_vec()?;
     let count = groups.checked_len()?;
     let join = |start: f64, f: &dyn Fn(usize, f64, f64) -> f64| {
         let mut results = vec![start; count];
-        for (group, v) in broadcast_index(groups, x.shape()).zip(elements) {
-            results[group] = f(group, results[group], v.to_f64());
+        for (group, &v) in broadcast_index(groups, x.shape()).zip(&elements) {
+            results[group] = f(group, results[group], v);
         }
         results
     };
@@ -62,10 +59,10 @@ fn floats<T: Element>(kind: ReduceKind, x: &Tensor, groups: &Shape) -> Result<Ve
     })
 }
 
-fn integers<T: Element>(kind: ReduceKind, x: &Tensor, groups: &Shape) -> Result<Vec<i128>> {
-    let elements = x.as_slice::<T>()?;
+fn fold_integers(kind: ReduceKind, x: &Tensor, groups: &Shape) -> Result<Vec<i128>> {
+    let elements = integers(x)?;
     let count = groups.checked_len()?;
-    let (least, greatest) = range(T::DTYPE);
+    let (least, greatest) = range(x.dtype());
     let start = match kind {
         ReduceKind::Prod => 1,
         ReduceKind::Max => least,
@@ -73,8 +70,8 @@ fn integers<T: Element>(kind: ReduceKind, x: &Tensor, groups: &Shape) -> Result<
         _ => 0,
     };
     let mut results = vec![start; count];
-    for (group, &v) in broadcast_index(groups, x.shape()).zip(elements) {
-        let (a, v) = (results[group], widen(v));
+    for (group, &v) in broadcast_index(groups, x.shape()).zip(&elements) {
+        let a = results[group];
         results[group] = match kind {
             ReduceKind::Max => a.max(v),
             ReduceKind::Min => a.min(v),

@@ -3,7 +3,8 @@
 use super::lines::Lines;
 use crate::error::{Result, bail, ensure};
 use crate::ops::{Attrs, Budget, Inputs, NodeReader, Op, Reading};
-use crate::tensor::{DType, Dim, Fact, Tensor, normalize_axis, with_dtype};
+use crate::order::argsort;
+use crate::tensor::{DType, Dim, Fact, Tensor, normalize_axis, with_bits};
 
 /// The `k` (input 1, `i64`, one element) greatest or least elements of input 0 along an axis, and their indices
 /// (output 1, `i64`). Of equal elements the one with the smaller index comes first; NaN counts as greater than any.
@@ -72,16 +73,18 @@ impl Op for TopK {
         let keys = keys(x)?;
         for (from, to) in lines.starts().zip(target.starts()) {
             let at = |position: usize| from + position * lines.stride;
-            let mut order: Vec<usize> = (0..lines.len).collect();
-            order.sort_by_key(|&position| if self.largest { !keys[at(position)] } else { keys[at(position)] });
+            let order = argsort(lines.len, |a, b| {
+                let order = keys[at(a)].cmp(&keys[at(b)]);
+                if self.largest { order.reverse() } else { order }
+            });
             for (slot, &position) in target.indices(to).zip(&order) {
                 sources[slot] = at(position);
                 indices[slot] = position as i64;
             }
         }
-        let values = with_dtype!(x.dtype(), T => {
-            let elements = x.as_slice::<T>()?;
-            Tensor::new(shape.clone(), sources.iter().map(|&source| elements[source]).collect())?
+        let values = with_bits!(x.dtype().size(), T => {
+            let elements = x.bits::<T>()?;
+            Tensor::from_bits(x.dtype(), shape.clone(), sources.iter().map(|&source| elements[source]).collect())?
         });
         Ok(vec![values, Tensor::new(shape, indices)?])
     }

@@ -147,14 +147,25 @@ impl Simd for Portable {
         store_u8(p: *mut u8, v: I) = *p.cast::<[u8; 4]>() = v.map(|v| v.clamp(0, 255) as u8).0;
         store_i8(p: *mut i8, v: I) = *p.cast::<[i8; 4]>() = v.map(|v| v.clamp(-128, 127) as i8).0;
         load_f16(p: *const u16) -> F =
-            Lanes(p.cast::<[u16; 4]>().read_unaligned()).map(|bits| half::f16::from_bits(bits).to_f32());
+            Lanes(p.cast::<[u16; 4]>().read_unaligned()).map(widen_f16);
         store_f16(p: *mut u16, v: F) =
-            p.cast::<[u16; 4]>().write_unaligned(v.map(|v| half::f16::from_f32(v).to_bits()).0);
+            p.cast::<[u16; 4]>().write_unaligned(v.map(narrow_f16).0);
         load_u16(p: *const u16) -> I = Lanes(p.cast::<[u16; 4]>().read_unaligned()).map(i32::from);
         store_u16(p: *mut u16, v: I) = p.cast::<[u16; 4]>().write_unaligned(v.map(|v| v as u16).0);
         dot_a(p: *const u8) -> Lanes<u8> = Lanes(*p.cast::<[u8; 4]>());
         dot_b(p: *const i8) -> Lanes<[i8; 4]> = Lanes(*p.cast::<[[i8; 4]; 4]>());
     }
+}
+
+// Out of line: each holds a conversion in integers and one by an instruction that a processor may have.
+#[inline(never)]
+fn widen_f16(bits: u16) -> f32 {
+    half::f16::from_bits(bits).to_f32()
+}
+
+#[inline(never)]
+fn narrow_f16(v: f32) -> u16 {
+    half::f16::from_f32(v).to_bits()
 }
 
 /// To the nearest integer, ties to even, without the call that a target lacking the instruction would make.
