@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::graph::{Graph, Node, Operand, Patch};
 use crate::ops::matrix::Gemm;
 use crate::ops::nn::{BatchNormalization, Conv, ConvTranspose};
-use crate::tensor::{Shape, Tensor};
+use crate::tensor::{DType, Shape, Tensor};
 
 pub(super) fn fold_batch_norm(graph: &mut Graph) -> Result<usize> {
     let mut folded = 0;
@@ -84,6 +84,9 @@ fn channel_axis(product: &Node, weight: &Tensor) -> Option<usize> {
 
 /// `weight` with each slice along `axis` multiplied by its factor.
 fn scaled(weight: &Tensor, axis: usize, factors: &[f64]) -> Option<Tensor> {
+    if weight.dtype() == DType::F32 {
+        return weight.scaled_along(axis, factors.to_vec()).ok();
+    }
     let shape: &Shape = weight.shape();
     let inner: usize = shape[axis + 1..].iter().product::<usize>().max(1);
     let elements = weight.to_f64_vec().ok()?;
@@ -95,7 +98,7 @@ fn scaled(weight: &Tensor, axis: usize, factors: &[f64]) -> Option<Tensor> {
 mod tests {
     use super::super::testing::{check, graph_of, ramp};
     use super::*;
-    use crate::tensor::{DType, Fact};
+    use crate::tensor::Fact;
 
     #[test]
     fn a_bias_for_each_row_is_none_for_each_column() {

@@ -4,12 +4,14 @@ use super::pattern::constant;
 use super::qdq;
 use crate::error::Result;
 use crate::graph::{Graph, Node, Patch, ValueId};
+use crate::ops::elementwise::Cast;
 use crate::ops::fused::{ChannelsLast, Epilogue};
+use crate::ops::layout::Transpose;
 use crate::ops::matrix::{Gemm, MatMul};
 use crate::ops::nn::{Conv, ConvTranspose};
 use crate::ops::quant::{DequantizeLinear, QuantizeLinear};
 use crate::ops::{Budget, Inputs, Op};
-use crate::tensor::{DType, Fact, Tensor};
+use crate::tensor::{DType, Fact, Spare, Tensor};
 use std::collections::{BTreeMap, HashMap};
 
 /// A folded value may have this many bytes whatever it came from; past that, no more than twice its inputs.
@@ -104,7 +106,7 @@ impl Folding<'_> {
             node.inputs().iter().map(|v| v.map_or(Some(None), |v| known(v).map(Some))).collect::<Option<_>>()?;
         let facts: Vec<Option<Fact>> = inputs.iter().map(|v| v.map(|v| Fact::constant(v.clone()))).collect();
         let facts: Vec<Option<&Fact>> = facts.iter().map(Option::as_ref).collect();
-        let given: usize = inputs.iter().flatten().map(|v| v.as_bytes().len()).sum();
+        let given: usize = inputs.iter().flatten().map(|v| v.len() * v.dtype().size()).sum();
         let mut made = 0usize;
         let outputs = op.infer(Inputs::new(&facts)).ok()?;
         for fact in &outputs {
@@ -117,9 +119,24 @@ impl Folding<'_> {
         self.budget.admit_bytes(made).ok()?;
         self.budget.step().ok()?;
         self.budget.spend_on(op.as_ref(), Inputs::new(&inputs), &outputs).ok()?;
-        let values = op.eval(Inputs::new(&inputs), self.budget).ok()?;
+        if let Some(deferred) = deferred(op.as_ref(), inputs.first().copied().flatten()?) {
+            return Some(vec![deferred]);
+        }
+        let mut spare = Spare::default();
+        let read: Vec<Option<Tensor>> = inputs.iter().map(|v| v.map(|v| v.for_one_reading(&mut spare))).collect();
+        let read: Vec<Option<&Tensor>> = read.iter().map(Option::as_ref).collect();
+        let values = op.eval(Inputs::new(&read), self.budget).ok()?;
         (values.len() >= node.outputs().len()).then_some(values)
     }
+}
+
+/// What is made of a constant when it is read, where that is known how.
+fn deferred(op: &dyn Op, x: &Tensor) -> Option<Tensor> {
+    if let Some(transpose) = op.downcast_ref::<Transpose>() {
+        return (transpose.permutation(x.rank()).ok()? == [1, 0]).then(|| x.turned().ok())?;
+    }
+    let widens = op.downcast_ref::<Cast>()?.to == DType::F32 && matches!(x.dtype(), DType::F16 | DType::BF16);
+    widens.then(|| x.widened().ok())?
 }
 
 /// True where a product takes the dequantized constant, which wants its weights as integers, or a node that moves
@@ -152,7 +169,7 @@ fn told(graph: &Graph, node: &Node) -> Option<Vec<Tensor>> {
 mod tests {
     use super::super::testing::{check, graph_of, ramp};
     use super::*;
-    use crate::ops::elementwise::{Binary, BinaryKind, Cast, CastLike};
+    use crate::ops::elementwise::{Binary, BinaryKind, CastLike};
     use crate::ops::layout::ShapeOf;
 
     fn fold(graph: &mut Graph) -> Result<usize> {

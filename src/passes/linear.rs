@@ -1,19 +1,18 @@
 //! What is added to each column of a product or to each channel of a convolution, taken in as its bias.
 //!
-//! `Gemm` and `MatMul` with constant weights become one thing: a product with an epilogue that can take a bias. A `Gemm` with factors of 1 and a vector for C is a `MatMul` with a bias; its constant B is transposed here, once, so
-//! that only one form of product is left behind.
+//! `Gemm` and `MatMul` with constant weights become one thing: a product with an epilogue that can take a bias. A `Gemm` with factors of 1 and a vector for C is a `MatMul` with a bias; its constant B is transposed here (in
+//! name: it is packed as it lies), so that only one form of product is left behind.
 
 use super::pattern::{binary, constant};
 use crate::error::Result;
 use crate::graph::{Graph, Node, Operand, Patch};
 use crate::ops::elementwise::{Binary, BinaryKind};
 use crate::ops::fused::Epilogue;
-use crate::ops::layout::Transpose;
 use crate::ops::matrix::{Gemm, MatMul};
 use crate::ops::nn::{Conv, ConvTranspose};
 use crate::ops::quant::MatMulNBits;
 use crate::ops::{Budget, Inputs, Op};
-use crate::tensor::{Dim, Spare, Tensor};
+use crate::tensor::{Dim, Tensor};
 use std::sync::Arc;
 
 pub(super) fn fuse_bias(graph: &mut Graph) -> Result<usize> {
@@ -43,10 +42,7 @@ fn gemm(graph: &Graph, node: &Node) -> Option<Patch> {
     };
     let mut patch = Patch::new();
     let weight: Operand = if op.trans_b {
-        let weight = constant(graph, node.input(1)?)?.for_one_reading(&mut Spare::default());
-        let transpose = Transpose { perm: Some(vec![1, 0]) };
-        let turned = transpose.eval(Inputs::new(&[Some(&weight)]), &Budget::generous()).ok()?;
-        patch.constant("weight", turned.into_iter().next()?)
+        patch.constant("weight", constant(graph, node.input(1)?)?.turned().ok()?)
     } else {
         node.input(1)?.into()
     };

@@ -88,7 +88,7 @@ impl Island<'_> {
         }
         let name = self.graph.value(value).name();
         let wide = match self.graph.constant_of(value) {
-            Some(constant) => self.patch.constant(name, constant.cast(DType::F32)?),
+            Some(constant) => self.patch.constant(name, constant.widened()?),
             None => self.patch.op(name, Cast { to: DType::F32 }, &[value.into()]),
         };
         self.wide.insert(value, wide);

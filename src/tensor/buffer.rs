@@ -1,7 +1,9 @@
 //! Shared, immutable bytes with the alignment that kernels want, or borrowed from a file mapping or a caller's vector.
 
+use super::deferred::Deferred;
 use super::dtype::Element;
 use super::mapping::Pages;
+use super::tensor::Tensor;
 use crate::error::{Result, err};
 use bytemuck::{Pod, Zeroable};
 use bytes::Bytes;
@@ -31,6 +33,7 @@ enum Repr {
     Owner(Arc<dyn AsBytes>),
     Shared(Bytes),
     Unaligned(Arc<Unaligned>),
+    Deferred(Arc<Deferred>),
 }
 
 /// Bytes that no element type can be read from where they lie, and the copy that can, made when somebody reads it.
@@ -125,12 +128,28 @@ impl Buffer {
         Buffer(Repr::Unaligned(Arc::new(Unaligned { bytes, copy: OnceLock::new() })))
     }
 
-    /// The same bytes for a reader who reads them once: what it takes to align them is not kept, but `spare` may be used
-    /// again.
+    /// Shares bytes that are computed when they are read.
+    pub(super) fn deferred(deferred: Deferred) -> Self {
+        Buffer(Repr::Deferred(Arc::new(deferred)))
+    }
+
+    /// The same bytes for a reader who reads them once: what it takes to align or to compute them is not kept, but `spare`
+    /// may be used again.
     pub(crate) fn for_one_reading(&self, spare: &mut Spare) -> Self {
         match &self.0 {
-            Repr::Unaligned(shared) if shared.copy.get().is_none() => spare.copy_of(&shared.bytes),
+            Repr::Unaligned(shared) if shared.copy.get().is_none() => {
+                spare.filled(shared.bytes.len(), |to| to.copy_from_slice(&shared.bytes))
+            }
+            Repr::Deferred(deferred) => deferred.for_one_reading(spare).unwrap_or_else(|| self.clone()),
             _ => self.clone(),
+        }
+    }
+
+    /// The matrix whose transposition these bytes are, as long as nobody has had them computed.
+    pub(super) fn transposed(&self) -> Option<&Tensor> {
+        match &self.0 {
+            Repr::Deferred(deferred) => deferred.transposed(),
+            _ => None,
         }
     }
 
@@ -151,12 +170,23 @@ impl Buffer {
         }
     }
 
-    /// Where the bytes lie, which tells them from others as long as they live.
-    pub(crate) fn address(&self) -> usize {
+    /// Some of the elements that the bytes will be computed from, where they will be.
+    pub(super) fn sample(&self) -> Option<&[u8]> {
         match &self.0 {
-            Repr::Unaligned(shared) => shared.bytes.as_ptr() as usize,
-            _ => self.as_slice().as_ptr() as usize,
+            Repr::Deferred(deferred) => deferred.sample(),
+            _ => None,
         }
+    }
+
+    /// Where the bytes from `offset` on lie, or would, which tells them from others as long as they live.
+    pub(crate) fn address(&self, offset: usize) -> usize {
+        offset
+            + match &self.0 {
+                Repr::Unaligned(shared) => shared.bytes.as_ptr() as usize,
+                // What computes the bytes has an address of its own; behind it may lie somebody else's bytes.
+                Repr::Deferred(deferred) if offset == 0 => Arc::as_ptr(deferred) as usize,
+                _ => self.as_slice().as_ptr() as usize,
+            }
     }
 
     /// The bytes.
@@ -172,6 +202,7 @@ impl Buffer {
                 let lines = shared.copy.get_or_init(|| lines_of(&shared.bytes));
                 &bytemuck::cast_slice(lines.as_slice())[..shared.bytes.len()]
             }
+            Repr::Deferred(deferred) => deferred.bytes(),
         }
     }
 
@@ -193,14 +224,19 @@ impl Buffer {
 pub(crate) struct Spare(Option<Buffer>);
 
 impl Spare {
-    fn copy_of(&mut self, bytes: &[u8]) -> Buffer {
-        let held = self.0.take().filter(|held| held.as_slice().len() >= bytes.len());
-        let mut spare = held.unwrap_or_else(|| Buffer::zeroed(bytes.len().saturating_mul(2).max(OWN_PAGES)));
-        let Some(to) = spare.as_mut_slice() else { return Buffer::copy_of(bytes) };
-        to[..bytes.len()].copy_from_slice(bytes);
-        let copy = spare.first(bytes.len());
+    /// `len` bytes as `fill` makes them.
+    pub(super) fn filled(&mut self, len: usize, fill: impl FnOnce(&mut [u8])) -> Buffer {
+        let held = self.0.take().filter(|held| held.as_slice().len() >= len);
+        let mut spare = held.unwrap_or_else(|| Buffer::zeroed(len.saturating_mul(2).max(OWN_PAGES)));
+        if spare.as_mut_slice().is_none() {
+            spare = Buffer::zeroed(len);
+        }
+        if let Some(to) = spare.as_mut_slice() {
+            fill(&mut to[..len]);
+        }
+        let filled = spare.first(len).unwrap_or_else(|| spare.clone());
         self.0 = Some(spare);
-        copy.unwrap_or_else(|| Buffer::copy_of(bytes))
+        filled
     }
 }
 
@@ -216,7 +252,11 @@ fn lines_of(bytes: &[u8]) -> Vec<Line> {
 
 impl fmt::Debug for Buffer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let len = if let Repr::Unaligned(shared) = &self.0 { shared.bytes.len() } else { self.as_slice().len() };
+        let len = match &self.0 {
+            Repr::Unaligned(shared) => shared.bytes.len(),
+            Repr::Deferred(deferred) => deferred.len(),
+            _ => self.as_slice().len(),
+        };
         write!(f, "Buffer({len} bytes)")
     }
 }
@@ -236,7 +276,7 @@ mod tests {
     fn large_memory_is_zero_aligned_and_writable() {
         for buffer in [Buffer::zeroed(OWN_PAGES + 3), Buffer::try_zeroed(OWN_PAGES + 3).unwrap()] {
             let mut buffer = buffer;
-            assert_eq!(buffer.address() % ALIGN, 0);
+            assert_eq!(buffer.address(0) % ALIGN, 0);
             assert!(buffer.as_slice().len() == OWN_PAGES + 3 && buffer.as_slice().iter().all(|&byte| byte == 0));
             buffer.as_mut_slice().unwrap()[OWN_PAGES] = 7;
             assert_eq!(buffer.clone().as_slice()[OWN_PAGES], 7);
@@ -264,21 +304,21 @@ mod tests {
     fn unaligned_bytes_are_copied_once_and_only_for_who_keeps_them() {
         let bytes: Vec<u8> = (0..200).collect();
         let buffer = Buffer::copied_when_read(Bytes::from(bytes.clone()).slice(1..));
-        let address = buffer.address();
+        let address = buffer.address(0);
         let mut spare = Spare::default();
         let once = buffer.for_one_reading(&mut spare);
-        assert_eq!((once.as_slice(), once.address() % ALIGN), (&bytes[1..], 0));
-        assert!(once.address() != address && buffer.address() == address);
+        assert_eq!((once.as_slice(), once.address(0) % ALIGN), (&bytes[1..], 0));
+        assert!(once.address(0) != address && buffer.address(0) == address);
         let second = Buffer::copied_when_read(Bytes::from(bytes.clone()).slice(3..));
         // The first copy is still read: the second lies elsewhere. The third takes the place of what is gone.
         let two = second.for_one_reading(&mut spare);
         assert_eq!((once.as_slice(), two.as_slice()), (&bytes[1..], &bytes[3..]));
-        let one = once.address();
+        let one = once.address(0);
         drop((once, two));
         let three = second.for_one_reading(&mut spare);
-        let place = three.address();
+        let place = three.address(0);
         drop(three);
-        assert_eq!(buffer.for_one_reading(&mut spare).address(), place);
+        assert_eq!(buffer.for_one_reading(&mut spare).address(0), place);
         assert!(one.is_multiple_of(ALIGN));
         assert_eq!(buffer.unaligned(), Some(&bytes[1..]));
         let shared = buffer.clone();
@@ -287,7 +327,7 @@ mod tests {
         assert_eq!(buffer.as_slice().as_ptr() as usize % ALIGN, 0);
         assert_eq!(shared.as_slice().as_ptr(), buffer.as_slice().as_ptr());
         assert_eq!(shared.for_one_reading(&mut spare).as_slice().as_ptr(), buffer.as_slice().as_ptr());
-        assert_eq!(buffer.address(), address);
+        assert_eq!(buffer.address(0), address);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! `ndarray` view.
 
 mod buffer;
+mod deferred;
 mod dim;
 mod dtype;
 mod fact;

@@ -1,6 +1,7 @@
 //! A tensor: dtype, concrete shape, and a window on a shared buffer.
 
 use super::buffer::{Buffer, Spare};
+use super::deferred::SMALL;
 use super::dtype::{DType, Element, with_dtype};
 use super::shape::Shape;
 use crate::error::{Result, bail, ensure};
@@ -76,8 +77,6 @@ impl Tensor {
     /// A tensor on the bytes of a file. Where they are not aligned they are copied when they are read, and not before:
     /// most weights are read once, to be packed.
     pub(crate) fn from_file(dtype: DType, shape: impl Into<Shape>, bytes: Bytes) -> Result<Self> {
-        /// It takes more to keep track of less.
-        const SMALL: usize = 4096;
         Tensor::of_bytes(dtype, shape.into(), bytes, |bytes| match bytes.len() {
             0..SMALL => Buffer::copy_of(&bytes),
             _ => Buffer::copied_when_read(bytes),
@@ -139,10 +138,22 @@ impl Tensor {
 
     /// Where the elements lie, which tells them from others as long as they live.
     pub(crate) fn address(&self) -> usize {
-        self.buffer.address() + self.offset
+        self.buffer.address(self.offset)
     }
 
-    /// The same elements for a reader who reads them once: what it takes to align them is not kept.
+    /// A tensor on the whole of a buffer of the right length.
+    pub(super) fn of_buffer(dtype: DType, shape: Shape, buffer: Buffer) -> Self {
+        Tensor { dtype, shape, buffer, offset: 0 }
+    }
+
+    /// The matrix that this one is the transposition of, where it is there and this one is not.
+    pub(crate) fn transposed_of(&self) -> Option<&Tensor> {
+        let source = self.buffer.transposed()?;
+        let turned = self.offset == 0 && self.shape.iter().eq(source.shape.iter().rev());
+        turned.then_some(source)
+    }
+
+    /// The same elements for a reader who reads them once: what it takes to align or to compute them is not kept.
     pub(crate) fn for_one_reading(&self, spare: &mut Spare) -> Self {
         Tensor { buffer: self.buffer.for_one_reading(spare), ..self.clone() }
     }
@@ -157,6 +168,14 @@ impl Tensor {
     /// The same where they are not aligned for the elements, and nobody has read them as such: so they need no copy.
     pub(crate) fn unaligned_bytes(&self) -> Option<&[u8]> {
         self.buffer.unaligned()?.get(self.offset..self.offset + self.len() * self.dtype.size())
+    }
+
+    /// The bytes of some elements, in any order, as many as can be had without aligning or computing them.
+    pub(crate) fn sample(&self) -> &[u8] {
+        match self.buffer.sample() {
+            Some(sample) => sample,
+            None => self.unaligned_bytes().unwrap_or_else(|| self.as_bytes()),
+        }
     }
 
     /// The bytes to change, where no other tensor shares them; a `bool` must stay 0 or 1.

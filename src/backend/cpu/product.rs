@@ -62,7 +62,7 @@ impl Product {
         let (m, left, right) = if shared && in_order { (m * left.len(), vec![0], vec![0]) } else { (m, left, right) };
         let right = match spec.constant(1) {
             Some(weight) if shared && left.len() == 1 && spec.weights.allow_bfloat16() => {
-                let pack = |w: &Tensor| Ok(PackedBf16::pack(isa, w.as_slice()?, k, n, Layout::RowMajor { stride: n }));
+                let pack = |w: &Tensor| laid_out(w, k, n).map(|(b, layout)| PackedBf16::pack(isa, b, k, n, layout));
                 let packed = spec.weights.get_or_pack(weight, 0, pack)?;
                 check((packed.k(), packed.n()) == (k, n))?;
                 Right::Rounded(packed)
@@ -71,7 +71,7 @@ impl Product {
                 Right::Halves(packed)
             }
             Some(weight) if shared => {
-                let pack = |w: &Tensor| Ok(PackedB::pack(isa, w.as_slice()?, k, n, Layout::RowMajor { stride: n }));
+                let pack = |w: &Tensor| laid_out(w, k, n).map(|(b, layout)| PackedB::pack(isa, b, k, n, layout));
                 let packed = spec.weights.get_or_pack(weight, 0, pack)?;
                 check((packed.k(), packed.n()) == (k, n))?;
                 Right::Packed(packed)
@@ -106,20 +106,26 @@ fn halves(
     if batch != 1 || m > HALVES_ROWS || !far || matches!(isa, Isa::Portable(_)) {
         return Ok(None);
     }
-    // Most matrices show at their first elements that they were not written in float16. Read as bytes: elements would all be
-    // copied where they are not aligned, and kept.
-    let bytes = weight.unaligned_bytes().unwrap_or_else(|| weight.as_bytes());
-    let mut first = [0f32; 64];
-    for (element, bytes) in first.iter_mut().zip(bytes.chunks_exact(4)) {
-        *element = f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+    // Most matrices show at a few elements that they were not written in float16.
+    let mut few = [0f32; 64];
+    for (element, bytes) in few.iter_mut().zip(weight.sample().as_chunks::<4>().0) {
+        *element = f32::from_le_bytes(*bytes);
     }
-    if !PackedHalves::holds(&first) {
+    if !PackedHalves::holds(&few) {
         return Ok(None);
     }
-    let pack = |w: &Tensor| Ok(PackedHalves::pack(isa, w.as_slice()?, k, n, Layout::RowMajor { stride: n }));
+    let pack = |w: &Tensor| laid_out(w, k, n).map(|(b, layout)| PackedHalves::pack(isa, b, k, n, layout));
     let packed = spec.weights.get_or_pack(weight, 0, pack)?;
     check((packed.k(), packed.n()) == (k, n))?;
     Ok(packed.is_exact().then_some(packed))
+}
+
+/// The elements of a weight of `[k, n]` as they lie.
+fn laid_out(weight: &Tensor, k: usize, n: usize) -> Result<(&[f32], Layout)> {
+    match weight.transposed_of() {
+        Some(turned) => Ok((turned.as_slice()?, Layout::Transposed { stride: k })),
+        None => Ok((weight.as_slice()?, Layout::RowMajor { stride: n })),
+    }
 }
 
 fn check(fits: bool) -> Result<()> {
