@@ -228,13 +228,18 @@ impl Spare {
     pub(super) fn filled(&mut self, len: usize, fill: impl FnOnce(&mut [u8])) -> Buffer {
         let held = self.0.take().filter(|held| held.as_slice().len() >= len);
         let mut spare = held.unwrap_or_else(|| Buffer::zeroed(len.saturating_mul(2).max(OWN_PAGES)));
-        if spare.as_mut_slice().is_none() {
-            spare = Buffer::zeroed(len);
-        }
-        if let Some(to) = spare.as_mut_slice() {
+        let mut other;
+        let room = match spare.as_mut_slice().is_some() {
+            true => &mut spare,
+            false => {
+                other = Buffer::zeroed(len);
+                &mut other
+            }
+        };
+        if let Some(to) = room.as_mut_slice() {
             fill(&mut to[..len]);
         }
-        let filled = spare.first(len).unwrap_or_else(|| spare.clone());
+        let filled = room.first(len).unwrap_or_else(|| room.clone());
         self.0 = Some(spare);
         filled
     }

@@ -298,3 +298,33 @@ impl Kernel for Product {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::graph::Graph;
+    use crate::ops::matrix::Gemm;
+    use crate::tensor::{DType, Fact, Tensor};
+    use crate::{CompileOptions, Model};
+    use bytes::Bytes;
+
+    #[test]
+    fn a_transposed_weight_is_packed_as_it_lies() {
+        const SIZES: [usize; 2] = [70, 33];
+        let weights: Vec<f32> = (0..70 * 33).map(|i| (i % 17) as f32 - 8.0).collect();
+        let mut bytes = vec![0u8];
+        bytes.extend_from_slice(bytemuck::cast_slice(&weights));
+        let weight = Tensor::from_file(DType::F32, SIZES, Bytes::from(bytes).slice(1..)).unwrap();
+        let mut graph = Graph::new("rows");
+        let x = graph.input("x", Fact::concrete(DType::F32, &[2, 33])).unwrap();
+        let w = graph.constant("w", weight.clone()).unwrap();
+        let y = graph.op("y", Gemm { trans_b: true, ..Gemm::default() }, &[x, w]).unwrap();
+        graph.output(y).unwrap();
+        let input = [Tensor::new([2, 33], (0..66).map(|i| (i % 5) as f32).collect()).unwrap()];
+        let model = Model::from_graph(graph.clone()).unwrap().compile(&CompileOptions::new()).unwrap();
+        let outputs = model.run(input.clone()).unwrap();
+        assert!(weight.unaligned_bytes().is_some(), "the weight was copied");
+        let turned = model.graph().nodes().unwrap().find_map(|(_, node)| model.graph().constant_of(node.input(1)?));
+        assert!(turned.unwrap().transposed_of().is_some(), "the transposition was kept");
+        assert_eq!(outputs[0], graph.interpret(&input).unwrap()[0]);
+    }
+}

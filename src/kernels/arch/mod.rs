@@ -159,7 +159,7 @@ impl Isa {
             Isa::Avx512(token) => token.enter(body),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2(token) => token.enter(body),
-            Isa::Portable(token) => body.run(token),
+            Isa::Portable(token) => token.call(body),
         }
     }
 }

@@ -228,19 +228,28 @@ fn pack_panels(b: &[f32], k: usize, n: usize, layout: Layout, panel: usize, pack
 
 #[cfg(test)]
 mod tests {
+    use super::super::{PackedBf16, PackedHalves};
     use super::*;
 
     #[test]
     fn both_layouts_pack_alike() {
         for isa in Isa::available() {
             for (k, n) in [(1, 1), (3, 5), (17, 33), (40, 64), (0, 3), (3, 0)] {
-                let b: Vec<f32> = (0..k * n).map(|i| i as f32 + 1.0).collect();
+                // Float16 holds them all.
+                let b: Vec<f32> =
+                    (0..k * n).map(|i| i as f32 + 1.0).map(|x| if x > 2048.0 { 2048.0 - x } else { x }).collect();
                 let transposed: Vec<f32> = (0..k * n).map(|i| b[(i % k.max(1)) * n + i / k.max(1)]).collect();
+                let b_as = |layout| if matches!(layout, Layout::RowMajor { .. }) { &b } else { &transposed };
                 let rows = PackedB::pack(isa, &b, k, n, Layout::RowMajor { stride: n });
                 let columns = PackedB::pack(isa, &transposed, k, n, Layout::Transposed { stride: k });
                 let made = PackedB::from_filters(isa, &transposed, n, k, 1);
                 assert_eq!(rows.view().data, columns.view().data);
                 assert_eq!(rows.view().data, made.view().data);
+                let (by_row, by_column) = (Layout::RowMajor { stride: n }, Layout::Transposed { stride: k });
+                let halves = [by_row, by_column].map(|layout| PackedHalves::pack(isa, b_as(layout), k, n, layout));
+                assert!(halves[0].is_exact() && halves[0].data.as_slice() == halves[1].data.as_slice());
+                let brains = [by_row, by_column].map(|layout| PackedBf16::pack(isa, b_as(layout), k, n, layout));
+                assert_eq!(brains[0].data.as_slice(), brains[1].data.as_slice());
                 let mut scratch = vec![f32::NAN; PackedView::scratch_len(isa, k, n)];
                 let again = PackedView::pack_into(isa, &b, k, n, Layout::RowMajor { stride: n }, &mut scratch);
                 assert_eq!(again.data, rows.view().data);

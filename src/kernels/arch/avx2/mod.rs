@@ -22,6 +22,8 @@ impl Avx2 {
         /// # Safety
         /// The machine has these features.
         #[target_feature(enable = "avx2,fma,f16c")]
+        // Together, and not among those for other machines: code comes into memory in pieces of many pages.
+        #[cfg_attr(target_os = "linux", unsafe(link_section = "onrush_avx2"))]
         #[inline(never)]
         fn entry<B: Body>(token: Avx2, body: B) -> B::Output {
             body.run(token)

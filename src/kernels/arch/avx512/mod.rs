@@ -35,6 +35,8 @@ impl Avx512 {
         #[target_feature(
             enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vbmi,avx512bf16,avx2,fma,f16c,bmi1,bmi2"
         )]
+        // Together, and not among those for other machines: code comes into memory in pieces of many pages.
+        #[cfg_attr(target_os = "linux", unsafe(link_section = "onrush_avx512"))]
         #[inline(never)]
         fn entry<B: Body>(token: Avx512, body: B) -> B::Output {
             body.run(token)

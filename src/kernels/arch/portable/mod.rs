@@ -64,6 +64,8 @@ impl Simd for Portable {
     const DOT_REGISTERS: usize = 1;
 
     fn call<B: Body>(self, body: B) -> B::Output {
+        // Together, and not among those for other machines: code comes into memory in pieces of many pages.
+        #[cfg_attr(target_os = "linux", unsafe(link_section = "onrush_portable"))]
         #[inline(never)]
         fn entry<B: Body>(token: Portable, body: B) -> B::Output {
             body.run(token)
