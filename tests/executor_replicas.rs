@@ -9,9 +9,9 @@ mod gate;
 use gate::Gate;
 use onrush::balance::{Balancer, LeastLoaded, Load as Standing, Locality, RoundRobin, TwoChoices};
 use onrush::clock::{Clock, Mock, Time};
-use onrush::exec::{Batch, BatchRunner, Builder, Executor, Load, Reason, Shutdown, SubmitOptions, Ticket};
+use onrush::exec::{Batch, BatchRunner, Builder, Executor, Flow, Load, Reason, Shutdown, SubmitOptions, Ticket};
 use onrush::monitor::ReplicaState;
-use onrush::sched::{EarliestDeadline, FairShare, FirstCome, Policy, ShortestJob, StrictPriority};
+use onrush::sched::{EarliestDeadline, FairShare, FirstCome, Policy, Precedence, ShortestJob, StrictPriority};
 use onrush::{ErrorKind, Result};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -112,7 +112,16 @@ impl BatchRunner for Version {
                     hand.step();
                     0
                 }
-                Ask::Work(turns) => (0..*turns).fold(0, |sum, turn| std::hint::black_box(sum + u64::from(turn))),
+                Ask::Work(turns) => {
+                    let mut sum = 0;
+                    for turn in 0..*turns {
+                        sum = std::hint::black_box(sum + u64::from(turn));
+                        if turn % 64 == 0 && batch.checkpoint() == Flow::Stop {
+                            return Err(onrush::Error::new(ErrorKind::Cancelled, "nobody waits"));
+                        }
+                    }
+                    sum
+                }
             };
             batch.answer(at, Ok((self.tag, value)));
         }
@@ -494,7 +503,9 @@ fn resident_kib() -> Option<u64> {
 fn storm(seed: u64, time: Duration, policy: Box<dyn Policy>, balancer: Box<dyn Balancer>) -> u64 {
     let alive: Arc<AtomicUsize> = Arc::default();
     let builder = Executor::builder(Version::new(0, &alive)).named("a", 2).model("b", Version::new(0, &alive), 1);
+    let preempts = matches!(policy.precedence(), Precedence::Class | Precedence::Cost);
     let builder = builder.workers(2).queue_items(64).max_batch_size(8).policy(policy).balancer(balancer);
+    let builder = if preempts { builder.preemption(0.5, 4) } else { builder };
     let executor = builder.quarantine(6, Duration::from_millis(1)).patience(Duration::from_micros(50)).build().unwrap();
     let over = AtomicBool::new(false);
     let (wrong, extra) = (AtomicUsize::new(0), AtomicUsize::new(0));

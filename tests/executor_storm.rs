@@ -5,7 +5,10 @@
 
 use onrush::balance::{Balancer, LeastLoaded, Locality, RoundRobin, TwoChoices};
 use onrush::exec::{Batch, BatchRunner, Executor, Flow, Load, Shutdown, SubmitOptions, Ticket};
-use onrush::sched::{EarliestDeadline, FairShare, FirstCome, Policy, ShortestJob, StrictPriority};
+use onrush::sched::{
+    EarliestDeadline, FairShare, FirstCome, Level, Levels, Policy, Precedence, ShortestJob, StrictPriority,
+    TimeoutAction,
+};
 use onrush::{Error, ErrorKind, Result};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -190,8 +193,9 @@ fn change(executor: &Executor<Model>, extra: &AtomicU32, over: &AtomicBool, seed
 
 fn policies() -> [(Box<dyn Policy>, Box<dyn Balancer>); 5] {
     let us = Duration::from_micros;
+    let impatient = Level::new().timeout(us(100), TimeoutAction::Reject);
     [
-        (Box::new(FirstCome), Box::new(LeastLoaded)),
+        (Box::new(Levels::new(FirstCome).level(2, impatient)), Box::new(LeastLoaded)),
         (Box::new(StrictPriority::new(us(500))), Box::new(RoundRobin::new())),
         (Box::new(ShortestJob::new(us(500))), Box::new(TwoChoices::new(1))),
         (Box::new(EarliestDeadline::new()), Box::new(Locality::new(us(20)))),
@@ -203,7 +207,7 @@ fn policies() -> [(Box<dyn Policy>, Box<dyn Balancer>); 5] {
 fn storm(seed: u64) {
     let mut random = fastrand::Rng::with_seed(seed);
     let (policy, balancer) = policies().into_iter().nth(seed as usize % 5).unwrap();
-    let preempts = seed % 5 == 1 && random.bool();
+    let preempts = matches!(policy.precedence(), Precedence::Class | Precedence::Cost) && random.bool();
     let mut builder = Executor::builder(Model)
         .workers(random.usize(1..4))
         .queue_items(random.usize(1..48))

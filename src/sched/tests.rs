@@ -165,3 +165,52 @@ fn a_tenfold_aggressor_leaves_the_victim_its_share() {
     let victim = outcome.latencies(|request| request.tenant == 0);
     assert!(victim[victim.len() * 99 / 100] < Duration::from_millis(20), "{:?}", victim[victim.len() * 99 / 100]);
 }
+
+#[test]
+fn tenants_that_all_ask_for_more_get_the_same_and_one_that_asks_for_less_gets_it() {
+    // 8,000 a second can be answered. Tenant 0 asks for 20,000, tenants 1 to 3 for 2,500 each, tenant 4 for 800.
+    let rates = [20_000.0, 2_500.0, 2_500.0, 2_500.0, 800.0];
+    let end = Time::from_nanos(300_000_000);
+    let of = |(tenant, rate): (usize, f64)| {
+        let arrivals = Poisson::new(rate, tenant as u64).take_while(|at| *at < end);
+        arrivals.map(move |at| Waiting { tenant: tenant as u64, ..Waiting::at(at) })
+    };
+    let mut requests: Vec<_> = rates.into_iter().enumerate().flat_map(of).collect();
+    requests.sort_by_key(|request| request.arrived);
+    let limits = Limits { max_batch_size: 8, look_ahead: 0, ..Limits::default() };
+    let scenario = Scenario { limits, queue_items: 1_000_000, ..Scenario::default() };
+    let mut policy = FairShare::new(Duration::from_micros(250));
+    let outcome = simulate(&scenario, &mut policy, requests, |_, _| Duration::from_millis(1));
+    let mut answered = [0.0; 5];
+    for (request, fate) in outcome.requests.iter().zip(&outcome.fates) {
+        if matches!(fate, Fate::Answered { ended, .. } if *ended <= end) {
+            answered[request.tenant as usize] += 1.0 / 0.3;
+        }
+    }
+    // What the modest one leaves is shared out: 1,800 each.
+    let parts = [1_800.0, 1_800.0, 1_800.0, 1_800.0, 800.0];
+    let got: Vec<f64> = answered.iter().zip(parts).map(|(answered, part): (&f64, f64)| answered / part).collect();
+    let (sum, squares) = (got.iter().sum::<f64>(), got.iter().map(|x| x * x).sum::<f64>());
+    assert!(sum * sum / (5.0 * squares) >= 0.98 && got.iter().all(|&part| part >= 0.9), "{answered:?}");
+}
+
+#[test]
+fn nobody_waits_for_longer_than_its_class_ages_and_the_queue_before_it_takes() {
+    // One server, a millisecond each, and urgent requests for one and a half of it.
+    let mut requests: Vec<_> =
+        Poisson::new(1_500.0, 1).take(6_000).map(|at| Waiting { priority: 0, ..Waiting::at(at) }).collect();
+    requests.extend(Poisson::new(50.0, 2).take(180).map(|at| Waiting { priority: 2, ..Waiting::at(at) }));
+    requests.sort_by_key(|request| request.arrived);
+    let limits = Limits { max_batch_size: 1, ..Limits::default() };
+    let scenario = Scenario { limits, queue_items: 100, ..Scenario::default() };
+    let mut longest = |ageing| {
+        let mut policy = StrictPriority::new(ageing);
+        let outcome = simulate(&scenario, &mut policy, requests.clone(), |_, _| Duration::from_millis(1));
+        let latencies = outcome.latencies(|request| request.priority == 2);
+        (latencies.len(), latencies.last().copied().unwrap_or_default())
+    };
+    let (answered, worst) = longest(Duration::from_millis(50));
+    assert!(answered > 60 && worst <= Duration::from_millis(2 * 50 + 100 + 1), "{answered}: {worst:?}");
+    let (_, worst) = longest(Duration::MAX);
+    assert!(worst > Duration::from_secs(1), "without ageing: {worst:?}");
+}
