@@ -203,7 +203,7 @@ fn nobody_waits_for_longer_than_its_class_ages_and_the_queue_before_it_takes() {
     requests.sort_by_key(|request| request.arrived);
     let limits = Limits { max_batch_size: 1, ..Limits::default() };
     let scenario = Scenario { limits, queue_items: 100, ..Scenario::default() };
-    let mut longest = |ageing| {
+    let longest = |ageing| {
         let mut policy = StrictPriority::new(ageing);
         let outcome = simulate(&scenario, &mut policy, requests.clone(), |_, _| Duration::from_millis(1));
         let latencies = outcome.latencies(|request| request.priority == 2);
