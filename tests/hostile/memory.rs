@@ -53,6 +53,9 @@ fn operators_that_ask_for_huge_tensors() {
     refused(vec![node("Expand", &["x", "s"], &["y"], &[])], &[("s", &[HUGE, 2])], Limit);
     refused(vec![node("Tile", &["x", "s"], &["y"], &[])], &[("s", &[HUGE])], Limit);
     refused(vec![node("Pad", &["x", "s"], &["y"], &[])], &[("s", &[HUGE, HUGE])], Limit);
+    // Rows that have no elements.
+    let unique = node("Unique", &["z"], &["y"], &[int("axis", 0)]);
+    refused(vec![node("ConstantOfShape", &["s"], &["z"], &[]), unique], &[("s", &[HUGE, 0])], Limit);
     let resize = vec![
         node("Unsqueeze", &["x", "axes"], &["u"], &[]),
         node("Resize", &["u", "", "", "s"], &["y"], &[text("mode", "nearest")]),

@@ -63,13 +63,14 @@ impl Op for Unique {
 
     fn eval(&self, inputs: Inputs<'_, Tensor>, budget: &Budget) -> Result<Vec<Tensor>> {
         let x = inputs.require(0)?;
-        budget.admit_bytes(x.len().saturating_mul(64))?;
         let flat = x.reshaped([x.len()])?;
         let (x, axis) = match self.axis {
             Some(axis) => (x, x.shape().axis(axis)?),
             None => (&flat, 0),
         };
         let rows = x.shape()[axis];
+        // Rows without elements cost as well.
+        budget.admit_bytes(x.len().max(rows).saturating_mul(64))?;
         let keys = keys(&axis_first(x, axis)?)?;
         let row = keys.len().checked_div(rows).unwrap_or(0);
         let key = |i: usize| &keys[i * row..(i + 1) * row];
