@@ -52,6 +52,10 @@ pub struct Value {
     fact: Fact,
     producer: Option<(NodeId, usize)>,
     users: Vec<NodeId>,
+    /// Where the last user was removed.
+    removed: usize,
+    /// Whether the graph yields it.
+    yielded: bool,
 }
 
 impl Value {
@@ -77,6 +81,18 @@ impl Value {
     #[must_use]
     pub fn users(&self) -> &[NodeId] {
         &self.users
+    }
+
+    /// Removes one use by a node. Nodes fall in an order much like that of the list, so the search goes outward from where
+    /// the last one was found: a value may have all uses that there are.
+    fn remove_user(&mut self, node: NodeId) {
+        let (users, near) = (&self.users, self.removed.min(self.users.len()));
+        let mut outward = (0..users.len()).flat_map(|n| [Some(near + n), near.checked_sub(n + 1)]).flatten();
+        let found = outward.find(|at| users.get(*at) == Some(&node));
+        if let Some(position) = found {
+            self.users.swap_remove(position);
+            self.removed = position;
+        }
     }
 }
 
@@ -250,6 +266,7 @@ impl Graph {
         if value.index() >= self.values.len() {
             bail!(InvalidModel, "an output that is no value of the graph");
         }
+        self.values[value.index()].yielded = true;
         self.outputs.push(value);
         Ok(())
     }
@@ -268,7 +285,14 @@ impl Graph {
 
     fn add_value(&mut self, name: &str, fact: Fact, producer: Option<(NodeId, usize)>) -> Result<ValueId> {
         let Ok(id) = u32::try_from(self.values.len()) else { bail!(Limit, "too many values in one graph") };
-        self.values.push(Value { name: name.to_owned(), fact, producer, users: Vec::new() });
+        self.values.push(Value {
+            name: name.to_owned(),
+            fact,
+            producer,
+            users: Vec::new(),
+            removed: 0,
+            yielded: false,
+        });
         Ok(ValueId(id))
     }
 
@@ -348,7 +372,7 @@ impl Graph {
     /// True where the value is an output of the graph.
     #[must_use]
     pub fn is_output(&self, value: ValueId) -> bool {
-        self.outputs.contains(&value)
+        self.values.get(value.index()).is_some_and(|value| value.yielded)
     }
 
     /// The one node that takes this value, where exactly one does, once, and the graph does not yield it.

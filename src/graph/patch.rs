@@ -189,6 +189,8 @@ impl Graph {
             for output in self.outputs.iter_mut().filter(|v| **v == old) {
                 *output = new;
             }
+            self.values[old.index()].yielded = false;
+            self.values[new.index()].yielded = true;
             if self.values[new.index()].producer.is_some() {
                 let name = std::mem::take(&mut self.values[old.index()].name);
                 self.values[new.index()].name = name;
@@ -213,9 +215,7 @@ impl Graph {
             let Some(node) = self.nodes[index].take() else { continue };
             for input in node.inputs.iter().flatten() {
                 let value = &mut self.values[input.index()];
-                if let Some(position) = value.users.iter().position(|u| u.index() == index) {
-                    value.users.swap_remove(position);
-                }
+                value.remove_user(NodeId(index as u32));
                 if value.users.is_empty()
                     && let Some((producer, _)) = value.producer
                 {

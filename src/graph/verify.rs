@@ -1,6 +1,6 @@
 //! The rules every graph keeps: no cycle, edges that agree from both ends, outputs that somebody yields.
 
-use super::{Graph, NodeId};
+use super::{Graph, NodeId, Value, ValueId};
 use crate::error::{Result, bail, ensure};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -45,14 +45,12 @@ impl Graph {
     /// [`InvalidModel`](crate::ErrorKind::InvalidModel) that names the node or value which breaks one.
     pub fn verify(&self) -> Result<()> {
         self.order()?;
-        let mut uses = vec![0usize; self.values.len()];
+        let mut uses = Vec::new();
         for (index, node) in self.nodes.iter().enumerate() {
             let Some(node) = node else { continue };
             for input in node.inputs.iter().flatten() {
                 ensure!(input.index() < self.values.len(), InvalidModel, "{node}: an input is no value of the graph");
-                uses[input.index()] += 1;
-                let users = &self.values[input.index()].users;
-                ensure!(users.iter().any(|u| u.index() == index), InvalidModel, "{node}: not listed as a user");
+                uses.push((*input, NodeId(index as u32)));
             }
             for (slot, output) in node.outputs.iter().enumerate() {
                 let Some(output) = output else { continue };
@@ -61,13 +59,28 @@ impl Graph {
                 ensure!(agrees, InvalidModel, "{node}: output {slot} has another producer");
             }
         }
-        for (value, uses) in self.values.iter().zip(uses) {
-            ensure!(value.users.len() == uses, InvalidModel, "value {:?}: wrong list of users", value.name);
-        }
+        self.verify_users(uses)?;
         for output in &self.outputs {
             let value = &self.values[output.index()];
             let known = value.producer.is_some() || value.fact.value.is_some() || self.inputs.contains(output);
             ensure!(known, InvalidModel, "output {:?} is yielded by nothing", value.name);
+        }
+        Ok(())
+    }
+
+    /// That values list as users what takes them, given every use. Sorted, since one value may have all uses there are.
+    fn verify_users(&self, mut uses: Vec<(ValueId, NodeId)>) -> Result<()> {
+        let listed = |(index, value): (usize, &Value)| {
+            let id = ValueId(index as u32);
+            value.users.iter().map(move |user| (id, *user)).collect::<Vec<_>>()
+        };
+        let mut listed: Vec<_> = self.values.iter().enumerate().flat_map(listed).collect();
+        uses.sort_unstable();
+        listed.sort_unstable();
+        let odd = uses.iter().zip(&listed).find(|(a, b)| a != b).map(|(a, b)| a.min(b));
+        let extra = || uses.get(listed.len()).or(listed.get(uses.len()));
+        if let Some((value, _)) = odd.or_else(extra) {
+            bail!(InvalidModel, "value {:?}: wrong list of users", self.values[value.index()].name);
         }
         Ok(())
     }
