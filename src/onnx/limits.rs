@@ -49,6 +49,8 @@ pub struct LoadLimits {
     pub max_tensor_bytes: usize,
     /// Nodes after functions are inlined, those of bodies included. Default: 250,000.
     pub max_nodes: usize,
+    /// Bytes of names, and of attributes that are no tensors, after functions are inlined. Default: 64 MiB.
+    pub max_text_bytes: usize,
     /// Bodies of `If`, `Loop` and `Scan`, wherever they stand. Default: 4,096.
     pub max_bodies: usize,
     /// Bodies within bodies and functions within functions, at most 32. Default: 24.
@@ -56,6 +58,9 @@ pub struct LoadLimits {
     /// Bytes of the constants that folding makes. Default: 1 GiB.
     pub max_folded_bytes: usize,
 }
+
+/// Messages, strings, inputs and outputs that a node may bring along on average.
+const ITEMS_PER_NODE: usize = 32;
 
 /// No limit goes deeper: so far protobuf is read, and the stack of a thread suffices.
 const DEEPEST: usize = 32;
@@ -66,6 +71,7 @@ impl Default for LoadLimits {
             max_file_bytes: 2 << 30,
             max_tensor_bytes: 16 << 30,
             max_nodes: 250_000,
+            max_text_bytes: 64 << 20,
             max_bodies: 4_096,
             max_depth: 24,
             max_folded_bytes: 1 << 30,
@@ -92,6 +98,12 @@ impl LoadLimits {
         LoadLimits { max_nodes, ..self }
     }
 
+    /// Sets the most bytes that names and attributes may take together.
+    #[must_use]
+    pub fn max_text_bytes(self, max_text_bytes: usize) -> Self {
+        LoadLimits { max_text_bytes, ..self }
+    }
+
     /// Sets the largest number of bodies.
     #[must_use]
     pub fn max_bodies(self, max_bodies: usize) -> Self {
@@ -108,5 +120,10 @@ impl LoadLimits {
     #[must_use]
     pub fn max_folded_bytes(self, max_folded_bytes: usize) -> Self {
         LoadLimits { max_folded_bytes, ..self }
+    }
+
+    /// Messages and strings of the file, and inputs and outputs of all nodes.
+    pub(super) fn max_items(&self) -> usize {
+        self.max_nodes.saturating_mul(ITEMS_PER_NODE).max(10_000)
     }
 }

@@ -92,9 +92,6 @@ struct Scan<'l> {
     path: Vec<(&'static str, usize)>,
 }
 
-/// Messages and strings a node may bring along on average: names, attributes, constants, shapes.
-const ITEMS_PER_NODE: usize = 32;
-
 impl Scan<'_> {
     fn place(&self) -> Option<String> {
         if self.path.is_empty() {
@@ -176,7 +173,7 @@ impl Scan<'_> {
 
     fn item(&mut self) -> Result<()> {
         self.items += 1;
-        let most = self.limits.max_nodes.saturating_mul(ITEMS_PER_NODE).max(10_000);
+        let most = self.limits.max_items();
         if self.items > most {
             return Err(err!(Limit, "more than {most} messages and names (32 for each of max_nodes)"));
         }

@@ -256,6 +256,67 @@ fn functions_within_functions() {
 }
 
 #[test]
+fn functions_that_multiply_what_they_hold() {
+    let chain = |calls: usize, nodes: Vec<Message>| {
+        let name = |i: usize| if i == calls { "y".to_owned() } else { format!("t{i}") };
+        let from = |i: usize| if i == 0 { "x".to_owned() } else { name(i) };
+        let calls = (0..calls).map(|i| call("f0", &from(i), &name(i + 1))).collect();
+        let model = between(calls, vec![]).model(17).message(8, &Message::new().text(1, "f").int(2, 1));
+        model.message(25, &function("f0", nodes)).0
+    };
+    let long = "n".repeat(1 << 20);
+    let named = vec![node("Relu", &["a"], &["b"], &[]).text(3, &long)];
+    assert!(import(chain(2, named.clone()).into(), &LoadOptions::default()).is_ok());
+    refused(&chain(100, named), Limit, &["max_text_bytes", "f0"]);
+    let values = vec![node("Relu", &["a"], &[&long], &[]), node("Relu", &[&long], &["b"], &[])];
+    refused(&chain(100, values), Limit, &["max_text_bytes", "f0"]);
+    let branch = Graph {
+        nodes: vec![node("Relu", &["a"], &[&long], &[])],
+        outputs: vec![unshaped(&long, F32)],
+        ..Graph::default()
+    };
+    let branches = ["then_branch", "else_branch"].map(|name| body(name, &branch.message()));
+    let value = Message::new().text(1, "value").int(20, 4).message(5, &raw("", BOOL, &[], &[1]));
+    let yes = node("Constant", &[], &["c"], &[value]);
+    refused(&chain(100, vec![yes, node("If", &["c"], &["b"], &branches)]), Limit, &["max_text_bytes", "f0"]);
+    let many =
+        vec![node("Constant", &[], &["c"], &[ints("value_ints", &[1; 100_000])]), node("Relu", &["a"], &["b"], &[])];
+    refused(&chain(100, many), Limit, &["max_text_bytes", "f0"]);
+    let limits = LoadOptions::default().limits(LoadLimits::default().max_nodes(1_000));
+    let wide = vec![node("Sum", &["a"; 2_000], &["b"], &[])];
+    refused_with(&chain(100, wide), &limits, Limit, &["inputs and outputs of nodes", "f0"]);
+}
+
+#[test]
+fn captures_through_many_levels() {
+    let names: Vec<String> = (0..2_000).map(|i| format!("v{i}")).collect();
+    let given: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut inner = vec![node("Sum", &given, &["t0"], &[])];
+    for level in 1..20 {
+        let graph =
+            Graph { nodes: inner, outputs: vec![unshaped(&format!("t{}", level - 1), F32)], ..Graph::default() };
+        let branches = ["then_branch", "else_branch"].map(|name| body(name, &graph.message()));
+        let branches = if level == 1 { branches.to_vec() } else { vec![branches[0].clone(), nothing()] };
+        inner = vec![node("If", &["c"], &[&format!("t{level}")], &branches)];
+    }
+    inner.push(node("Identity", &["t19"], &["y"], &[]));
+    let nodes = names.iter().map(|name| node("Relu", &["x"], &[name], &[])).chain(inner);
+    let mut graph = between(nodes.collect(), vec![]);
+    graph.inputs.push(value("c", BOOL, &[]));
+    super::bounded(|| import(graph.model(17).0.into(), &LoadOptions::default())).unwrap();
+}
+
+/// A branch that yields an outer value.
+fn nothing() -> Message {
+    let same = Graph {
+        nodes: vec![node("Identity", &["x"], &["s"], &[])],
+        outputs: vec![unshaped("s", F32)],
+        ..Graph::default()
+    };
+    body("else_branch", &same.message())
+}
+
+#[test]
 fn nodes_of_one_name() {
     // The bound of each becomes a constant that is named after its node; the later name overwrites the first.
     let max = Message::new().text(1, "max").int(20, 1).float(2, 1.0);

@@ -36,6 +36,13 @@ pub(super) fn convert(context: &Context<'_>, proto: &AttributeProto) -> Result<A
     })
 }
 
+/// What the value takes once read; tensors count for themselves.
+pub(super) fn bytes(proto: &AttributeProto) -> usize {
+    let lists = proto.floats.len().saturating_mul(4).saturating_add(proto.ints.len().saturating_mul(8));
+    let strings = proto.strings.iter().chain(&proto.s);
+    strings.fold(lists.saturating_add(proto.name.len()), |bytes, s| bytes.saturating_add(s.len()))
+}
+
 /// Checks that an attribute which holds a graph holds nothing else.
 pub(super) fn check_graph(proto: &AttributeProto) -> Result<()> {
     let declared = matches!(proto.r#type, 0 | kind::GRAPH);

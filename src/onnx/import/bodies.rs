@@ -7,6 +7,7 @@ use crate::graph::{Graph, ValueId};
 use crate::onnx::proto::{GraphProto, NodeProto};
 use crate::tensor::{DType, Fact, Tensor};
 use std::collections::HashSet;
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// What the bodies of a node see of the graph around it.
@@ -80,7 +81,7 @@ impl<'c, 'm> Builder<'c, 'm> {
             op_type: &node.op_type,
             inputs: inputs.iter().map(|v| v.map(|id| self.graph.fact(id).clone())).collect(),
         };
-        for name in captured_names(node) {
+        for name in captured_names(self.context, node) {
             let Some(id) = frame.get(name)? else {
                 outer.absent.push(name);
                 continue;
@@ -110,19 +111,26 @@ impl<'c, 'm> Builder<'c, 'm> {
 }
 
 /// The outer names that the bodies of a node use, each once.
-pub(super) fn captured_names(node: &NodeProto) -> Vec<&str> {
+pub(super) fn captured_names<'m>(context: &Context<'m>, node: &'m NodeProto) -> Vec<&'m str> {
     let mut seen = HashSet::new();
-    let graphs = node.attribute.iter().filter_map(|a| a.g.as_deref());
-    graphs.flat_map(free_names).filter(|name| seen.insert(*name)).collect()
+    let mut names = Vec::new();
+    for graph in node.attribute.iter().filter_map(|a| a.g.as_deref()) {
+        names.extend(free_names(context, graph).iter().filter(|name| seen.insert(**name)));
+    }
+    names
 }
 
 /// The names that nodes take, directly or in a body.
-pub(super) fn taken_names(nodes: &[NodeProto]) -> impl Iterator<Item = &str> {
-    nodes.iter().flat_map(|node| node.input.iter().map(String::as_str).chain(captured_names(node)))
+pub(super) fn taken_names<'m>(context: &Context<'m>, nodes: &'m [NodeProto]) -> impl Iterator<Item = &'m str> {
+    nodes.iter().flat_map(|node| node.input.iter().map(String::as_str).chain(captured_names(context, node)))
 }
 
-/// The names that a graph uses and does not define, each once.
-pub(super) fn free_names(graph: &GraphProto) -> Vec<&str> {
+/// The names that a graph uses and does not define, each once. Every body around asks for them, so they are kept.
+pub(super) fn free_names<'m>(context: &Context<'m>, graph: &'m GraphProto) -> Rc<[&'m str]> {
+    let key = std::ptr::from_ref(graph);
+    if let Some(names) = context.free_names.borrow().get(&key) {
+        return names.clone();
+    }
     let mut defined: HashSet<&str> = graph.input.iter().map(|i| i.name.as_str()).collect();
     defined.extend(graph.initializer.iter().map(|t| t.name.as_str()));
     defined.extend(graph.sparse_initializer.iter().flat_map(|s| &s.values).map(|t| t.name.as_str()));
@@ -136,8 +144,10 @@ pub(super) fn free_names(graph: &GraphProto) -> Vec<&str> {
     };
     for node in &graph.node {
         node.input.iter().filter(|i| !i.is_empty()).for_each(|i| add(i.as_str()));
-        captured_names(node).into_iter().for_each(&mut add);
+        captured_names(context, node).into_iter().for_each(&mut add);
     }
     graph.output.iter().for_each(|o| add(o.name.as_str()));
-    free
+    let names: Rc<[&str]> = free.into();
+    context.free_names.borrow_mut().insert(key, names.clone());
+    names
 }

@@ -55,7 +55,7 @@ impl<'c, 'm> Builder<'c, 'm> {
         let mut inner = Frame {
             opsets: &function.opsets,
             values: HashMap::new(),
-            taken: taken_names(&proto.node).chain(proto.output.iter().map(String::as_str)).collect(),
+            taken: taken_names(self.context, &proto.node).chain(proto.output.iter().map(String::as_str)).collect(),
             arguments: Some(Rc::new(arguments)),
             scope: Scope { prefix: format!("{}/", frame.scope.name(label).0), renamed: HashMap::new() },
             depth,
@@ -68,8 +68,8 @@ impl<'c, 'm> Builder<'c, 'm> {
             };
             inner.bind(name, value)?;
         }
-        let own = self.name_outputs(frame, &mut inner, proto, node);
-        for index in order::sorted(&proto.node, |name| inner.values.contains_key(name))? {
+        let own = self.name_outputs(frame, &mut inner, proto, node)?;
+        for index in order::sorted(self.context, &proto.node, |name| inner.values.contains_key(name))? {
             self.node(&mut inner, &proto.node[index])?;
         }
         for ((inner_name, outer), own) in proto.output.iter().zip(&node.output).zip(own) {
@@ -80,7 +80,7 @@ impl<'c, 'm> Builder<'c, 'm> {
                 bail!(InvalidModel, "output {inner_name:?} is an input that was left out");
             };
             if !own {
-                let name = self.value_name(frame, outer);
+                let name = self.value_name(frame, outer)?;
                 value = self.identity(value, &name)?;
             }
             frame.bind(outer, Some(value))?;
@@ -96,18 +96,18 @@ impl<'c, 'm> Builder<'c, 'm> {
         inner: &mut Frame<'c, 'm>,
         proto: &'m FunctionProto,
         node: &'m NodeProto,
-    ) -> Vec<bool> {
+    ) -> Result<Vec<bool>> {
         let mut own = Vec::with_capacity(node.output.len());
         for (inner_name, outer) in proto.output.iter().zip(&node.output) {
             let taken = inner.values.contains_key(inner_name.as_str());
             let free = !outer.is_empty() && !taken && !inner.scope.renamed.contains_key(inner_name.as_str());
             if free {
-                let name = self.value_name(frame, outer);
+                let name = self.value_name(frame, outer)?;
                 inner.scope.renamed.insert(inner_name, name);
             }
             own.push(free);
         }
-        own
+        Ok(own)
     }
 }
 

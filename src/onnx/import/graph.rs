@@ -145,6 +145,12 @@ impl<'c, 'm> Builder<'c, 'm> {
             depth,
             calls: outer.frame.calls.clone(),
         };
+        let used = super::bodies::free_names(context, proto);
+        context.count_items(proto.input.len().saturating_add(outer.captures.len()))?;
+        let names =
+            proto.input.iter().map(|i| i.name.as_str()).chain(proto.initializer.iter().map(|t| t.name.as_str()));
+        let captured = outer.captures.iter().map(|c| c.name).chain(used.iter().copied());
+        context.count_text(names.chain(captured).fold(0, |bytes, name| bytes.saturating_add(name.len())))?;
         for (index, info) in proto.input.iter().enumerate() {
             let place = || format!("input {:?}", info.name);
             let known = |name: &str| context.symbols.contains(name);
@@ -153,7 +159,7 @@ impl<'c, 'm> Builder<'c, 'm> {
             let id = builder.graph.input(&info.name, fact)?;
             frame.bind(&info.name, Some(id))?;
         }
-        let used: HashSet<&str> = super::bodies::free_names(proto).into_iter().collect();
+        let used: HashSet<&str> = used.iter().copied().collect();
         for capture in &outer.captures {
             let fact = if shaped { capture.fact.clone() } else { Fact::unranked(capture.fact.dtype) };
             let id = builder.graph.input(capture.name, fact)?;
@@ -192,8 +198,8 @@ impl<'c, 'm> Builder<'c, 'm> {
 
     fn nodes_and_outputs(&mut self, frame: &mut Frame<'c, 'm>, proto: &'m GraphProto) -> Result<()> {
         let outputs = proto.output.iter().map(|o| o.name.as_str());
-        frame.taken = super::bodies::taken_names(&proto.node).chain(outputs).collect();
-        for index in order::sorted(&proto.node, |name| frame.values.contains_key(name))? {
+        frame.taken = super::bodies::taken_names(self.context, &proto.node).chain(outputs).collect();
+        for index in order::sorted(self.context, &proto.node, |name| frame.values.contains_key(name))? {
             self.node(frame, &proto.node[index])?;
         }
         for info in &proto.output {
@@ -222,8 +228,9 @@ impl<'c, 'm> Builder<'c, 'm> {
     }
 
     /// A name like `wanted` that no value of the graph has.
-    pub(super) fn fresh(&mut self, wanted: &str) -> String {
-        self.names.fresh(wanted)
+    pub(super) fn fresh(&mut self, wanted: &str) -> Result<String> {
+        self.context.count_text(wanted.len())?;
+        Ok(self.names.fresh(wanted))
     }
 
     /// The inlined function around, and the node, as an error names them.

@@ -14,7 +14,7 @@ mod types;
 
 use super::external::Folder;
 use super::limits::{LoadLimits, LoadOptions};
-use super::proto::{FunctionProto, ModelProto};
+use super::proto::{FunctionProto, GraphProto, ModelProto};
 use super::scan;
 use super::tensors::TensorSource;
 use crate::error::{At, Result, bail, ensure, err};
@@ -24,7 +24,7 @@ use crate::tensor::mapping::Mapping;
 use bytes::Bytes;
 use opsets::Opsets;
 use prost::Message;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::io::Read;
 use std::path::Path;
@@ -161,6 +161,10 @@ struct Context<'m> {
     tensors: TensorSource<'m>,
     nodes: Cell<usize>,
     bodies: Cell<usize>,
+    items: Cell<usize>,
+    text: Cell<usize>,
+    /// What each body takes from around it.
+    free_names: RefCell<HashMap<*const GraphProto, Rc<[&'m str]>>>,
     /// The dimensions that the inputs of the model name; other names in bodies say nothing.
     symbols: HashSet<&'m str>,
 }
@@ -199,6 +203,9 @@ impl<'m> Context<'m> {
             tensors: TensorSource::new(options.limits.max_tensor_bytes, folder),
             nodes: Cell::new(0),
             bodies: Cell::new(0),
+            items: Cell::new(0),
+            text: Cell::new(0),
+            free_names: RefCell::default(),
             symbols: inputs.flat_map(types::named_dims).collect(),
         })
     }
@@ -216,6 +223,24 @@ impl<'m> Context<'m> {
         let most = self.options.limits.max_bodies;
         self.bodies.set(self.bodies.get() + 1);
         ensure!(self.bodies.get() <= most, Limit, "more than {most} bodies (max_bodies)");
+        Ok(())
+    }
+
+    /// Counts inputs, outputs and captures of nodes, of which a function that is called often makes many.
+    fn count_items(&self, count: usize) -> Result<()> {
+        let most = self.options.limits.max_items();
+        self.items.set(self.items.get().saturating_add(count));
+        let fits = self.items.get() <= most;
+        ensure!(fits, Limit, "more than {most} inputs and outputs of nodes (32 for each of max_nodes)");
+        Ok(())
+    }
+
+    /// Counts the bytes of a name, or of an attribute that is no tensor.
+    fn count_text(&self, bytes: usize) -> Result<()> {
+        let most = self.options.limits.max_text_bytes;
+        self.text.set(self.text.get().saturating_add(bytes));
+        let fits = self.text.get() <= most;
+        ensure!(fits, Limit, "names and attributes take more than {most} bytes (max_text_bytes)");
         Ok(())
     }
 

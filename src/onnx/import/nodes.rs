@@ -18,6 +18,7 @@ impl<'c, 'm> Builder<'c, 'm> {
     pub(super) fn node(&mut self, frame: &mut Frame<'c, 'm>, node: &'m NodeProto) -> Result<()> {
         let context = self.context;
         context.count_node()?;
+        context.count_items(node.input.len().saturating_add(node.output.len()))?;
         let domain = canonical_domain(&node.domain);
         let place = |frame: &Frame<'c, 'm>| Builder::place(frame, node);
         if let Some((key, function)) = context.functions.get_key_value(&(domain, &node.op_type, &node.overload)) {
@@ -40,7 +41,7 @@ impl<'c, 'm> Builder<'c, 'm> {
         let (attrs, graphs) = self.attributes(frame, node)?;
         ensure!(graphs.is_empty(), InvalidModel, "a Constant has no graph");
         let value = constants::constant_node(attrs)?;
-        let name = self.value_name(frame, output);
+        let name = self.value_name(frame, output)?;
         let id = self.graph.constant(&name, value)?;
         frame.bind(output, Some(id))
     }
@@ -63,6 +64,7 @@ impl<'c, 'm> Builder<'c, 'm> {
                 continue;
             }
             let Some(value) = resolve(frame.arguments.as_deref(), proto)? else { continue };
+            self.context.count_text(attributes::bytes(value))?;
             let value = attributes::convert(self.context, value).at(place)?;
             let previous = attrs.insert(proto.name.clone(), value);
             ensure!(previous.is_none(), InvalidModel, "attribute {:?} is given twice", proto.name);
@@ -114,6 +116,7 @@ impl<'c, 'm> Builder<'c, 'm> {
         let Emission { reading, mut inputs, captures, constants, outputs } = emission;
         let named = if node.name.is_empty() { node.output.iter().find(|o| !o.is_empty()) } else { Some(&node.name) };
         let name = frame.scope.name(named.map_or("", String::as_str)).0;
+        self.context.count_text(name.len())?;
         for (index, value) in constants {
             if inputs.len() <= index {
                 inputs.resize(index + 1, None);
@@ -122,8 +125,8 @@ impl<'c, 'm> Builder<'c, 'm> {
         }
         let output_names: Vec<Option<String>> = node.output[..outputs]
             .iter()
-            .map(|o| if o.is_empty() { None } else { Some(self.value_name(frame, o)) })
-            .collect();
+            .map(|o| if o.is_empty() { Ok(None) } else { self.value_name(frame, o).map(Some) })
+            .collect::<Result<_>>()?;
         let output_names: Vec<Option<&str>> = output_names.iter().map(Option::as_deref).collect();
         let ids = match reading {
             Reading::Op(op) => {
@@ -171,8 +174,9 @@ impl<'c, 'm> Builder<'c, 'm> {
             if position + 1 == count {
                 return self.graph.node(name, op, &values, output_names);
             }
-            let names: Vec<String> =
-                (0..used[position]).map(|output| self.fresh(&format!("{name}/{position}.{output}"))).collect();
+            let names: Vec<String> = (0..used[position])
+                .map(|output| self.fresh(&format!("{name}/{position}.{output}")))
+                .collect::<Result<_>>()?;
             let names: Vec<Option<&str>> = names.iter().map(|n| Some(n.as_str())).collect();
             made.push(self.graph.node(name, op, &values, &names)?);
         }
@@ -180,15 +184,15 @@ impl<'c, 'm> Builder<'c, 'm> {
     }
 
     fn constant_input(&mut self, node: &str, value: Tensor) -> Result<ValueId> {
-        let name = self.fresh(&format!("{node}/constant"));
+        let name = self.fresh(&format!("{node}/constant"))?;
         self.graph.constant(&name, value)
     }
 
     /// The name in the graph of a value that this frame calls `name`.
-    pub(super) fn value_name(&mut self, frame: &Frame<'c, 'm>, name: &str) -> String {
+    pub(super) fn value_name(&mut self, frame: &Frame<'c, 'm>, name: &str) -> Result<String> {
         match frame.scope.name(name) {
             (name, true) => self.fresh(&name),
-            (name, false) => name,
+            (name, false) => self.context.count_text(name.len()).map(|()| name),
         }
     }
 

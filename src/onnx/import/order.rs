@@ -1,6 +1,6 @@
 //! Nodes in an order in which each comes after those whose outputs it takes, whatever order the file has.
 
-use super::bodies;
+use super::{Context, bodies};
 use crate::error::{Result, bail, ensure};
 use crate::onnx::proto::NodeProto;
 use std::cmp::Reverse;
@@ -14,7 +14,11 @@ pub(super) fn describe(node: &NodeProto) -> String {
 
 /// The positions of `nodes`, sorted; a file that is sorted already keeps its order.
 /// None may make a value that `exists` already.
-pub(super) fn sorted(nodes: &[NodeProto], exists: impl Fn(&str) -> bool) -> Result<Vec<usize>> {
+pub(super) fn sorted<'m>(
+    context: &Context<'m>,
+    nodes: &'m [NodeProto],
+    exists: impl Fn(&str) -> bool,
+) -> Result<Vec<usize>> {
     let mut producer: HashMap<&str, usize> = HashMap::new();
     for (index, node) in nodes.iter().enumerate() {
         for output in node.output.iter().filter(|o| !o.is_empty()) {
@@ -27,7 +31,7 @@ pub(super) fn sorted(nodes: &[NodeProto], exists: impl Fn(&str) -> bool) -> Resu
     let mut missing = vec![0usize; nodes.len()];
     let mut users: Vec<Vec<usize>> = vec![Vec::new(); nodes.len()];
     for (index, node) in nodes.iter().enumerate() {
-        let captured = bodies::captured_names(node);
+        let captured = bodies::captured_names(context, node);
         let names = node.input.iter().map(String::as_str).chain(captured);
         for from in names.filter_map(|name| producer.get(name)) {
             users[*from].push(index);
