@@ -2,6 +2,7 @@
 
 use super::{Graph, NodeId, Value, ValueId};
 use crate::error::{Result, bail, ensure};
+use crate::order::sort;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
@@ -75,8 +76,8 @@ impl Graph {
             value.users.iter().map(move |user| (id, *user)).collect::<Vec<_>>()
         };
         let mut listed: Vec<_> = self.values.iter().enumerate().flat_map(listed).collect();
-        uses.sort_unstable();
-        listed.sort_unstable();
+        sort(&mut uses);
+        sort(&mut listed);
         let odd = uses.iter().zip(&listed).find(|(a, b)| a != b).map(|(a, b)| a.min(b));
         let extra = || uses.get(listed.len()).or(listed.get(uses.len()));
         if let Some((value, _)) = odd.or_else(extra) {
