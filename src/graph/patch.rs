@@ -204,6 +204,40 @@ impl Graph {
         self.drop_unneeded((0..self.nodes.len()).collect());
     }
 
+    /// Forgets the values and nodes that are dead, and numbers the others anew in the order that they have. Every id from
+    /// before names something else afterwards.
+    pub(crate) fn compact(&mut self) {
+        const DEAD: u32 = u32::MAX;
+        let mut value_ids = vec![DEAD; self.values.len()];
+        let in_nodes = self.nodes.iter().flatten().flat_map(|node| node.inputs.iter().chain(&node.outputs).flatten());
+        for id in in_nodes.chain(&self.inputs).chain(&self.outputs) {
+            value_ids[id.index()] = 0;
+        }
+        let number = |ids: &mut [u32]| {
+            ids.iter_mut().filter(|id| **id != DEAD).zip(0..).for_each(|(id, next)| *id = next);
+        };
+        number(&mut value_ids);
+        let mut node_ids: Vec<u32> = self.nodes.iter().map(|node| if node.is_some() { 0 } else { DEAD }).collect();
+        number(&mut node_ids);
+        let alive = value_ids.iter().map(|id| *id != DEAD);
+        self.values =
+            std::mem::take(&mut self.values).into_iter().zip(alive).filter_map(|(v, a)| a.then_some(v)).collect();
+        self.nodes = std::mem::take(&mut self.nodes).into_iter().filter(Option::is_some).collect();
+        for value in &mut self.values {
+            value.producer = value.producer.map(|(node, slot)| (NodeId(node_ids[node.index()]), slot));
+            value.users.iter_mut().for_each(|user| *user = NodeId(node_ids[user.index()]));
+        }
+        let rename = |id: &mut ValueId| *id = ValueId(value_ids[id.index()]);
+        for node in self.nodes.iter_mut().flatten() {
+            node.inputs.iter_mut().chain(&mut node.outputs).flatten().for_each(rename);
+        }
+        self.inputs.iter_mut().chain(&mut self.outputs).for_each(rename);
+        self.values.shrink_to_fit();
+        self.nodes.shrink_to_fit();
+        self.order = OnceLock::new();
+        self.ranks = Vec::new();
+    }
+
     /// Drops those of the `candidates` that nothing needs, and what only they needed.
     fn drop_unneeded(&mut self, mut candidates: Vec<usize>) {
         while let Some(index) = candidates.pop() {
@@ -235,5 +269,33 @@ impl Graph {
     /// As [`order`](Graph::order).
     pub fn node_ids(&self) -> Result<Vec<NodeId>> {
         Ok(self.order()?.to_vec())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::elementwise::{Unary, UnaryKind};
+    use crate::tensor::{DType, Fact, Tensor};
+
+    #[test]
+    fn what_is_dead_is_forgotten_and_the_answer_stays() {
+        let mut graph = Graph::new("test");
+        graph.constant("never used", Tensor::scalar(1.0f32)).unwrap();
+        let x = graph.input("x", Fact::concrete(DType::F32, &[2])).unwrap();
+        let dead = graph.op("dead", Unary(UnaryKind::Exp), &[x]).unwrap();
+        graph.op("dead too", Unary(UnaryKind::Exp), &[dead]).unwrap();
+        let neg = graph.op("neg", Unary(UnaryKind::Neg), &[x]).unwrap();
+        let abs = graph.op("abs", Unary(UnaryKind::Abs), &[neg]).unwrap();
+        [abs, x].into_iter().for_each(|id| graph.output(id).unwrap());
+        let input = [Tensor::vector(vec![1.0f32, -2.0])];
+        let before = graph.interpret(&input).unwrap();
+        graph.sweep();
+        graph.compact();
+        graph.verify().unwrap();
+        assert_eq!((graph.value_count(), graph.node_capacity(), graph.node_count()), (3, 2, 2));
+        let names: Vec<&str> = graph.nodes().unwrap().map(|(_, node)| node.name()).collect();
+        assert_eq!(names, ["neg", "abs"]);
+        assert_eq!(graph.interpret(&input).unwrap(), before);
     }
 }

@@ -203,6 +203,8 @@ fn optimize_on(graph: &mut Graph, budget: &Budget) -> Result<PassReport> {
         }
     }
     run(LAST)?;
+    // What the passes have left behind would be kept, and copied for every plan.
+    graph.compact();
     debug_assert!(graph.verify().is_ok());
     Ok(PassReport { changes, nodes: (before, graph.node_count()), folding_work: 0 })
 }

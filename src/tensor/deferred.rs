@@ -249,7 +249,7 @@ mod tests {
         // Nobody has made anyone keep anything.
         assert!(source.unaligned_bytes().is_some() && turned.transposed_of().is_some());
         let address = turned.address();
-        turned.as_bytes();
+        assert_eq!(turned.as_bytes().len(), 37 * 65 * 4);
         assert!(turned.transposed_of().is_none());
         assert_eq!(turned.address(), address);
         assert_eq!(turned.for_one_reading(&mut spare).as_bytes().as_ptr(), turned.as_bytes().as_ptr());
