@@ -301,8 +301,8 @@ impl CompileOptions {
     }
 
     /// Whether f32 convolutions of 3x3 taps at stride 1 may run by Winograd's algorithm, F(4x4, 3x3), where that is expected
-    /// to be faster; they may by default. It takes a quarter of the multiplications, two to three times the speed, and four
-    /// times the memory for those weights.
+    /// to be faster by more than its memory is worth; they may by default. It takes a quarter of the multiplications, two to
+    /// three times the speed, and four times the memory for those weights.
     ///
     /// It rounds differently: on normally distributed data the error is 1e-6 of the output's standard deviation in the mean
     /// square and below 2e-5 of it at most, about three times as much as of the sum in plain order (in the mean). The
