@@ -68,6 +68,8 @@ pub struct ByteTile {
     pub(super) next: ByteTileOperands,
     pub(super) segments: usize,
     pub(super) narrows: usize,
+    /// Bytes from a row of the other summand to the one that the next strip adds in its place.
+    pub(super) other_ahead: usize,
 }
 
 /// What some tiles side by side multiply, and where their results belong.
@@ -135,6 +137,7 @@ impl ByteTile {
             },
             segments: 0,
             narrows: 0,
+            other_ahead: 0,
         }
     }
 

@@ -44,12 +44,14 @@ pub mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub mod avx512;
 mod byte_tile;
+mod float_tile;
 pub mod portable;
 mod simd;
 #[cfg(test)]
 mod tests;
 
 pub use byte_tile::{ByteTile, ByteTileOperands, Narrow};
+pub use float_tile::FloatTile;
 pub use simd::{Body, Simd};
 
 use crate::error::{Result, bail};

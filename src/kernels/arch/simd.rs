@@ -1,6 +1,7 @@
 //! The small vector vocabulary that generic kernel bodies are written in: 16, 8 or 4 lanes of 32 bits.
 
 use super::byte_tile::{ByteTile, ByteTileOperands};
+use super::float_tile::FloatTile;
 
 /// A kernel written once, to be compiled for each instruction set: see the [module](super) page.
 pub trait Body {
@@ -37,6 +38,9 @@ pub trait Simd: Copy + Send + Sync + 'static {
 
     /// Whether there is a [`Simd::byte_tile`].
     const BYTE_TILE: bool = false;
+
+    /// Rows of a [`Simd::float_tile`]; none where there is no such tile.
+    const FLOAT_ROWS: usize = 0;
 
     /// Whether [`Simd::look_up`] is faster than a loop.
     const LOOKS_UP: bool = false;
@@ -439,6 +443,14 @@ pub trait Simd: Copy + Send + Sync + 'static {
             }
         }
     }
+
+    /// Multiplies [`FLOAT_ROWS`](Simd::FLOAT_ROWS) rows of f32 by one vector of columns, or half of them by two where it is
+    /// `wide`. Only where there are any.
+    ///
+    /// # Safety
+    /// The pointers of the tile are good for what they are said to point to; `columns` are no more than those vectors hold.
+    #[inline(always)]
+    unsafe fn float_tile(self, _wide: bool, _tile: &FloatTile) {}
 
     /// Multiplies `MR <= 12` rows by panels of two vectors of columns, and narrows what the tile before each has left.
     /// Only where there is a [`Simd::BYTE_TILE`].

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | 1x1, stride 1, no padding | the matrix product itself, pixels as rows |
 //! | all else | an indirect product: a segment of K per tap, its rows found through a table |
-//! | fewer than 16 channels (stems) | the same with a segment per kernel row |
+//! | fewer than 16 channels (stems) | the same with a segment per kernel row; of bytes, over a padded copy |
 //! | depthwise | a kernel of its own over vectors of channels; of f32, another for taps three or five wide |
 //! | 3x3, stride 1, where asked for | Winograd's, with 36 products of tiles |
 //!

@@ -90,17 +90,20 @@ impl RowPointers for PaddedRows<'_> {
         let g = self.geometry;
         let width = g.output()[1];
         let (mut y, mut x) = ((first - self.before) / width, (first - self.before) % width);
-        let down = g.dilations[0] * self.row_bytes;
-        for row in 0..count {
-            let from = (y * g.strides[0] - self.first) * self.row_bytes + x * g.strides[1] * g.channels;
+        let (down, across) = (g.dilations[0] * self.row_bytes, g.strides[1] * g.channels);
+        let mut row = 0;
+        while row < count {
+            let run = (count - row).min(width - x);
+            let from = (y * g.strides[0] - self.first) * self.row_bytes + x * across;
             let from = self.copy.as_ptr().wrapping_add(from);
-            for (ky, slot) in pointers[row..].iter_mut().step_by(count).take(g.kernel[0]).enumerate() {
-                *slot = from.wrapping_add(ky * down);
+            for ky in 0..g.kernel[0] {
+                let from = from.wrapping_add(ky * down);
+                for (j, slot) in pointers[ky * count + row..][..run].iter_mut().enumerate() {
+                    *slot = from.wrapping_add(j * across);
+                }
             }
-            x += 1;
-            if x == width {
-                (x, y) = (0, y + 1);
-            }
+            row += run;
+            (x, y) = (0, y + 1);
         }
     }
 }

@@ -12,6 +12,7 @@
 use super::super::gemm::RowPointers;
 use super::geometry::Geometry;
 use crate::tensor::Buffer;
+use std::ops::Range;
 
 /// Marks a position in the padding.
 const PADDING: isize = -1;
@@ -37,6 +38,8 @@ pub(super) struct TapTable {
     /// What padding reads: as long as a segment, all bytes `padding_byte`.
     padding: Buffer,
     padding_byte: u8,
+    /// Output columns none of whose taps lies in the padding.
+    inside: Range<usize>,
     /// First column of the leftmost tap at output column 0, as a step back; and columns from output to output.
     left: usize,
     step: usize,
@@ -58,9 +61,11 @@ impl TapTable {
         if let Some(bytes) = zeros.as_mut_slice() {
             bytes.fill(padding);
         }
+        let across: Vec<isize> = geometry.positions(1).map(|p| index(p, 1)).collect();
         TapTable {
             down: geometry.positions(0).map(|p| index(p, geometry.input[1])).collect(),
-            across: geometry.positions(1).map(|p| index(p, 1)).collect(),
+            inside: inside(&across, geometry.kernel[1]),
+            across,
             kernel: geometry.kernel,
             output: geometry.output(),
             input: geometry.input,
@@ -83,9 +88,11 @@ impl TapTable {
         channels: usize,
     ) -> Self {
         let index = |position: &Option<usize>, scale: usize| position.map_or(PADDING, |p| (p * scale) as isize);
+        let across: Vec<isize> = across.iter().map(|p| index(p, 1)).collect();
         TapTable {
             down: down.iter().map(|p| index(p, input[1])).collect(),
-            across: across.iter().map(|p| index(p, 1)).collect(),
+            inside: inside(&across, kernel[1]),
+            across,
             kernel,
             output,
             input,
@@ -112,6 +119,22 @@ impl TapTable {
     pub(super) fn bytes(&self, input: *const u8, pixel_bytes: usize, padding_byte: u8) -> TapRows<'_> {
         TapRows { table: self, input, pixel_bytes, element_bytes: 1, merged: false, padding_byte }
     }
+}
+
+/// Pointers that lie `step` bytes apart.
+#[inline(always)]
+fn spread(slots: &mut [*const u8], from: *const u8, step: usize) {
+    for (j, slot) in slots.iter_mut().enumerate() {
+        *slot = from.wrapping_add(j * step);
+    }
+}
+
+/// The positions none of whose `kernel` taps lies in the padding, where these follow each other.
+fn inside(across: &[isize], kernel: usize) -> Range<usize> {
+    let mut runs = across.chunks_exact(kernel.max(1)).map(|taps| taps.iter().all(|&tap| tap >= 0));
+    let first = runs.by_ref().take_while(|inside| !inside).count();
+    let more = runs.take_while(|&inside| inside).count();
+    if first * kernel.max(1) < across.len() { first..first + 1 + more } else { 0..0 }
 }
 
 /// The rows of one group of one input.
@@ -166,12 +189,26 @@ impl RowPointers for TapRows<'_> {
             own.fill(self.padding_byte);
             &*own
         };
+        let dense = self.pixel_bytes == t.channels * self.element_bytes;
         let mut row = 0;
         while row < count {
             let input = self.input.wrapping_add(image * image_bytes);
             let down = &t.down[y * kernel_height..][..kernel_height];
-            let run = if self.merged { 1 } else { (count - row).min(width - x) };
-            if self.merged {
+            let mut run = (count - row).min(width - x);
+            if self.merged && dense && t.inside.contains(&x) {
+                run = run.min(t.inside.end - x);
+                let from = (x * t.step) as isize - t.left as isize;
+                let step = t.step * self.pixel_bytes;
+                for (ky, &down) in down.iter().enumerate() {
+                    let slots = &mut pointers[ky * count + row..][..run];
+                    if down < 0 {
+                        spread(slots, padding.as_ptr(), 0);
+                    } else {
+                        spread(slots, input.wrapping_offset((down + from) * self.pixel_bytes as isize), step);
+                    }
+                }
+            } else if self.merged {
+                run = 1;
                 let copies = &mut copies[row * self.merged_bytes()..][..self.merged_bytes()];
                 self.fill_merged(input, down, x, pointers[row..].iter_mut().step_by(count), copies, padding);
             } else {
@@ -212,9 +249,7 @@ impl TapRows<'_> {
                 // The pixels between the outermost two lie between them.
                 if down >= 0 && first | last >= 0 {
                     let from = input.wrapping_add((down + first) as usize * self.pixel_bytes);
-                    for (j, slot) in slots.iter_mut().enumerate() {
-                        *slot = from.wrapping_add(j * step);
-                    }
+                    spread(slots, from, step);
                 } else {
                     for (j, slot) in slots.iter_mut().enumerate() {
                         let across = across[j * width + x];
@@ -250,13 +285,12 @@ impl TapRows<'_> {
         let across = if self.merged { &across[..1] } else { across };
         let image = line / height * (t.input[0] * t.input[1] * self.pixel_bytes);
         let step = t.step * self.pixel_bytes;
-        let mut slots = pointers.chunks_exact_mut(count);
+        let mut at = 0;
         for &down in down {
-            for (&across, slots) in across.iter().zip(&mut slots) {
-                let offset = image + (down + across) as usize * self.pixel_bytes;
-                for (j, slot) in slots.iter_mut().enumerate() {
-                    *slot = self.input.wrapping_add(offset + j * step);
-                }
+            for &across in across {
+                let from = self.input.wrapping_add(image + (down + across) as usize * self.pixel_bytes);
+                spread(&mut pointers[at..at + count], from, step);
+                at += count;
             }
         }
         true

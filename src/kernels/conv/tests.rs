@@ -44,6 +44,8 @@ pub(super) fn geometries() -> Vec<Geometry> {
         padded(base([7, 9], 3, 8, [3, 3]), 1),
         strided(padded(base([11, 12], 3, 40, [3, 3]), 1), 2),
         strided(padded(base([15, 16], 3, 16, [7, 7]), 3), 2),
+        strided(padded(base([30, 21], 3, 40, [3, 3]), 1), 2),
+        padded(base([9, 31], 7, 13, [3, 3]), 1),
         padded(base([6, 5], 17, 19, [3, 3]), 1),
         strided(padded(base([9, 8], 32, 70, [3, 3]), 1), 2),
         Geometry { dilations: [2, 3], ..padded(base([12, 13], 5, 7, [3, 3]), 2) },

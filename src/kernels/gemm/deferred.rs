@@ -7,7 +7,7 @@ use super::finish::Finish;
 #[derive(Clone, Copy)]
 pub(super) struct Deferred {
     to: Narrow,
-    pub(super) scale: *const f32,
+    scale: *const f32,
     other: *const u8,
     other_stride: usize,
     out: *mut u8,
@@ -46,15 +46,22 @@ impl Deferred {
         ByteTile::new(self.to, self.stride, self.other_stride)
     }
 
-    /// What the sums of the first `columns` start from.
-    pub(super) fn start(finish: &Finish<'_>, columns: usize, starts: &mut Vec<i32>) {
-        starts.clear();
-        // SAFETY: the epilogue's operands have a word for each column.
-        let word = |operand: Option<*const i32>, column| operand.map_or(0, |words| unsafe { *words.add(column) });
-        starts.extend((0..columns).map(|column| {
-            let sum = word(finish.column_sums, column).wrapping_mul(finish.zero_point);
-            word(finish.start, column).wrapping_sub(sum)
-        }));
+    /// The operands of the first `columns`, copied to `lines`, where no vector of them lies in two lines of the cache.
+    pub(super) fn columns(&self, finish: &Finish<'_>, columns: usize, lines: &mut Vec<Line>) -> Columns {
+        let (count, lanes) = (columns.div_ceil(LINE_WORDS), LINE_WORDS);
+        lines.clear();
+        lines.resize(2 * count, Line([0; LINE_WORDS]));
+        let (starts, scales) = lines.split_at_mut(count);
+        for column in 0..columns {
+            // SAFETY: the epilogue's operands have a word for each column.
+            unsafe {
+                let word = |operand: Option<*const i32>| operand.map_or(0, |words| *words.add(column));
+                let sum = word(finish.column_sums).wrapping_mul(finish.zero_point);
+                starts[column / lanes].0[column % lanes] = word(finish.start).wrapping_sub(sum);
+                scales[column / lanes].0[column % lanes] = (*self.scale.add(column)).to_bits() as i32;
+            }
+        }
+        Columns { starts: starts.as_ptr().cast(), scales: scales.as_ptr().cast() }
     }
 
     /// The other summand at a place.
@@ -68,6 +75,25 @@ impl Deferred {
     pub(super) fn out(&self, row: usize, column: usize) -> *mut u8 {
         self.out.wrapping_add(row * self.stride + column)
     }
+}
+
+/// Words of a cache line.
+const LINE_WORDS: usize = 16;
+
+/// A line of the cache.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+pub(super) struct Line([i32; LINE_WORDS]);
+
+/// What the sums of each column start from, and its factor.
+#[derive(Clone, Copy)]
+pub(super) struct Columns {
+    pub(super) starts: *const i32,
+    pub(super) scales: *const f32,
+}
+
+impl Columns {
+    pub(super) const NONE: Columns = Columns { starts: std::ptr::null(), scales: std::ptr::null() };
 }
 
 /// Narrows what the last tile has left.

@@ -17,7 +17,7 @@
 //! 5. Rows that lie a multiple of 4 KiB apart would share a few lines of the first cache, and are copied together.
 
 use super::super::arch::{ByteTile, Isa};
-use super::deferred::{Deferred, FinishLast};
+use super::deferred::{Columns, Deferred, FinishLast, Line};
 use super::finish::Direct;
 use super::strips::{StripOf, Strips};
 use super::tile::{Ahead, ROWS_AHEAD, Shared};
@@ -87,7 +87,7 @@ pub(super) struct Drive<'a> {
 struct Workspace {
     pointers: Vec<*const u8>,
     copies: Vec<u8>,
-    starts: Vec<i32>,
+    lines: Vec<Line>,
 }
 
 thread_local! {
@@ -123,10 +123,11 @@ impl Drive<'_> {
         let in_block = panels.div_ceil(blocks).next_multiple_of(2);
         let copy_bytes = self.rows.copy_bytes();
         let mut state = self.shared.deferred.as_ref().map(Deferred::state);
-        WORKSPACE.with_borrow_mut(|Workspace { pointers, copies, starts }| {
-            if state.is_some() {
-                Deferred::start(self.shared.finish, self.columns, starts);
-            }
+        WORKSPACE.with_borrow_mut(|Workspace { pointers, copies, lines }| {
+            let operands = match &self.shared.deferred {
+                Some(deferred) => deferred.columns(self.shared.finish, self.columns, lines),
+                None => Columns::NONE,
+            };
             if pointers.len() < segments * height {
                 pointers.resize(segments * height, std::ptr::null());
             }
@@ -151,7 +152,7 @@ impl Drive<'_> {
                     if strips > 1 && end == self.columns {
                         ahead.fetch(next, self.shared.b.wrapping_add(column / width * panel_bytes));
                     }
-                    let shared = Shared { ahead, starts: starts.as_ptr(), ..*self.shared };
+                    let shared = Shared { ahead, operands, ..*self.shared };
                     self.block(&shared, column..end, 0, pointers, copies, &mut state);
                 } else {
                     for start in (0..words).step_by(chunk) {

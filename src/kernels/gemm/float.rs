@@ -8,6 +8,7 @@ use super::finish::{Direct, Finish, Store};
 use super::pack::{PackedView, panel_width};
 use super::part::{Operand, Part, Strided, drive};
 use super::product::Float;
+use super::short::short;
 use std::marker::PhantomData;
 use std::ops::Range;
 
@@ -101,8 +102,18 @@ pub(in crate::kernels) unsafe fn product_to(
         words: segment,
         tail: 0,
     };
-    // SAFETY: as the caller promises.
-    unsafe { drive::<Float>(isa, a, operand, part, finish, chunks) }
+    // SAFETY: as the caller promises; the rows that are left are those of the part.
+    unsafe {
+        match short(isa, a, &operand, part, finish) {
+            0 => drive::<Float>(isa, a, operand, part, finish, chunks),
+            done => {
+                let Part { whole, columns, first_column, .. } = part;
+                let rows = part.rows.start + done..part.rows.end;
+                let rest = Part { whole: *whole, rows, columns: columns.clone(), first_column: *first_column };
+                drive::<Float>(isa, a, operand, &rest, &finish.at(done, 0, 1), chunks);
+            }
+        }
+    }
 }
 
 /// The epilogue in the coordinates of a part of the output, its operands checked.

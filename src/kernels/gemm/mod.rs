@@ -20,6 +20,7 @@ mod pack;
 mod pack_bytes;
 mod part;
 mod product;
+mod short;
 mod stored;
 mod strips;
 #[cfg(test)]

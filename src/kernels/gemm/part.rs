@@ -2,7 +2,7 @@
 
 use super::super::arch::Isa;
 use super::super::view::Matrix;
-use super::deferred::Deferred;
+use super::deferred::{Columns, Deferred};
 use super::driver::{Drive, RowPointers};
 use super::finish::{Direct, Finish};
 use super::product::{Element, Float};
@@ -23,8 +23,9 @@ impl RowPointers for Strided {
 
     #[inline(always)]
     fn fill(&self, first: usize, count: usize, pointers: &mut [*const u8], _: &mut [u8]) {
-        for (row, pointer) in (first..).zip(&mut pointers[..count]) {
-            *pointer = self.data.wrapping_add(row * self.stride_bytes);
+        let from = self.data.wrapping_add(first * self.stride_bytes);
+        for (j, pointer) in pointers[..count].iter_mut().enumerate() {
+            *pointer = from.wrapping_add(j * self.stride_bytes);
         }
     }
 }
@@ -126,7 +127,7 @@ pub(super) unsafe fn drive<E: Element>(
             // Two words at a time; few of them do not hide an epilogue.
             b.tail == 0 && b.words.is_multiple_of(2) && b.words.saturating_mul(a.segments()) >= DEFERRING_WORDS
         }),
-        starts: std::ptr::null(),
+        operands: Columns::NONE,
         finish,
     };
     let (range, columns) = (rows.clone(), columns.len());

@@ -56,7 +56,7 @@ fn every_size_of_a_few_tiles() {
             [1, 4, 12, 13].into_iter().for_each(|m| check(isa, (m, 7, n)));
         }
         for k in 0..=20 {
-            [(1, 40), (13, 33), (6, 8)].into_iter().for_each(|(m, n)| check(isa, (m, k, n)));
+            [(1, 40), (13, 33), (6, 8), (49, 13), (98, 43)].into_iter().for_each(|(m, n)| check(isa, (m, k, n)));
         }
         check(isa, (30, 300, 150));
     }
@@ -65,18 +65,21 @@ fn every_size_of_a_few_tiles() {
 #[test]
 fn a_row_never_depends_on_its_neighbors() {
     for isa in Isa::available() {
-        let (m, k, n) = (29, 61, 200);
-        let (a, b, bias) = (numbers(m * k, 1), numbers(k * n, 2), numbers(n, 3));
-        let packed = PackedB::pack(isa, &b, k, n, Layout::RowMajor { stride: n });
-        for activation in [Activation::None, Activation::Silu] {
-            let epilogue = Epilogue { bias: Some(&bias), activation, ..Epilogue::default() };
-            let mut whole = vec![0.0; m * n];
-            gemm(isa, Matrix::dense(&a, m, k), &packed, MatrixMut::dense(&mut whole, m, n), &epilogue);
-            for (first, count) in (0..m).flat_map(|first| (1..=(m - first).min(14)).map(move |count| (first, count))) {
-                let mut part = vec![0.0; count * n];
-                let rows = Matrix::dense(&a[first * k..], count, k);
-                gemm(isa, rows, &packed, MatrixMut::dense(&mut part, count, n), &epilogue);
-                assert_eq!(part, whole[first * n..][..count * n], "{} rows {first}+{count}", isa.name());
+        for (m, k, n, most) in [(29, 61, 200, 14), (51, 30, 13, 51), (100, 6, 75, 4)] {
+            let (a, b, bias) = (numbers(m * k, 1), numbers(k * n, 2), numbers(n, 3));
+            let packed = PackedB::pack(isa, &b, k, n, Layout::RowMajor { stride: n });
+            for activation in [Activation::None, Activation::Silu] {
+                let epilogue = Epilogue { bias: Some(&bias), activation, ..Epilogue::default() };
+                let mut whole = vec![0.0; m * n];
+                gemm(isa, Matrix::dense(&a, m, k), &packed, MatrixMut::dense(&mut whole, m, n), &epilogue);
+                for (first, count) in
+                    (0..m).flat_map(|first| (1..=(m - first).min(most)).map(move |count| (first, count)))
+                {
+                    let mut part = vec![0.0; count * n];
+                    let rows = Matrix::dense(&a[first * k..], count, k);
+                    gemm(isa, rows, &packed, MatrixMut::dense(&mut part, count, n), &epilogue);
+                    assert_eq!(part, whole[first * n..][..count * n], "{} rows {first}+{count}", isa.name());
+                }
             }
         }
     }
@@ -144,7 +147,12 @@ fn regions_join_to_the_whole() {
 
 #[test]
 fn every_epilogue() {
-    let (m, k, n) = (14, 6, 75);
+    every_epilogue_of((14, 6, 75));
+    every_epilogue_of((27, 6, 11));
+    every_epilogue_of((96, 2, 20));
+}
+
+fn every_epilogue_of((m, k, n): (usize, usize, usize)) {
     let (a, b) = (numbers(m * k, 1), numbers(k * n, 2));
     let (bias, residual, row_scale, column_scale) = (numbers(n, 3), numbers(m * n, 4), numbers(m, 5), numbers(n, 6));
     let sums = reference(&a, &b, (m, k, n), k);

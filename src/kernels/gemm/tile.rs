@@ -22,7 +22,7 @@
 //! 5. A tile of fewer columns than its vectors hold computes with the zeros that fill its panel, and stores a part.
 
 use super::super::arch::{Body, ByteTile, ByteTileOperands, Simd};
-use super::deferred::Deferred;
+use super::deferred::{Columns, Deferred};
 use super::finish::{Finish, FinishTile, TILE_WORDS};
 use super::product::{Element, Product};
 use std::marker::PhantomData;
@@ -70,8 +70,8 @@ pub(super) struct Shared<'a> {
     pub(super) ahead: Ahead,
     /// The epilogue, where the next tile can take it.
     pub(super) deferred: Option<Deferred>,
-    /// What its sums start from, one word a column.
-    pub(super) starts: *const i32,
+    /// What it takes of each column.
+    pub(super) operands: Columns,
     pub(super) finish: &'a Finish<'a>,
 }
 
@@ -222,8 +222,8 @@ impl<E: Element, const MR: usize> Strip<'_, E, MR> {
             ahead,
             lines,
             skip: shared.panel_bytes.wrapping_sub(fetched),
-            start: shared.starts.wrapping_add(column),
-            scale: deferred.scale.wrapping_add(column),
+            start: shared.operands.starts.wrapping_add(column),
+            scale: shared.operands.scales.wrapping_add(column),
             other: deferred.other(self.row, column),
             out: deferred.out(self.row, column),
         };

@@ -17,6 +17,7 @@ static BY_VECTOR: [i32; 16] = [0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11,
 #[inline(always)]
 pub(super) unsafe fn run<const MR: usize>(c: &mut ByteTile, tile: &ByteTileOperands) {
     c.next = *tile;
+    c.other_ahead = c.other_stride.wrapping_mul(MR);
     c.narrows = 6usize.div_ceil(tile.pairs.saturating_mul(tile.segments).max(1));
     macro_rules! tile {
         ($($row:literal $first:literal $second:literal)*) => {
@@ -113,6 +114,10 @@ pub(super) unsafe fn run<const MR: usize>(c: &mut ByteTile, tile: &ByteTileOpera
                 "cmove {y}, {x}",
                 "add {v}, {y}",
                 "mov [{c} + {other}], {v}",
+                // The rows of the next strip come from far away, and only a line of each at a time.
+                "mov {v}, [{c} + {other_ahead}]",
+                "prefetcht0 byte ptr [{x} + {v}]",
+                "prefetcht0 byte ptr [{y} + {v}]",
                 "vpbroadcastd zmm27, dword ptr [{c} + {other_zero}]",
                 "vbroadcastss zmm26, dword ptr [{c} + {other_step}]",
                 "vpmovzxbd zmm24, xmmword ptr [{x}]",
@@ -244,6 +249,7 @@ pub(super) unsafe fn run<const MR: usize>(c: &mut ByteTile, tile: &ByteTileOpera
                 out = const offset_of!(ByteTile, out),
                 stride = const offset_of!(ByteTile, stride),
                 spare = const offset_of!(ByteTile, spare),
+                other_ahead = const offset_of!(ByteTile, other_ahead),
                 adds = const offset_of!(ByteTile, to) + offset_of!(Narrow, sums),
                 most = const offset_of!(ByteTile, to) + offset_of!(Narrow, most),
                 offsets = const offset_of!(ByteTile, offsets),

@@ -1,10 +1,12 @@
 //! AVX-512: F, BW, VL, DQ, VNNI, VBMI and BF16; sixteen lanes, thirty-two registers.
 
 use super::byte_tile::{ByteTile, ByteTileOperands};
+use super::float_tile::FloatTile;
 use super::simd::{Body, Simd};
 use std::arch::x86_64::*;
 
 mod byte_tile;
+mod float_tile;
 
 /// The proof that this machine has AVX-512 F/BW/VL/DQ, VNNI, VBMI, BF16 (and AVX2, FMA and F16C, which come with them).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -81,6 +83,7 @@ impl Simd for Avx512 {
     const LOOKS_UP: bool = true;
     const DOT_REGISTERS: usize = 1;
     const BYTE_TILE: bool = true;
+    const FLOAT_ROWS: usize = float_tile::ROWS;
 
     #[inline(always)]
     fn call<B: Body>(self, body: B) -> B::Output {
@@ -152,6 +155,12 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn quad_channel(v: usize, lane: usize) -> usize {
         lane / 4 * 16 + v * 4 + lane % 4
+    }
+
+    #[inline(always)]
+    unsafe fn float_tile(self, wide: bool, tile: &FloatTile) {
+        // SAFETY: the token says that the machine has the instructions, the caller that the memory is there.
+        unsafe { if wide { float_tile::wide(tile) } else { float_tile::narrow(tile) } }
     }
 
     #[inline(always)]
