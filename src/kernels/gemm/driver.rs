@@ -1,20 +1,26 @@
 //! The loops round the tile: blocks of B's panels outside, strips of rows inside.
 //!
 //! ```text
-//! for each block of panels that fits in half of the second cache:
-//!     for each chunk of K (one, unless K is in the thousands):
-//!         for each strip of at most MR rows, all of nearly the same height:
-//!             for each panel of the block: one tile
+//! for each side of B (one, unless B is large and rows are long):
+//!     for each block of rows (one, unless rows are long):
+//!         for each chunk of K (one, unless it is in the thousands):
+//!             for each block of panels:
+//!                 for each strip of at most MR rows, all of nearly the same height:
+//!                     for each panel of the block: one tile
 //! ```
 //! 1. A strip's rows of A stay in the first cache while it walks over a block's panels, and the block stays in the second
 //!    while the strips walk over it.
-//! 2. Where rows are too long for that, K is cut into chunks, and the output holds the sums between them: the same
+//! 2. Rows that are too long for that are taken in blocks that stay in the second cache, beside a panel or two at a time:
+//!    so the output is written once, which costs more than reading as much of A and B again. B comes from the third cache,
+//!    a side of it at a time if it is too large for that.
+//! 3. Where rows are longer still, K is cut into chunks, and the output holds the sums between them: the same
 //!    additions in the same order, so the same bits.
-//! 3. While the strips of one block are computed, they fetch the next block, each a share of every panel;
-//!    the last strips do, where K is cut. Those of the last block fetch what the epilogue names as next.
-//!    So do tiles with the rows of the next strip, where these are long.
-//! 4. The epilogue of a tile may wait for the next, whatever strip or block that is in; after the last, it is taken here.
-//! 5. Rows that lie a multiple of 4 KiB apart would share a few lines of the first cache, and are copied together.
+//! 4. While the last strips of one block are computed, they fetch the next block, each a share of every panel.
+//!    Those of the last block fetch what the epilogue names as next.
+//!    So do tiles with the rows of the next strip, where these are long and come from far.
+//! 5. The epilogue of a tile may wait for the next, whatever strip or block that is in; after the last, it is taken here.
+//! 6. Rows that lie a multiple of 4 KiB apart would share a few lines of the first cache, and are copied together if they
+//!    are to stay in it.
 
 use super::super::arch::{ByteTile, Isa};
 use super::deferred::{Columns, Deferred, FinishLast, Line};
@@ -29,6 +35,9 @@ const BLOCK_BYTES: usize = 256 * 1024;
 
 /// Rows that are done before the memory has delivered the next panel: they are as fast as it is, without help.
 const STREAMED_ROWS: usize = 4;
+
+/// Rows of the tallest strip that may take panels in pairs.
+const PAIRING_ROWS: usize = 6;
 
 /// Strips that share the fetching of the next block; more have time enough to wait for it.
 const FETCHING_STRIPS: usize = 8;
@@ -48,14 +57,21 @@ pub(in crate::kernels) trait RowPointers {
     fn fill(&self, first: usize, count: usize, pointers: &mut [*const u8], copies: &mut [u8]);
 }
 
-/// Words of the longest row that is taken whole: twelve such rows are nearly as large as a first cache.
-const WHOLE_WORDS: usize = 768;
+/// Words of the longest row that is not long: twelve such rows are nearly as large as a first cache.
+const SHORT_WORDS: usize = 768;
 
-/// Words of a row in one chunk of K, where it is longer: so that blocks are wide enough that A is not read too often.
-const CHUNK_WORDS: usize = 512;
+/// Strips that long rows are divided into blocks from; fewer are one block.
+const DIVIDED_STRIPS: usize = 4;
 
-/// Bytes of B in a block, where K is cut: as many are on their way only while the last rows pass by.
-const CHUNK_BLOCK_BYTES: usize = 512 * 1024;
+/// Words of a long row in one chunk of K, at most.
+const CHUNK_WORDS: usize = 2048;
+
+/// Bytes of B that all blocks of rows pass by, before the next.
+const SIDE_BYTES: usize = 8 * 1024 * 1024;
+
+/// Bytes of long rows in a block, and the fewest strips that are worth reading B for.
+const ROWS_BYTES: usize = 384 * 1024;
+const LEAST_STRIPS: usize = 4;
 
 /// Rows this long and up to so long are fetched before their strip: short ones come by themselves, one behind the other,
 /// and long ones do not stay.
@@ -108,19 +124,28 @@ impl Drive<'_> {
             return;
         }
         let segments = self.rows.segments();
-        let words = self.shared.words;
-        let chunks = match self.chunks && segments == 1 && strips > 4 && words > WHOLE_WORDS {
-            true => words.div_ceil(CHUNK_WORDS),
+        let Shared { words, panel_bytes, .. } = *self.shared;
+        let long = segments == 1 && strips > DIVIDED_STRIPS && words > SHORT_WORDS;
+        let cut = long && self.chunks && words > CHUNK_WORDS;
+        let chunk = if cut { words.div_ceil(words.div_ceil(CHUNK_WORDS)).next_multiple_of(16) } else { words };
+        let blocks = match long {
+            true => strips.div_ceil((ROWS_BYTES / (chunk * 4 * height)).max(LEAST_STRIPS)),
             false => 1,
         };
-        let chunk = words.div_ceil(chunks).next_multiple_of(16);
         let panels = self.columns.div_ceil(width);
-        let panel_bytes = if chunks == 1 { self.shared.panel_bytes } else { chunk * width * 4 };
-        let block_bytes = if chunks == 1 { BLOCK_BYTES } else { CHUNK_BLOCK_BYTES };
-        let in_block = if strips == 1 { panels } else { (block_bytes / panel_bytes.max(1)).max(1) };
+        let in_block = match strips {
+            1 => panels,
+            _ if cut => (BLOCK_BYTES / (chunk * width * 4)).max(1),
+            _ => (BLOCK_BYTES / panel_bytes.max(1)).max(1),
+        };
         // Whole blocks of nearly the same size, in even numbers of panels, as short strips take panels in pairs.
-        let blocks = panels.div_ceil(in_block).max(1);
-        let in_block = panels.div_ceil(blocks).next_multiple_of(2);
+        let in_block = panels.div_ceil(panels.div_ceil(in_block).max(1));
+        let in_block = if long && height > PAIRING_ROWS { in_block } else { in_block.next_multiple_of(2) };
+        // What is read again for each block of rows stays in the third cache.
+        let side_columns = match blocks {
+            1 => self.columns,
+            _ => panels.div_ceil((panels * panel_bytes).div_ceil(SIDE_BYTES)).next_multiple_of(in_block) * width,
+        };
         let copy_bytes = self.rows.copy_bytes();
         let mut state = self.shared.deferred.as_ref().map(Deferred::state);
         WORKSPACE.with_borrow_mut(|Workspace { pointers, copies, lines }| {
@@ -135,53 +160,68 @@ impl Drive<'_> {
                 copies.resize(copy_bytes * height, 0);
             }
             let next = self.shared.finish.next;
-            let mut column = 0;
-            while column < self.columns {
-                let end = self.columns.min(column + in_block * width);
-                if chunks == 1 {
+            let panel = |start: usize, column: usize| {
+                self.shared.b.wrapping_add(column / width * panel_bytes + start * width * 4)
+            };
+            let (mut side, mut block, mut start) = (0, 0, 0);
+            while side < self.columns {
+                let columns = side..self.columns.min(side + side_columns);
+                let range = rows * block / blocks..rows * (block + 1) / blocks;
+                let strips = range.len().div_ceil(height);
+                let now = start;
+                start += chunk;
+                if start >= words {
+                    (block, start) = (block + 1, 0);
+                }
+                if block == blocks {
+                    (side, block) = (columns.end, 0);
+                }
+                let mut part;
+                let mut finish = self.shared.finish;
+                if cut {
+                    part = finish.clone();
+                    part.resume = now > 0;
+                    if start > 0 {
+                        part.direct = Some(Direct::NOTHING);
+                    }
+                    finish = &part;
+                }
+                let mut column = columns.start;
+                while column < columns.end {
+                    let end = columns.end.min(column + in_block * width);
+                    let more = end < columns.end || side < self.columns;
                     let mut ahead = Ahead {
                         distance: (strips > 1).then_some(in_block * panel_bytes),
                         shares: match strips {
-                            1 if rows <= STREAMED_ROWS => 0,
+                            1 if range.len() <= STREAMED_ROWS => 0,
                             1 => 1,
-                            _ if end < self.columns || !next.is_empty() => strips.min(FETCHING_STRIPS),
+                            _ if more || !next.is_empty() => strips.min(FETCHING_STRIPS),
                             _ => 0,
                         },
                         ..Ahead::default()
                     };
-                    if strips > 1 && end == self.columns {
-                        ahead.fetch(next, self.shared.b.wrapping_add(column / width * panel_bytes));
-                    }
-                    let shared = Shared { ahead, operands, ..*self.shared };
-                    self.block(&shared, column..end, 0, pointers, copies, &mut state);
-                } else {
-                    for start in (0..words).step_by(chunk) {
-                        let last = start + chunk >= words;
-                        let mut finish = self.shared.finish.clone();
-                        finish.resume = start > 0;
-                        if !last {
-                            finish.direct = Some(Direct::NOTHING);
-                        }
-                        // The same panels' next chunk lies behind this one; behind the last is the next block.
-                        let distance = if last {
-                            (in_block * self.shared.panel_bytes).wrapping_sub(start * width * 4)
+                    ahead.first = strips - ahead.shares.min(strips);
+                    if strips > 1 && end == columns.end {
+                        let own = panel(now, column);
+                        if more {
+                            ahead.distance = Some((panel(start, side) as usize).wrapping_sub(own as usize));
                         } else {
-                            panel_bytes
-                        };
-                        let done = last && end == self.columns;
-                        let shares = if done && next.is_empty() { 0 } else { strips.min(FETCHING_STRIPS) };
-                        let mut ahead =
-                            Ahead { distance: Some(distance), shares, first: strips - shares, ..Ahead::default() };
-                        let b = self.shared.b.wrapping_add(start * width * 4);
-                        if done {
-                            ahead.fetch(next, b.wrapping_add(column / width * self.shared.panel_bytes));
+                            ahead.fetch(next, own);
                         }
-                        let shared =
-                            Shared { ahead, words: chunk.min(words - start), b, finish: &finish, ..*self.shared };
-                        self.block(&shared, column..end, start * 4, pointers, copies, &mut state);
                     }
+                    let shared = Shared {
+                        ahead,
+                        words: chunk.min(words - now),
+                        b: panel(now, 0),
+                        operands,
+                        finish,
+                        ..*self.shared
+                    };
+                    let near = long && column > columns.start;
+                    let rows = Block { rows: range.clone(), offset: now * 4, near };
+                    self.block(&shared, rows, column..end, pointers, copies, &mut state);
+                    column = end;
                 }
-                column = end;
             }
         });
         if let Some(state) = &mut state {
@@ -189,36 +229,38 @@ impl Drive<'_> {
         }
     }
 
-    /// All rows, from byte `offset` on, times a block of panels.
+    /// A block of rows times a block of panels.
     #[inline]
     fn block(
         &self,
         shared: &Shared<'_>,
+        Block { rows: range, offset, near }: Block,
         columns: Range<usize>,
-        offset: usize,
         pointers: &mut [*const u8],
         copies: &mut Vec<u8>,
         state: &mut Option<ByteTile>,
     ) {
-        let rows = self.range.len();
+        let rows = range.len();
         let &Strips { height, width, lanes, run } = self.strips;
         let strips = rows.div_ceil(height);
         let row_bytes = shared.words * 4 + shared.tail;
         let wide = columns.len() >= 8 * lanes;
         let fetches_rows = shared.segments == 1
+            && !near
             && self.rows.copy_bytes() == 0
             && (FETCHED_ROW_BYTES..=MOST_FETCHED_BYTES).contains(&row_bytes);
         let tiles = columns.len().div_ceil(width);
         let mut next = [std::ptr::null(); MOST_ROWS_AHEAD];
-        let mut done = 0;
-        let height = |strip: usize| rows / strips + usize::from(strip < rows % strips);
+        let mut done = range.start;
+        let (least, taller) = (rows / strips, rows % strips);
+        let height = |strip: usize| least + usize::from(strip < taller);
         for strip in 0..strips {
             let count = height(strip);
             self.rows.fill(self.range.start + done, count, pointers, copies);
             if offset > 0 {
                 pointers[..count].iter_mut().for_each(|row| *row = row.wrapping_add(offset));
             }
-            if wide && count > 4 && shared.segments == 1 && row_bytes >= 256 {
+            if wide && count > 4 && shared.segments == 1 && (256..=SHORT_WORDS * 4).contains(&row_bytes) {
                 let apart = (pointers[1] as usize).wrapping_sub(pointers[0] as usize);
                 if apart.is_multiple_of(ALIAS_BYTES) {
                     // SAFETY: the rows are readable for as long as the strip reads them.
@@ -248,6 +290,13 @@ impl Drive<'_> {
             done += count;
         }
     }
+}
+
+/// Rows of a product from byte `offset` on; `near` if they have been read before and are still in the second cache.
+struct Block {
+    rows: Range<usize>,
+    offset: usize,
+    near: bool,
 }
 
 /// Copies rows one behind the other, a line apart, and points to the copies.

@@ -88,9 +88,9 @@ fn a_row_never_depends_on_its_neighbors() {
 #[test]
 fn long_rows_in_chunks_have_the_same_bits() {
     for isa in Isa::available() {
-        // Rows 4 KiB and 8 KiB apart, and a length that fills no chunk.
-        for (k, stride) in [(1024, 1024), (1700, 2048), (2050, 2051)] {
-            let (m, n) = (61, 43);
+        // Rows 4 KiB and 8 KiB apart, and a length that fills no chunk in rows of two blocks.
+        for (k, stride) in [(1024, 1024), (1700, 2048), (4100, 4101)] {
+            let (m, n) = (61, 35);
             let (a, b, bias) = (numbers((m - 1) * stride + k, 1), numbers(k * n, 2), numbers(n, 3));
             let packed = PackedB::pack(isa, &b, k, n, Layout::RowMajor { stride: n });
             let residual = numbers(m * n, 4);
@@ -113,6 +113,22 @@ fn long_rows_in_chunks_have_the_same_bits() {
                 assert_eq!(one, whole[row * n..][..n], "{} row {row} of {k}", isa.name());
             }
         }
+    }
+}
+
+#[test]
+fn large_panels_in_sides_have_the_same_bits() {
+    let isa = Isa::available()[0];
+    let (m, k, n) = (90, 1100, 2000);
+    let (a, b) = (numbers(m * k, 1), numbers(k * n, 2));
+    let packed = PackedB::pack(isa, &b, k, n, Layout::RowMajor { stride: n });
+    let mut whole = vec![f32::NAN; m * n];
+    gemm(isa, Matrix::dense(&a, m, k), &packed, MatrixMut::dense(&mut whole, m, n), &Epilogue::default());
+    for row in [0, 44, 45, 89] {
+        let mut one = vec![0.0; n];
+        let a = Matrix::dense(&a[row * k..], 1, k);
+        gemm(isa, a, &packed, MatrixMut::dense(&mut one, 1, n), &Epilogue::default());
+        assert_eq!(one, whole[row * n..][..n], "row {row}");
     }
 }
 

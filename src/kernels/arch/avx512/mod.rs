@@ -175,6 +175,12 @@ impl Simd for Avx512 {
         unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) };
     }
 
+    #[inline(always)]
+    fn prefetch_near(self, p: *const u8) {
+        // SAFETY: a prefetch reads nothing and faults nowhere.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) };
+    }
+
     memory_ops! {
         load(p: *const f32) -> __m512 = _mm512_loadu_ps(p);
         // What is whole goes without a mask: memory is not fetched ahead of masked loads (three times slower on Zen 5).
