@@ -173,6 +173,28 @@ fn a_model_is_added_warmed_up_and_removed_while_others_answer() {
 }
 
 #[test]
+fn zero_rows_are_refused_by_batches_and_are_no_fault_elsewhere() {
+    let none = || [Tensor::zeros(DType::F32, [0, 1, 8, 8]).unwrap()];
+    let batches = Engine::builder(digits()).max_batch_size(8).build().unwrap();
+    let refused = [
+        batches.try_submit(none()).map(drop).unwrap_err(),
+        batches.submit(none()).map(drop).unwrap_err(),
+        batches.submit_divided(none()).map(drop).unwrap_err(),
+    ];
+    for refused in refused {
+        assert!(matches!(refused.reason(), Reason::Invalid(error) if error.kind() == ErrorKind::InvalidInput));
+        assert_eq!(refused.into_request()[0].shape()[..], [0, 1, 8, 8], "it comes back");
+    }
+    assert_eq!(batches.snapshot().requests.accepted, 0);
+    let lone = Engine::builder(digits()).build().unwrap();
+    match lone.run(none()) {
+        Ok(outputs) => assert_eq!(outputs["logits"].shape()[..], [0, 10]),
+        Err(error) => assert_ne!(error.kind(), ErrorKind::Panicked, "{error}"),
+    }
+    lone.run([rows(1, &[1, 8, 8], 0.3)]).unwrap();
+}
+
+#[test]
 fn a_deadline_that_no_run_can_meet_is_refused_after_a_warm_up() {
     let engine = Engine::builder(convolutions()).max_batch_size(4).build().unwrap();
     let image = rows(1, &[3, 9, 7], 0.2);

@@ -94,12 +94,10 @@ struct Arguments {
     /// Most requests that wait; under fair share no tenant may fill more than half of it
     #[arg(long)]
     queue: Option<usize>,
-    /// Priorities: lets urgent requests interrupt running batches, and ride without less urgent ones
+    /// Priorities: lets urgent requests interrupt running batches, and ride without less urgent ones. Shortest job: lets requests
+    /// interrupt batches of which more is left than they take
     #[arg(long)]
     preempt: bool,
-    /// Shortest job: long runs are not interrupted by requests that take less than what is left of them
-    #[arg(long, conflicts_with = "preempt")]
-    no_preempt: bool,
     /// Lets a controller move batch cap, delay and workers towards the target, and prints its moves
     #[arg(long)]
     feedback: bool,
@@ -173,7 +171,7 @@ struct Test<'a> {
 
 impl Test<'_> {
     fn engine(&self, policy: PolicyName, target: Duration) -> Result<Engine> {
-        let Arguments { cap, delay_us, threads, queue, preempt, no_preempt, .. } = *self.arguments;
+        let Arguments { cap, delay_us, threads, queue, preempt, .. } = *self.arguments;
         let Arguments { feedback, stages, stage_rows, .. } = *self.arguments;
         let mut builder = Engine::builder(EngineModel::from(self.model.clone()))
             .max_batch_size(cap)
@@ -190,7 +188,7 @@ impl Test<'_> {
         let (shared, room) = (policy == PolicyName::FairShare, queue.unwrap_or(4096).max(2));
         let gain = match policy {
             PolicyName::Priority if preempt => Some(0.1),
-            PolicyName::ShortestJob if !no_preempt => Some(1.0),
+            PolicyName::ShortestJob if preempt => Some(1.0),
             _ => None,
         };
         let engine = builder

@@ -2,8 +2,10 @@
 
 use onrush::balance::{Balancer, LeastLoaded, Locality, RoundRobin, TwoChoices, sim as replicas};
 use onrush::clock::Time;
-use onrush::sched::sim::{Poisson, Scenario, simulate};
-use onrush::sched::{EarliestDeadline, FairShare, FirstCome, Limits, Policy, ShortestJob, StrictPriority, Waiting};
+use onrush::sched::sim::{Poisson, Preemption, Scenario, simulate};
+use onrush::sched::{
+    EarliestDeadline, FairShare, FirstCome, Limits, Policy, Precedence, ShortestJob, StrictPriority, Waiting,
+};
 use serde::Serialize;
 use std::fmt::Write;
 use std::time::Duration;
@@ -58,11 +60,15 @@ fn arrivals(requests: usize, rate: f64, long_share: f64) -> Vec<Waiting> {
     (0..requests).map(|_| one()).collect()
 }
 
-fn record(name: String, load: f64, limits: Limits, policy: &mut dyn Policy, requests: Vec<Waiting>) -> Record {
-    let count = requests.len();
+fn on_servers(limits: Limits) -> Scenario {
     let mut scenario = Scenario::default();
     (scenario.limits, scenario.servers) = (limits, SERVERS);
-    let outcome = simulate(&scenario, policy, requests, cost);
+    scenario
+}
+
+fn record(name: String, load: f64, scenario: &Scenario, policy: &mut dyn Policy, requests: Vec<Waiting>) -> Record {
+    let count = requests.len();
+    let outcome = simulate(scenario, policy, requests, cost);
     let latencies = outcome.latencies(|_| true);
     let at = |q: f64| {
         let index = (latencies.len() as f64 * q) as usize;
@@ -81,7 +87,7 @@ fn record(name: String, load: f64, limits: Limits, policy: &mut dyn Policy, requ
     }
 }
 
-/// Every policy at 80 and at 120 % of what the servers can do.
+/// Every policy at 80 and at 120 % of what the servers can do, and the shortest job first with interruptions.
 pub(crate) fn policies(requests: usize) -> Vec<Record> {
     let ms = Duration::from_millis;
     let mut records = Vec::new();
@@ -96,8 +102,14 @@ pub(crate) fn policies(requests: usize) -> Vec<Record> {
         for mut policy in policies {
             let mut limits = Limits::default();
             limits.max_batch_size = 16;
-            let requests = arrivals(requests / 10, load * capacity(16, 0.1), 0.1);
-            records.push(record(policy.name().to_owned(), load, limits, &mut policy, requests));
+            let requests = arrivals(requests / 12, load * capacity(16, 0.1), 0.1);
+            let mut scenario = on_servers(limits);
+            records.push(record(policy.name().to_owned(), load, &scenario, &mut policy, requests.clone()));
+            if policy.precedence() == Precedence::Cost {
+                scenario.preemption = Some(Preemption { gain: 16.0, most: 64 });
+                let name = format!("{}, interrupting", policy.name());
+                records.push(record(name, load, &scenario, &mut policy, requests));
+            }
         }
     }
     records
@@ -112,7 +124,7 @@ pub(crate) fn settings(requests: usize) -> Vec<Record> {
         let mut limits = Limits::default();
         (limits.max_batch_size, limits.max_queue_delay) = (cap, Duration::from_micros(delay));
         let requests = arrivals(requests / 7, rate, 0.0);
-        record(format!("cap {cap}, delay {delay} us"), 0.6, limits, &mut FirstCome, requests)
+        record(format!("cap {cap}, delay {delay} us"), 0.6, &on_servers(limits), &mut FirstCome, requests)
     };
     caps.into_iter().chain(delays).map(one).collect()
 }
@@ -152,7 +164,7 @@ pub(crate) fn balancers(requests: usize) -> Vec<Balanced> {
 
 pub(crate) fn policy_table(records: &[Record]) -> String {
     let mut text = format!(
-        "{:<22} {:>5} {:>12} {:>12} {:>12} {:>12} {:>8} {:>7}\n",
+        "{:<26} {:>5} {:>12} {:>12} {:>12} {:>12} {:>8} {:>7}\n",
         "", "load", "mean wait us", "p50 us", "p99 us", "answers/s", "in time", "batch"
     );
     for record in records {
@@ -160,7 +172,7 @@ pub(crate) fn policy_table(records: &[Record]) -> String {
         let in_time = record.in_time * 100.0;
         let _ = writeln!(
             text,
-            "{name:<22} {load:>5.2} {mean_wait_us:>12.0} {p50_us:>12.0} {p99_us:>12.0} {answered_per_s:>12.0} \
+            "{name:<26} {load:>5.2} {mean_wait_us:>12.0} {p50_us:>12.0} {p99_us:>12.0} {answered_per_s:>12.0} \
              {in_time:>6.1} % {mean_batch:>7.2}"
         );
     }

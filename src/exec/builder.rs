@@ -198,7 +198,8 @@ impl<R: BatchRunner> Builder<R> {
     /// Lets a more urgent request interrupt a batch of a less urgent class at its next checkpoint, when no worker is free:
     /// if the rest of the batch takes at least `gain` times as long as the urgent request, and at most `most` times for
     /// each batch. Needs a policy of priorities, or of the shortest job first: there a short request interrupts a long one, and a
-    /// gain of 1 makes the mean wait the least. Default: off.
+    /// gain of 1 makes the mean wait the least where requests gain nothing by riding together; where they gain much, batches are
+    /// kept full by a larger one. Default: off.
     pub fn preemption(mut self, gain: f64, most: u32) -> Self {
         self.preemption = Some(Preemption { gain, most });
         self

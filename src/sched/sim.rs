@@ -3,14 +3,22 @@
 //! It knows servers (replicas that run one batch at a time), a list of arrivals, and how long a batch takes; it keeps no
 //! threads and reads no clock, so a million requests take about a second and come out the same each time.
 
-use super::{Costs, Decision, Limits, Policy, View, Waiting};
+use super::{Costs, Decision, Limits, Policy, Precedence, View, Waiting};
 use crate::clock::{Time, nanos};
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashSet};
+use std::collections::HashSet;
 use std::time::Duration;
 
+/// When a request interrupts a run, as the executor's builder has it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Preemption {
+    /// What is left of the run must take this many times as long as the request.
+    pub gain: f64,
+    /// How often one run may be interrupted.
+    pub most: u32,
+}
+
 /// What is simulated.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Scenario {
     /// What bounds a batch.
@@ -19,11 +27,13 @@ pub struct Scenario {
     pub servers: usize,
     /// Most requests that wait; what arrives beyond is refused.
     pub queue_items: usize,
+    /// Whether more urgent requests interrupt runs, or shorter ones where the policy goes by costs.
+    pub preemption: Option<Preemption>,
 }
 
 impl Default for Scenario {
     fn default() -> Self {
-        Scenario { limits: Limits::default(), servers: 1, queue_items: 4096 }
+        Scenario { limits: Limits::default(), servers: 1, queue_items: 4096, preemption: None }
     }
 }
 
@@ -39,6 +49,8 @@ pub enum Fate {
         ended: Time,
         /// Rows of its batch.
         rows: u32,
+        /// For how long its batch was interrupted in between.
+        parked: Duration,
     },
     /// It was given up at this time.
     Expired(Time),
@@ -75,11 +87,11 @@ impl Outcome {
         latencies
     }
 
-    /// The mean time from arrival to the beginning of the run, over those answered.
+    /// The mean time from arrival to the beginning of the run, and interrupted in it, over those answered.
     #[must_use]
     pub fn mean_wait(&self) -> Duration {
         let waits = self.requests.iter().zip(&self.fates).filter_map(|(request, fate)| match fate {
-            Fate::Answered { began, .. } => Some(nanos(began.since(request.arrived))),
+            Fate::Answered { began, parked, .. } => Some(nanos(began.since(request.arrived) + *parked)),
             _ => None,
         });
         let (sum, count) = waits.fold((0_u128, 0_u128), |(sum, count), wait| (sum + u128::from(wait), count + 1));
@@ -112,6 +124,34 @@ impl<F: Fn(u64, u32) -> Duration> Costs for Truth<F> {
     }
 }
 
+/// A batch that runs, or is parked while another one runs in its place.
+struct Run {
+    ids: Vec<usize>,
+    rows: u32,
+    began: Time,
+    ends: Time,
+    parked: Duration,
+    interrupted: Option<Time>,
+    times: u32,
+    urgency: u64,
+}
+
+struct Simulation<'a, F> {
+    scenario: &'a Scenario,
+    policy: &'a mut dyn Policy,
+    costs: Truth<F>,
+    now: Time,
+    waiting: Vec<Waiting>,
+    /// Which requests wait, in step with `waiting`.
+    ids: Vec<usize>,
+    fates: Vec<Fate>,
+    /// What runs on each server; where there are two, the first is interrupted by the second.
+    servers: Vec<Vec<Run>>,
+    batches: u64,
+    last_end: Time,
+    look_again: Time,
+}
+
 /// Runs `requests` (in order of arrival) through `policy`; a batch of `rows` rows of a group takes `cost(group, rows)`.
 #[must_use]
 pub fn simulate(
@@ -120,56 +160,163 @@ pub fn simulate(
     requests: Vec<Waiting>,
     cost: impl Fn(u64, u32) -> Duration,
 ) -> Outcome {
-    let mut fates = vec![Fate::Refused; requests.len()];
-    let costs = Truth(cost);
-    let (mut waiting, mut ids): (Vec<Waiting>, Vec<usize>) = (Vec::new(), Vec::new());
-    let mut busy: BinaryHeap<Reverse<Time>> = BinaryHeap::new();
-    let mut decision = Decision::default();
-    let (mut now, mut next, mut batches, mut last_end) = (Time::ZERO, 0, 0, Time::ZERO);
-    let mut look_again = Time::NEVER;
+    let mut sim = Simulation {
+        scenario,
+        policy,
+        costs: Truth(cost),
+        now: Time::ZERO,
+        waiting: Vec::new(),
+        ids: Vec::new(),
+        fates: vec![Fate::Refused; requests.len()],
+        servers: (0..scenario.servers).map(|_| Vec::new()).collect(),
+        batches: 0,
+        last_end: Time::ZERO,
+        look_again: Time::NEVER,
+    };
+    let (mut decision, mut next) = (Decision::default(), 0);
     loop {
-        while requests.get(next).is_some_and(|request| request.arrived <= now) {
-            if waiting.len() < scenario.queue_items {
-                waiting.push(requests[next]);
-                ids.push(next);
+        while let Some(request) = requests.get(next).filter(|request| request.arrived <= sim.now) {
+            if sim.waiting.len() < scenario.queue_items {
+                sim.waiting.push(*request);
+                sim.ids.push(next);
             }
             next += 1;
         }
-        while busy.peek().is_some_and(|Reverse(end)| *end <= now) {
-            busy.pop();
+        sim.end_runs();
+        sim.fill_servers(&mut decision);
+        sim.interrupt(&mut decision);
+        let arrival = requests.get(next).map_or(Time::NEVER, |request| request.arrived);
+        sim.now = arrival.min(sim.next_end()).min(sim.retry());
+        if sim.now == Time::NEVER {
+            let Simulation { fates, last_end: ended, batches, .. } = sim;
+            return Outcome { requests, fates, ended, batches };
         }
-        look_again = if look_again <= now { Time::NEVER } else { look_again };
-        while busy.len() < scenario.servers && !waiting.is_empty() {
+    }
+}
+
+impl<F: Fn(u64, u32) -> Duration> Simulation<'_, F> {
+    fn free_server(&self) -> Option<usize> {
+        self.servers.iter().position(Vec::is_empty)
+    }
+
+    /// When the first of what runs ends.
+    fn next_end(&self) -> Time {
+        self.servers.iter().filter_map(|runs| runs.last()).map(|run| run.ends).min().unwrap_or(Time::NEVER)
+    }
+
+    /// When the policy wants to look again, if it has a server to look for.
+    fn retry(&self) -> Time {
+        let looks = self.free_server().is_some() && !self.waiting.is_empty();
+        if looks { self.look_again } else { Time::NEVER }
+    }
+
+    /// Ends what is over by now, and lets what it interrupted go on.
+    fn end_runs(&mut self) {
+        let now = self.now;
+        for runs in &mut self.servers {
+            while let Some(run) = runs.pop_if(|run| run.ends <= now) {
+                let Run { began, ends: ended, rows, parked, .. } = run;
+                run.ids.iter().for_each(|&id| self.fates[id] = Fate::Answered { began, ended, rows, parked });
+                self.last_end = self.last_end.max(ended);
+                if let Some(run) = runs.last_mut()
+                    && let Some(since) = run.interrupted.take()
+                {
+                    let time = now.since(since);
+                    (run.parked, run.ends) = (run.parked + time, run.ends.after(time));
+                }
+            }
+        }
+    }
+
+    /// Forms batches as long as there are servers for them.
+    fn fill_servers(&mut self, decision: &mut Decision) {
+        self.look_again = if self.look_again <= self.now { Time::NEVER } else { self.look_again };
+        while let Some(server) = self.free_server()
+            && !self.waiting.is_empty()
+        {
             decision.clear();
-            let idle = (scenario.servers - busy.len() - 1) as u32;
-            let view = View { idle, ..View::new(now, &waiting, &scenario.limits, &costs) };
-            policy.decide(&view, &mut decision);
-            keep_sensible(&mut decision, waiting.len());
+            let idle = self.servers.iter().filter(|runs| runs.is_empty()).count() as u32 - 1;
+            let view = View { idle, ..View::new(self.now, &self.waiting, &self.scenario.limits, &self.costs) };
+            self.policy.decide(&view, decision);
+            keep_sensible(decision, self.waiting.len());
             if decision.run.is_empty() && decision.drop.is_empty() {
                 // A policy that waits for nothing would stop the simulation.
-                let at_least = now.after(Duration::from_nanos(1));
-                look_again = look_again.min(decision.look_again).max(at_least);
-                break;
+                let at_least = self.now.after(Duration::from_nanos(1));
+                self.look_again = self.look_again.min(decision.look_again).max(at_least);
+                return;
             }
-            for &at in &decision.drop {
-                fates[ids[at]] = Fate::Expired(now);
-            }
-            if let Some(&first) = decision.run.first() {
-                let rows = decision.run.iter().fold(0_u32, |rows, &at| rows.saturating_add(waiting[at].rows));
-                let ended = now.after((costs.0)(waiting[first].group, rows));
-                decision.run.iter().for_each(|&at| fates[ids[at]] = Fate::Answered { began: now, ended, rows });
-                busy.push(Reverse(ended));
-                last_end = last_end.max(ended);
-                batches += 1;
-            }
-            remove(&mut waiting, &mut ids, &decision);
+            self.apply(decision, server);
         }
-        let arrival = requests.get(next).map_or(Time::NEVER, |request| request.arrived);
-        let freed = busy.peek().map_or(Time::NEVER, |Reverse(end)| *end);
-        let retry = if busy.len() < scenario.servers && !waiting.is_empty() { look_again } else { Time::NEVER };
-        now = arrival.min(freed).min(retry);
-        if now == Time::NEVER {
-            return Outcome { requests, fates, ended: last_end, batches };
+    }
+
+    /// Runs and drops what was decided.
+    fn apply(&mut self, decision: &Decision, server: usize) {
+        decision.drop.iter().for_each(|&at| self.fates[self.ids[at]] = Fate::Expired(self.now));
+        if let Some(&first) = decision.run.first() {
+            let rows = decision.run.iter().fold(0_u32, |rows, &at| rows.saturating_add(self.waiting[at].rows));
+            let time = (self.costs.0)(self.waiting[first].group, rows);
+            let urgency = decision.run.iter().map(|&at| self.urgency(&self.waiting[at], Some(time))).min();
+            self.servers[server].push(Run {
+                ids: decision.run.iter().map(|&at| self.ids[at]).collect(),
+                rows,
+                began: self.now,
+                ends: self.now.after(time),
+                parked: Duration::ZERO,
+                interrupted: None,
+                times: 0,
+                urgency: urgency.unwrap_or(0),
+            });
+            self.batches += 1;
+        }
+        remove(&mut self.waiting, &mut self.ids, decision);
+    }
+
+    /// A lower number interrupts a higher one: the class, or the order of length where the policy goes by costs.
+    fn urgency(&self, request: &Waiting, time: Option<Duration>) -> u64 {
+        let time = || time.unwrap_or_else(|| (self.costs.0)(request.group, request.rows));
+        match self.policy.precedence() {
+            Precedence::Class => request.priority.into(),
+            Precedence::Cost => nanos(time()).max(1).ilog2().into(),
+            _ => 0,
+        }
+    }
+
+    /// Where all servers are taken, lets what is more urgent run in the place of what is the least.
+    fn interrupt(&mut self, decision: &mut Decision) {
+        let Some(Preemption { gain, most }) = self.scenario.preemption else { return };
+        if self.free_server().is_some() {
+            return;
+        }
+        let mut least_urgent: Vec<usize> = (0..self.servers.len()).collect();
+        least_urgent.sort_by_key(|&server| std::cmp::Reverse(self.servers[server].first().map(|run| run.urgency)));
+        for server in least_urgent {
+            while let [run] = &self.servers[server][..]
+                && run.times < most
+            {
+                let (left, bound) = (run.ends.since(self.now), run.urgency);
+                let urgent = |at: &usize| self.urgency(&self.waiting[*at], None) < bound;
+                let positions: Vec<usize> = (0..self.waiting.len()).filter(urgent).collect();
+                let waiting: Vec<Waiting> = positions.iter().map(|&at| self.waiting[at]).collect();
+                let worth = |first: &Waiting| {
+                    let own = (self.costs.0)(first.group, first.rows);
+                    left.as_secs_f64() >= gain * own.as_secs_f64()
+                };
+                if !waiting.first().is_some_and(worth) {
+                    break;
+                }
+                decision.clear();
+                let limits = Limits { max_queue_delay: Duration::ZERO, ..self.scenario.limits.clone() };
+                self.policy.decide(&View::new(self.now, &waiting, &limits, &self.costs), decision);
+                keep_sensible(decision, waiting.len());
+                decision.run.iter_mut().chain(&mut decision.drop).for_each(|at| *at = positions[*at]);
+                if decision.run.is_empty() {
+                    break;
+                }
+                if let Some(run) = self.servers[server].last_mut() {
+                    (run.interrupted, run.times) = (Some(self.now), run.times + 1);
+                }
+                self.apply(decision, server);
+            }
         }
     }
 }

@@ -148,6 +148,22 @@ fn shortest_job_halves_the_mean_wait_of_mixed_jobs() {
     };
     let (first_come, shortest) = (wait(&mut FirstCome), wait(&mut ShortestJob::new(Duration::MAX)));
     assert!(shortest * 2 <= first_come, "{shortest:?} against {first_come:?}");
+    // On two servers that takes interruptions: a short one waits for two long ones more often than for one of one.
+    let requests: Vec<_> = requests.iter().map(|one| Waiting { arrived: half(one.arrived), ..*one }).collect();
+    let preemption = Some(sim::Preemption { gain: 1.0, most: 64 });
+    let two = Scenario { servers: 2, ..scenario };
+    let wait = |scenario: &Scenario, policy: &mut dyn Policy| {
+        simulate(scenario, policy, requests.clone(), |group, _| Duration::from_millis(group)).mean_wait()
+    };
+    let first_come = wait(&two, &mut FirstCome);
+    let shortest = |scenario: &Scenario| wait(scenario, &mut ShortestJob::new(Duration::MAX));
+    assert!(shortest(&two) * 5 <= first_come * 3, "{:?} against {first_come:?}", shortest(&two));
+    let interrupting = shortest(&Scenario { preemption, ..two });
+    assert!(interrupting * 4 <= first_come, "{interrupting:?} against {first_come:?}");
+}
+
+fn half(time: Time) -> Time {
+    Time::from_nanos(time.as_nanos() / 2)
 }
 
 #[test]
