@@ -282,6 +282,11 @@ fn functions_that_multiply_what_they_hold() {
     let many =
         vec![node("Constant", &[], &["c"], &[ints("value_ints", &[1; 100_000])]), node("Relu", &["a"], &["b"], &[])];
     refused(&chain(100, many), Limit, &["max_text_bytes", "f0"]);
+    // Numbers that have to be copied are copied once.
+    let ones = dims("", F32, &[50_000]).bytes(4, &1f32.to_le_bytes().repeat(50_000));
+    let value = Message::new().text(1, "value").int(20, 4).message(5, &ones);
+    let copied = vec![node("Constant", &[], &["c"], &[value]), node("Relu", &["a"], &["b"], &[])];
+    super::bounded(|| import(chain(2_000, copied).into(), &LoadOptions::default())).unwrap();
     let limits = LoadOptions::default().limits(LoadLimits::default().max_nodes(1_000));
     let wide = vec![node("Sum", &["a"; 2_000], &["b"], &[])];
     refused_with(&chain(100, wide), &limits, Limit, &["inputs and outputs of nodes", "f0"]);

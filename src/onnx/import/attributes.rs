@@ -8,7 +8,7 @@ use crate::ops::Attr;
 use bytes::Bytes;
 
 /// The value of an attribute that is no graph.
-pub(super) fn convert(context: &Context<'_>, proto: &AttributeProto) -> Result<Attr> {
+pub(super) fn convert<'m>(context: &Context<'m>, proto: &'m AttributeProto) -> Result<Attr> {
     let held = held(proto);
     ensure!(held.len() <= 1, InvalidModel, "it holds several values");
     let held = held.first().copied();
@@ -25,7 +25,7 @@ pub(super) fn convert(context: &Context<'_>, proto: &AttributeProto) -> Result<A
         kind::STRINGS => Attr::Strs(proto.strings.iter().map(|s| text(Some(s))).collect::<Result<_>>()?),
         kind::TENSOR => {
             let Some(tensor) = &proto.t else { bail!(InvalidModel, "it has no value") };
-            Attr::Tensor(context.tensors.read(tensor).at(|| "t".into())?)
+            Attr::Tensor(context.tensor(tensor).at(|| "t".into())?)
         }
         kind::SPARSE_TENSOR => {
             let Some(sparse) = &proto.sparse_tensor else { bail!(InvalidModel, "it has no value") };

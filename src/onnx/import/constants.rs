@@ -29,17 +29,17 @@ pub(super) fn constant_node(attrs: BTreeMap<String, Attr>) -> Result<Tensor> {
 }
 
 /// A sparse tensor as a dense one. Indices are either linear, `[entries]`, or one row an entry, `[entries, rank]`.
-pub(super) fn dense(context: &Context<'_>, proto: &SparseTensorProto) -> Result<Tensor> {
+pub(super) fn dense<'m>(context: &Context<'m>, proto: &'m SparseTensorProto) -> Result<Tensor> {
     let Some(values) = &proto.values else { bail!(InvalidModel, "values are missing") };
     let shape = lengths(&proto.dims)?;
     let len = shape.checked_len().at(|| "dims".into())?;
-    let values = context.tensors.read(values).at(|| "values".into())?;
+    let values = context.tensor(values).at(|| "values".into())?;
     let entries = match values.shape()[..] {
         [entries] => entries,
         _ => bail!(InvalidModel, "values of shape {}; they have one axis", values.shape()),
     };
     let indices = match &proto.indices {
-        Some(indices) => context.tensors.read(indices).at(|| "indices".into())?,
+        Some(indices) => context.tensor(indices).at(|| "indices".into())?,
         None => Tensor::zeros(DType::I64, [0])?,
     };
     let positions = positions(&indices, entries, &shape).at(|| "indices".into())?;

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
 /// The attributes of a call by name, references among them resolved.
-pub(super) type Arguments = BTreeMap<String, Rc<AttributeProto>>;
+pub(super) type Arguments<'m> = BTreeMap<&'m str, &'m AttributeProto>;
 
 /// How values are named in the graph. The names of a function are prefixed; what it yields is named by the call.
 #[derive(Default)]
@@ -112,32 +112,32 @@ impl<'c, 'm> Builder<'c, 'm> {
 }
 
 /// The attributes of the call, and the defaults of those that it leaves out.
-fn arguments(frame: &Frame<'_, '_>, node: &NodeProto, function: &Function<'_>) -> Result<Arguments> {
+fn arguments<'m>(frame: &Frame<'_, 'm>, node: &'m NodeProto, function: &Function<'m>) -> Result<Arguments<'m>> {
     let proto = function.proto;
     let mut arguments = function.defaults.clone();
     for attribute in &node.attribute {
-        let name = &attribute.name;
-        let known = proto.attribute.contains(name) || arguments.contains_key(name);
+        let name = attribute.name.as_str();
+        let known = proto.attribute.iter().any(|a| a == name) || arguments.contains_key(name);
         ensure!(known, InvalidModel, "unknown attribute {name:?}");
         ensure!(attribute.g.is_none(), Unsupported, "attribute {name:?}: graphs as arguments of functions");
         if let Some(value) = resolve(frame.arguments.as_deref(), attribute)? {
-            arguments.insert(name.clone(), Rc::new(AttributeProto { name: name.clone(), ..value.clone() }));
+            arguments.insert(name, value);
         }
     }
     Ok(arguments)
 }
 
 /// The attribute itself, or the argument that it refers to; `None` where the call left that out.
-pub(super) fn resolve<'a>(
-    arguments: Option<&'a Arguments>,
-    attribute: &'a AttributeProto,
-) -> Result<Option<&'a AttributeProto>> {
-    let name = &attribute.ref_attr_name;
+pub(super) fn resolve<'m>(
+    arguments: Option<&Arguments<'m>>,
+    attribute: &'m AttributeProto,
+) -> Result<Option<&'m AttributeProto>> {
+    let name = attribute.ref_attr_name.as_str();
     if name.is_empty() {
         return Ok(Some(attribute));
     }
     let Some(arguments) = arguments else {
         bail!(InvalidModel, "attribute {:?} refers to {name:?} outside of a function", attribute.name);
     };
-    Ok(arguments.get(name).map(Rc::as_ref))
+    Ok(arguments.get(name).copied())
 }

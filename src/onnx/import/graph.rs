@@ -14,6 +14,9 @@ use crate::tensor::{Dim, Fact, Tensor};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
 
+/// What a capture counts for: in the body it is a value of its own.
+const CAPTURE: usize = 8;
+
 /// A graph that is being built.
 pub(super) struct Builder<'c, 'm> {
     pub(super) context: &'c Context<'m>,
@@ -32,7 +35,7 @@ pub(super) struct Frame<'c, 'm> {
     /// The names that something takes; an optional output outside is as good as absent.
     pub(super) taken: HashSet<&'m str>,
     /// The attributes of the call, within a function.
-    pub(super) arguments: Option<Rc<Arguments>>,
+    pub(super) arguments: Option<Rc<Arguments<'m>>>,
     /// How values of this frame are named in the graph.
     pub(super) scope: Scope<'m>,
     /// Bodies and functions around.
@@ -146,7 +149,8 @@ impl<'c, 'm> Builder<'c, 'm> {
             calls: outer.frame.calls.clone(),
         };
         let used = super::bodies::free_names(context, proto);
-        context.count_items(proto.input.len().saturating_add(outer.captures.len()))?;
+        let captures = outer.captures.len().saturating_mul(CAPTURE);
+        context.count_items(proto.input.len().saturating_add(captures))?;
         let names =
             proto.input.iter().map(|i| i.name.as_str()).chain(proto.initializer.iter().map(|t| t.name.as_str()));
         let captured = outer.captures.iter().map(|c| c.name).chain(used.iter().copied());
@@ -179,7 +183,7 @@ impl<'c, 'm> Builder<'c, 'm> {
 
     fn initializers(&mut self, frame: &mut Frame<'c, 'm>, proto: &'m GraphProto) -> Result<()> {
         for tensor in &proto.initializer {
-            let value = self.context.tensors.read(tensor).at(|| "initializer".into())?;
+            let value = self.context.tensor(tensor).at(|| "initializer".into())?;
             self.initializer(frame, &tensor.name, value)?;
         }
         for sparse in &proto.sparse_initializer {

@@ -14,7 +14,7 @@ mod types;
 
 use super::external::Folder;
 use super::limits::{LoadLimits, LoadOptions};
-use super::proto::{FunctionProto, GraphProto, ModelProto};
+use super::proto::{FunctionProto, GraphProto, ModelProto, TensorProto};
 use super::scan;
 use super::tensors::TensorSource;
 use crate::error::{At, Result, bail, ensure, err};
@@ -159,6 +159,8 @@ struct Context<'m> {
     options: &'m LoadOptions,
     functions: HashMap<FunctionKey<'m>, Function<'m>>,
     tensors: TensorSource<'m>,
+    /// The tensors that were read, by where they stand in the file: a function that is called often holds them once.
+    read: RefCell<HashMap<*const TensorProto, Tensor>>,
     nodes: Cell<usize>,
     bodies: Cell<usize>,
     items: Cell<usize>,
@@ -176,7 +178,7 @@ struct Function<'m> {
     proto: &'m FunctionProto,
     opsets: Opsets,
     /// The attributes that a call may leave out.
-    defaults: functions::Arguments,
+    defaults: functions::Arguments<'m>,
 }
 
 impl<'m> Context<'m> {
@@ -191,7 +193,7 @@ impl<'m> Context<'m> {
             let place = || format!("function {:?}", proto.name);
             let key = (opsets::canonical_domain(&proto.domain), proto.name.as_str(), proto.overload.as_str());
             let own = Opsets::read(&proto.opset_import, i64::MAX, options).at(place)?;
-            let defaults = proto.attribute_proto.iter().map(|a| (a.name.clone(), Rc::new(a.clone()))).collect();
+            let defaults = proto.attribute_proto.iter().map(|a| (a.name.as_str(), a)).collect();
             let previous = functions.insert(key, Function { proto, opsets: own.or(opsets), defaults });
             ensure!(previous.is_none(), InvalidModel, "function {:?} is defined twice", proto.name);
         }
@@ -201,6 +203,7 @@ impl<'m> Context<'m> {
             options,
             functions,
             tensors: TensorSource::new(options.limits.max_tensor_bytes, folder),
+            read: RefCell::default(),
             nodes: Cell::new(0),
             bodies: Cell::new(0),
             items: Cell::new(0),
@@ -208,6 +211,17 @@ impl<'m> Context<'m> {
             free_names: RefCell::default(),
             symbols: inputs.flat_map(types::named_dims).collect(),
         })
+    }
+
+    /// A tensor of the file.
+    fn tensor(&self, proto: &'m TensorProto) -> Result<Tensor> {
+        let key = std::ptr::from_ref(proto);
+        if let Some(tensor) = self.read.borrow().get(&key) {
+            return Ok(tensor.clone());
+        }
+        let tensor = self.tensors.read(proto)?;
+        self.read.borrow_mut().insert(key, tensor.clone());
+        Ok(tensor)
     }
 
     /// Counts a node, wherever it stands.
