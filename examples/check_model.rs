@@ -4,7 +4,7 @@
 //! out its cases.
 
 use clap::Parser;
-use onrush::{CompileOptions, CompiledModel, Model, Result, Tensor, onnx};
+use onrush::{CompileOptions, CompiledModel, Error, Model, Result, Tensor, onnx};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -120,7 +120,8 @@ fn larger(a: f64, b: f64) -> f64 {
 
 fn tensors(set: &Path, prefix: &str) -> Result<Vec<Tensor>> {
     let files = numbered(set, prefix)?;
-    files.iter().map(|file| onnx::read_tensor(&std::fs::read(file)?).map(|(_, tensor)| tensor)).collect()
+    let read = |file: &PathBuf| Ok(onnx::read_tensor(&std::fs::read(file)?)?.1);
+    files.iter().map(|file| read(file).map_err(|error: Error| error.at(file.display().to_string()))).collect()
 }
 
 /// The entries of a folder named `prefix` and a number, in the order of that number.

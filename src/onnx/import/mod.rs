@@ -96,6 +96,8 @@ pub fn import(bytes: Bytes, options: &LoadOptions) -> Result<Imported> {
 pub fn import_path(path: impl AsRef<Path>, options: &LoadOptions) -> Result<Imported> {
     let path = path.as_ref();
     let read = || -> Result<Imported> {
+        // Looked at before it is opened: opening a pipe would wait for its writer.
+        ensure!(std::fs::metadata(path)?.is_file(), Io, "not a regular file; the path of a model file is expected");
         let file = std::fs::File::open(path)?;
         let length = file.metadata()?.len();
         check_length(length, &options.limits)?;
