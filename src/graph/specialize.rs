@@ -44,9 +44,9 @@ impl Graph {
                 && let Some(node) = &mut self.nodes[node.index()]
             {
                 node.outputs[slot] = None;
+                self.order = OnceLock::new();
             }
         }
-        self.order = OnceLock::new();
         self.sweep();
     }
 }

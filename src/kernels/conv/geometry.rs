@@ -100,7 +100,8 @@ impl Geometry {
 
     /// Whether an f32 convolution is expected to be faster by Winograd's algorithm
     /// ([`ConvWeights::pack_winograd`](super::ConvWeights::pack_winograd)): 3x3 taps at stride 1, at least 12 channels and
-    /// filters, and an image large enough (from 14 x 14 pixels on) that the larger weights are worth their memory. The number of images plays no part.
+    /// filters, and an image large enough that the larger weights are worth reading, and their memory where they are many. The
+    /// number of images plays no part.
     #[must_use]
     pub fn suits_winograd(&self) -> bool {
         super::winograd::suits(self)

@@ -42,6 +42,10 @@ const FEWEST_TILES: usize = 24;
 /// Channels and filters below which the transforms cost more than they save.
 const FEWEST_CHANNELS: usize = 12;
 
+/// Bytes of weights from which on no second cache holds them: they wait for memory, and are much of what a model keeps
+/// there.
+const FAR: usize = 2 << 20;
+
 thread_local! {
     /// V, M and the zeros: kept by each thread, so that a warm call allocates nothing.
     static WORKSPACE: RefCell<Buffer> = RefCell::new(Buffer::zeroed(0));
@@ -54,13 +58,14 @@ pub(super) fn suits(g: &Geometry) -> bool {
     if !fits || g.channels < FEWEST_CHANNELS || g.filters < FEWEST_CHANNELS {
         return false;
     }
-    // Multiplications saved for each pair of a channel and a filter, against the weights that are held and read in addition,
-    // in units of a multiplication: four times as many as the direct product needs. To read them costs 400; the rest is what
-    // their memory is worth, a tenth of the time of the smallest images that are left.
+    // Multiplications saved for each pair of a channel and a filter, against the weights that are read in addition, in
+    // units of a multiplication: four times as many as the direct product reads.
+    let bytes = g.channels.saturating_mul(g.filters).saturating_mul(POINTS * 4);
+    let toll = if bytes > FAR { 1000 } else { 400 };
     let [down, across] = tiles(g);
     let direct = g.output_pixels().saturating_mul(9);
     let here = down.saturating_mul(across).saturating_mul(40);
-    direct > here.saturating_add(1000)
+    direct > here.saturating_add(toll)
 }
 
 /// Tiles down and across an image.
@@ -137,4 +142,24 @@ fn place(g: &Geometry, tile: usize) -> (usize, usize, usize) {
     let [down, across] = tiles(g);
     let (line, column) = (tile / across, tile % across);
     (line / down, line % down * OUTPUT, column * OUTPUT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_weights_ask_for_a_larger_image() {
+        let suited = |side: usize, channels: usize, filters: usize| {
+            suits(&Geometry {
+                pad_begin: [1; 2],
+                pad_end: [1; 2],
+                ..Geometry::new([side; 2], channels, filters, [3; 2])
+            })
+        };
+        for (side, few, many) in [(7, false, false), (13, true, false), (14, true, true), (56, true, true)] {
+            assert_eq!((suited(side, 48, 192), suited(side, 64, 256)), (few, many), "{side}");
+        }
+        assert!(!suited(56, 8, 64) && !suited(56, 64, 8));
+    }
 }
