@@ -48,20 +48,25 @@ impl Deferred {
 
     /// The operands of the first `columns`, copied to `lines`, where no vector of them lies in two lines of the cache.
     pub(super) fn columns(&self, finish: &Finish<'_>, columns: usize, lines: &mut Vec<Line>) -> Columns {
-        let (count, lanes) = (columns.div_ceil(LINE_WORDS), LINE_WORDS);
+        let count = columns.div_ceil(LINE_WORDS);
         lines.clear();
         lines.resize(2 * count, Line([0; LINE_WORDS]));
-        let (starts, scales) = lines.split_at_mut(count);
-        for column in 0..columns {
-            // SAFETY: the epilogue's operands have a word for each column.
-            unsafe {
-                let word = |operand: Option<*const i32>| operand.map_or(0, |words| *words.add(column));
-                let sum = word(finish.column_sums).wrapping_mul(finish.zero_point);
-                starts[column / lanes].0[column % lanes] = word(finish.start).wrapping_sub(sum);
-                scales[column / lanes].0[column % lanes] = (*self.scale.add(column)).to_bits() as i32;
+        let first = lines.as_mut_ptr().cast::<i32>();
+        let scales = first.wrapping_add(count * LINE_WORDS).cast::<f32>();
+        // SAFETY: the epilogue's operands have a word for each column, and so have the lines of either half.
+        unsafe {
+            if let Some(from) = finish.start {
+                std::ptr::copy_nonoverlapping(from, first, columns);
             }
+            if let Some(sums) = finish.column_sums.filter(|_| finish.zero_point != 0) {
+                let sums = std::slice::from_raw_parts(sums, columns);
+                for (start, &sum) in std::slice::from_raw_parts_mut(first, columns).iter_mut().zip(sums) {
+                    *start = start.wrapping_sub(sum.wrapping_mul(finish.zero_point));
+                }
+            }
+            std::ptr::copy_nonoverlapping(self.scale, scales, columns);
         }
-        Columns { starts: starts.as_ptr().cast(), scales: scales.as_ptr().cast() }
+        Columns { starts: first, scales }
     }
 
     /// The other summand at a place.
@@ -83,6 +88,7 @@ const LINE_WORDS: usize = 16;
 /// A line of the cache.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
+#[expect(dead_code, reason = "its words are reached by their address")]
 pub(super) struct Line([i32; LINE_WORDS]);
 
 /// What the sums of each column start from, and its factor.

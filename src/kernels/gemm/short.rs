@@ -13,8 +13,9 @@ use super::part::{Operand, Part};
 use std::cell::RefCell;
 use std::mem::MaybeUninit;
 
-/// Words of the longest row that is short. Beyond, the common tile is as fast, and fetches what comes next.
-const SHORT_WORDS: usize = 128;
+/// Words of the longest row that is short: a strip of them stays in the first cache beside a panel. Beyond, the common tile is as
+/// fast, and fetches what comes next.
+const SHORT_WORDS: usize = 192;
 
 /// Words of the longest segment of a row where the columns are few.
 const MOST_WORDS: usize = 512;
