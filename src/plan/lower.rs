@@ -76,6 +76,7 @@ impl Lowering<'_> {
     fn add(&mut self, value: ValueId, home: Home) -> Result<SlotId> {
         let fact = self.graph.fact(value);
         let slot = Slot { dtype: fact.dtype, shape: fact.concrete_shape(), place: Place::Dynamic(0) };
+        slot.shape.as_ref().map_or(Ok(0), Shape::checked_len)?;
         let id = self.push(slot, home)?;
         self.slot_of.insert(value, id);
         Ok(id)

@@ -44,18 +44,17 @@ impl Shape {
         self.elements()
     }
 
-    /// Number of elements, or an error where it does not fit in `isize`.
+    /// Number of elements, or an error where it does not fit in `isize`. Lengths beside a zero have to fit as well, so that
+    /// any axes of an accepted shape can be multiplied.
     ///
     /// # Errors
     /// [`Limit`](crate::ErrorKind::Limit) when the product overflows.
     pub fn checked_len(&self) -> Result<usize> {
-        if self.0.contains(&0) {
-            return Ok(0);
-        }
         self.0
             .iter()
-            .try_fold(1usize, |n, &d| n.checked_mul(d))
+            .try_fold(1usize, |n, &d| n.checked_mul(d.max(1)))
             .filter(|&n| n <= isize::MAX as usize / 16)
+            .map(|n| if self.0.contains(&0) { 0 } else { n })
             .ok_or_else(|| err!(Limit, "a shape of {self} elements does not fit in memory"))
     }
 
@@ -219,7 +218,8 @@ mod tests {
     #[test]
     fn huge_shapes_are_refused() {
         assert!(Shape::from([usize::MAX, 2]).checked_len().is_err());
-        assert_eq!(Shape::from([usize::MAX, 0]).checked_len().unwrap(), 0);
+        assert_eq!(Shape::from([1 << 40, 0]).checked_len().unwrap(), 0);
+        assert!(Shape::from([1 << 40, 0, 1 << 40]).checked_len().is_err(), "its axes multiply past any number");
     }
 
     #[test]

@@ -56,6 +56,9 @@ fn operators_that_ask_for_huge_tensors() {
     // Rows that have no elements.
     let unique = node("Unique", &["z"], &["y"], &[int("axis", 0)]);
     refused(vec![node("ConstantOfShape", &["s"], &["z"], &[]), unique], &[("s", &[HUGE, 0])], Limit);
+    // Nothing at all, of axes that multiply past any number.
+    let nothing = vec![node("ConstantOfShape", &["s"], &["y"], &[])];
+    refused(nothing, &[("s", &[0, HUGE, HUGE])], Limit);
     let resize = vec![
         node("Unsqueeze", &["x", "axes"], &["u"], &[]),
         node("Resize", &["u", "", "", "s"], &["y"], &[text("mode", "nearest")]),
