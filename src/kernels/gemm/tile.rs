@@ -345,7 +345,7 @@ unsafe fn tile<S: Simd, P: Product<S>, const MR: usize, const NV: usize>(
                 let out = finish.out.wrapping_add((row * finish.stride + column) * 4);
                 for i in 0..MR {
                     for j in 0..NV {
-                        s.prefetch_near(out.wrapping_add((i * finish.stride + j * S::LANES) * 4));
+                        s.prefetch_to_write(out.wrapping_add((i * finish.stride + j * S::LANES) * 4));
                     }
                 }
                 stop = shared.words;
