@@ -165,11 +165,11 @@ pub(super) unsafe fn map<S: Simd>(s: S, op: Unary, x: *const f32, y: *mut f32, n
     s.call(Map { op, x, y, n });
 }
 
-/// The loop around a short body, which is written out for four vectors, for one and for a part.
+/// The loop around a short body, which is written out for four vectors where they are wide, for one and for a part.
 macro_rules! light {
     ($s:ident, $x:ident, $y:ident, $n:ident, |$v:ident| $body:expr) => {{
         let mut i = 0;
-        while i + 4 * S::LANES <= $n {
+        while S::LANES >= 8 && i + 4 * S::LANES <= $n {
             let mut v = 0;
             while v < 4 {
                 let $v = $s.load($x.add(i + v * S::LANES));
