@@ -177,8 +177,9 @@ impl Element for Brain {
 
 impl<S: Simd> Product<S> for Brain {
     const PANEL: usize = 2;
-    // Six rows by four vectors keep as many sums as twelve by two.
-    const TALLEST: usize = 6;
+    // Six rows by four vectors keep as many sums as twelve by two. Without an instruction for it, the work is in taking the
+    // words of B apart, and two rows by four vectors keep the units busy.
+    const TALLEST: usize = if S::LANES == 16 { 6 } else { 2 };
     const INTEGER: bool = false;
     const GROUP: usize = 2;
     const REGISTERS: usize = 1;
