@@ -176,7 +176,7 @@ fn running_sums_and_products_go_either_way() {
 
 #[test]
 fn tensors_without_elements_and_with_huge_axes_have_nothing_to_do() {
-    let huge = Tensor::zeros(DType::F32, [0, 1 << 40, 1 << 40]).unwrap();
+    let huge = Tensor::zeros(DType::F32, [0, 1 << 40, 1 << 18]).unwrap();
     let axis = Tensor::scalar(0i64);
     assert!(run(&CumSum { exclusive: false, reverse: false }, &[Some(&huge), Some(&axis)]).is_ok());
     let op = ArgExtreme { max: true, axis: 1, keep_dims: true, select_last: false };
