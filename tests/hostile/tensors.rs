@@ -21,7 +21,8 @@ fn lengths_of_axes() {
     refused_tensor(&floats("w", &[-2], &[1.0, 2.0]), Malformed, &["dims[0] is -2"]);
     refused_tensor(&floats("w", &[i64::MIN], &[1.0]), Malformed, &["dims[0]"]);
     refused_tensor(&floats("w", &[i64::MAX, i64::MAX], &[1.0]), Limit, &["dims"]);
-    refused_tensor(&floats("w", &[1 << 62, 1 << 62, 0], &[1.0]), Malformed, &["raw_data"]);
+    refused_tensor(&floats("w", &[1 << 62, 1 << 62, 0], &[1.0]), Limit, &["dims"]);
+    refused_tensor(&floats("w", &[1 << 40, 0], &[1.0]), Malformed, &["raw_data"]);
     refused_tensor(&floats("w", &[1 << 40], &[1.0]), Limit, &["max_tensor_bytes"]);
     refused_tensor(&dims("w", F32, &[1 << 31]), Malformed, &["no data"]);
 }
