@@ -23,7 +23,7 @@
 
 use super::super::arch::{Body, ByteTile, ByteTileOperands, Simd};
 use super::deferred::{Columns, Deferred};
-use super::finish::{Finish, FinishTile, Store, TILE_WORDS};
+use super::finish::{Finish, FinishTile, TILE_WORDS};
 use super::product::{Element, Product};
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
@@ -34,10 +34,6 @@ const LINE_BYTES: usize = 64;
 
 /// Words of a row that one turn of the inner loop takes.
 const UNROLL: usize = 4;
-
-/// Words of K before the last at which a tile of many rows fetches the lines that it will write: its stores would each wait
-/// for one, as they are taken in order.
-const OUT_AHEAD: usize = 64;
 
 /// Vectors of sums that a tile has at most.
 const MOST_VECTORS: usize = 24;
@@ -304,51 +300,31 @@ unsafe fn tile<S: Simd, P: Product<S>, const MR: usize, const NV: usize>(
         let mut acc = acc.assume_init();
 
         let (mut ahead, lines) = fetches::<S, P, NV>(shared, b);
-        // Where the output is fetched, in the last segment.
-        let depth = shared.words * shared.segments;
-        let fetches_out = const { MR > 4 && !P::INTEGER } && depth >= 2 * OUT_AHEAD && finish.store == Store::F32;
         let mut rows = rows;
-        for segment in 0..shared.segments {
-            let before_last = match fetches_out && segment + 1 == shared.segments {
-                true => shared.words.saturating_sub(OUT_AHEAD) / UNROLL * UNROLL,
-                false => shared.words,
-            };
+        for _ in 0..shared.segments {
             let mut a = [std::ptr::null::<u8>(); MR];
             for (i, a) in a.iter_mut().enumerate() {
                 *a = *rows.add(i);
             }
             rows = rows.add(MR);
             let mut word = 0;
-            let mut stop = before_last;
-            loop {
-                while word + UNROLL <= stop {
-                    for u in 0..UNROLL {
-                        step::<S, P, MR, NV>(s, &mut acc, &a, (word + u) * 4, b.add(u * line), shared.panel_bytes);
-                    }
-                    word += UNROLL;
-                    b = b.add(UNROLL * line);
-                    for _ in 0..lines {
-                        s.prefetch(ahead);
-                        ahead = ahead.wrapping_add(LINE_BYTES);
-                    }
-                    // A strip of few rows is the only one.
-                    if const { MR > 4 } {
-                        for group in 0..groups {
-                            let row = *next.add(group * ROWS_AHEAD + word / UNROLL % ROWS_AHEAD);
-                            s.prefetch(row.wrapping_add(word * 4));
-                        }
+            while word + UNROLL <= shared.words {
+                for u in 0..UNROLL {
+                    step::<S, P, MR, NV>(s, &mut acc, &a, (word + u) * 4, b.add(u * line), shared.panel_bytes);
+                }
+                word += UNROLL;
+                b = b.add(UNROLL * line);
+                for _ in 0..lines {
+                    s.prefetch(ahead);
+                    ahead = ahead.wrapping_add(LINE_BYTES);
+                }
+                // A strip of few rows is the only one.
+                if const { MR > 4 } {
+                    for group in 0..groups {
+                        let row = *next.add(group * ROWS_AHEAD + word / UNROLL % ROWS_AHEAD);
+                        s.prefetch(row.wrapping_add(word * 4));
                     }
                 }
-                if const { MR <= 4 || P::INTEGER } || stop == shared.words {
-                    break;
-                }
-                let out = finish.out.wrapping_add((row * finish.stride + column) * 4);
-                for i in 0..MR {
-                    for j in 0..NV {
-                        s.prefetch_to_write(out.wrapping_add((i * finish.stride + j * S::LANES) * 4));
-                    }
-                }
-                stop = shared.words;
             }
             while word < shared.words {
                 step::<S, P, MR, NV>(s, &mut acc, &a, word * 4, b, shared.panel_bytes);

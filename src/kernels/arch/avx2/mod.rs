@@ -1,7 +1,6 @@
 //! AVX2 with FMA and F16C: eight lanes, sixteen registers.
 
 use super::simd::{Body, Simd};
-use std::arch::asm;
 use std::arch::x86_64::*;
 
 /// The proof that this machine has AVX2, FMA and F16C.
@@ -151,12 +150,6 @@ impl Simd for Avx2 {
     fn prefetch(self, p: *const u8) {
         // SAFETY: a prefetch reads nothing and faults nowhere.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) };
-    }
-
-    #[inline(always)]
-    fn prefetch_to_write(self, p: *mut u8) {
-        // SAFETY: a prefetch changes nothing and faults nowhere; a machine without this one passes over it.
-        unsafe { asm!("prefetchw byte ptr [{0}]", in(reg) p, options(nostack, preserves_flags, readonly)) };
     }
 
     memory_ops! {

@@ -3,7 +3,6 @@
 use super::byte_tile::{ByteTile, ByteTileOperands};
 use super::float_tile::FloatTile;
 use super::simd::{Body, Simd};
-use std::arch::asm;
 use std::arch::x86_64::*;
 
 mod byte_tile;
@@ -174,12 +173,6 @@ impl Simd for Avx512 {
     fn prefetch(self, p: *const u8) {
         // SAFETY: a prefetch reads nothing and faults nowhere.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) };
-    }
-
-    #[inline(always)]
-    fn prefetch_to_write(self, p: *mut u8) {
-        // SAFETY: a prefetch changes nothing and faults nowhere; a machine without this one passes over it.
-        unsafe { asm!("prefetchw byte ptr [{0}]", in(reg) p, options(nostack, preserves_flags, readonly)) };
     }
 
     memory_ops! {
