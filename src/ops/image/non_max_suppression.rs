@@ -83,11 +83,11 @@ impl Op for NonMaxSuppression {
         let mut picked: Vec<i64> = Vec::new();
         for (row, scores) in scores.chunks_exact(count.max(1)).enumerate().take(batches * classes) {
             let (batch, class) = (row / classes, row % classes);
-            let mut order = argsort(count, |a, b| scores[b].total_cmp(&scores[a]));
-            order.retain(|&i| floor.is_none_or(|floor| scores[i] > floor));
+            let above: Vec<usize> = (0..count).filter(|&i| floor.is_none_or(|floor| scores[i] > floor)).collect();
+            let order = argsort(above.len(), |a, b| scores[above[b]].total_cmp(&scores[above[a]]));
             let own = &boxes[batch * count..(batch + 1) * count];
             let mut kept: Vec<usize> = Vec::new();
-            for i in order {
+            for i in order.into_iter().map(|place| above[place]) {
                 if kept.len() >= most {
                     break;
                 }
