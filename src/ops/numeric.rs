@@ -3,36 +3,69 @@
 use crate::error::Result;
 use crate::tensor::{DType, Element, Shape, Tensor, with_dtype};
 
-/// The elements of a tensor, exactly.
-pub(crate) enum Numbers {
+/// Reads elements by their places, exactly, without a wider copy of the tensor.
+pub(crate) enum Reader<'a> {
     /// Of a float dtype.
-    Floats(Vec<f64>),
+    Floats(Read<'a, f64>),
     /// Of an integer dtype or of `bool`.
-    Integers(Vec<i128>),
+    Integers(Read<'a, i128>),
 }
 
-impl Numbers {
-    pub(crate) fn of(tensor: &Tensor) -> Result<Self> {
-        if tensor.dtype().is_float() {
-            return Ok(Numbers::Floats(tensor.to_f64_vec()?));
-        }
-        Ok(Numbers::Integers(integers(tensor)?))
-    }
+/// The element at a place.
+pub(crate) type Read<'a, N> = Box<dyn Fn(usize) -> N + 'a>;
 
-    /// Back to a tensor: floats rounded to nearest even, integers wrapped to the width of the dtype.
-    pub(crate) fn into_tensor(self, dtype: DType, shape: Shape) -> Result<Tensor> {
-        match self {
-            Numbers::Floats(values) => from_f64(dtype, shape, values),
-            Numbers::Integers(values) => from_i64(dtype, shape, values.into_iter().map(|v| v as i64).collect()),
-        }
+impl<'a> Reader<'a> {
+    pub(crate) fn of(tensor: &'a Tensor) -> Result<Self> {
+        Ok(match tensor.dtype().is_float() {
+            true => Reader::Floats(read_floats(tensor)?),
+            false => Reader::Integers(read_integers(tensor)?),
+        })
     }
 }
 
-/// The elements of an integer dtype or of `bool`, where `u64` does not fit in `i64`.
-pub(crate) fn integers(tensor: &Tensor) -> Result<Vec<i128>> {
-    let unsigned = tensor.dtype() == DType::U64;
-    let widen = |v: i64| if unsigned { i128::from(v as u64) } else { i128::from(v) };
-    Ok(tensor.to_i64_vec()?.into_iter().map(widen).collect())
+/// Reads the elements of any dtype as `f64`.
+pub(crate) fn read_floats(tensor: &Tensor) -> Result<Read<'_, f64>> {
+    with_dtype!(tensor.dtype(), T => {
+        let elements = tensor.as_slice::<T>()?;
+        Ok(Box::new(move |i| elements[i].to_f64()))
+    })
+}
+
+/// Reads the elements of an integer dtype or of `bool`, where `u64` does not fit in `i64`.
+pub(crate) fn read_integers(tensor: &Tensor) -> Result<Read<'_, i128>> {
+    with_dtype!(tensor.dtype(), T => {
+        let elements = tensor.as_slice::<T>()?;
+        Ok(match T::DTYPE {
+            DType::U64 => Box::new(move |i| i128::from(elements[i].to_i64() as u64)),
+            _ => Box::new(move |i| i128::from(elements[i].to_i64())),
+        })
+    })
+}
+
+/// A tensor of `dtype` from its elements in order, each rounded to nearest even, truncated and saturated into an integer.
+pub(crate) fn collect_floats(dtype: DType, shape: &Shape, values: &mut dyn Iterator<Item = f64>) -> Result<Tensor> {
+    with_dtype!(dtype, T => {
+        let mut elements: Vec<T> = Vec::with_capacity(shape.checked_len()?);
+        for v in values {
+            elements.push(T::from_f64(v));
+        }
+        Tensor::new(shape.clone(), elements)
+    })
+}
+
+/// A tensor of `dtype` from its elements in order, each wrapped to the width of `dtype`.
+pub(crate) fn collect_integers(
+    dtype: DType,
+    shape: &Shape,
+    values: &mut dyn Iterator<Item = Result<i128>>,
+) -> Result<Tensor> {
+    with_dtype!(dtype, T => {
+        let mut elements: Vec<T> = Vec::with_capacity(shape.checked_len()?);
+        for v in values {
+            elements.push(T::from_i64(v? as i64));
+        }
+        Tensor::new(shape.clone(), elements)
+    })
 }
 
 /// A tensor of `dtype` from `f64`: rounded to nearest even into a float, truncated and saturated into an integer.

@@ -4,7 +4,7 @@
 use super::BinaryKind;
 use super::binary::bits;
 use crate::error::{Result, bail, err};
-use crate::ops::numeric::{Numbers, from_f64, integers};
+use crate::ops::numeric::{Reader, collect_floats, collect_integers, read_floats, read_integers};
 use crate::tensor::{DType, Shape, Tensor, broadcast_index, broadcast_shapes};
 use std::cmp::Ordering;
 
@@ -15,7 +15,8 @@ pub(super) fn eval(kind: BinaryKind, a: &Tensor, b: &Tensor) -> Result<Tensor> {
     if kind == BinaryKind::Pow && a.dtype() != b.dtype() {
         return mixed_pow(a, b, shape);
     }
-    let pairs = Pairs::new(a, b, &shape);
+    let pairs = pairs(a, b, &shape);
+    let unequal = || err!(InvalidModel, "{} of {} and {}", kind.name(), a.dtype(), b.dtype());
     if kind.is_comparison() {
         let holds = |order: Option<Ordering>| match kind {
             BinaryKind::Equal => order == Some(Ordering::Equal),
@@ -24,10 +25,10 @@ pub(super) fn eval(kind: BinaryKind, a: &Tensor, b: &Tensor) -> Result<Tensor> {
             BinaryKind::LessOrEqual => matches!(order, Some(Ordering::Less | Ordering::Equal)),
             _ => matches!(order, Some(Ordering::Greater | Ordering::Equal)),
         };
-        let elements: Vec<bool> = match (Numbers::of(a)?, Numbers::of(b)?) {
-            (Numbers::Floats(x), Numbers::Floats(y)) => pairs.map(|i, j| holds(x[i].partial_cmp(&y[j]))),
-            (Numbers::Integers(x), Numbers::Integers(y)) => pairs.map(|i, j| holds(x[i].partial_cmp(&y[j]))),
-            _ => bail!(InvalidModel, "{} of {} and {}", kind.name(), a.dtype(), b.dtype()),
+        let elements: Vec<bool> = match (Reader::of(a)?, Reader::of(b)?) {
+            (Reader::Floats(x), Reader::Floats(y)) => pairs.map(|(i, j)| holds(x(i).partial_cmp(&y(j)))).collect(),
+            (Reader::Integers(x), Reader::Integers(y)) => pairs.map(|(i, j)| holds(x(i).partial_cmp(&y(j)))).collect(),
+            _ => return Err(unequal()),
         };
         return Tensor::new(shape, elements);
     }
@@ -38,42 +39,23 @@ pub(super) fn eval(kind: BinaryKind, a: &Tensor, b: &Tensor) -> Result<Tensor> {
             _ => x != y,
         };
         let (x, y) = (a.as_slice::<bool>()?, b.as_slice::<bool>()?);
-        let elements = pairs.map(|i, j| f(x[i], y[j]));
+        let elements = pairs.map(|(i, j)| f(x[i], y[j])).collect();
         return Tensor::new(shape, elements);
     }
-    let results = match (Numbers::of(a)?, Numbers::of(b)?) {
-        (Numbers::Floats(x), Numbers::Floats(y)) => Numbers::Floats(pairs.map(|i, j| kind.apply(x[i], y[j]))),
-        (Numbers::Integers(x), Numbers::Integers(y)) => {
-            Numbers::Integers(pairs.try_map(|i, j| integer(kind, x[i], y[j]))?)
+    match (Reader::of(a)?, Reader::of(b)?) {
+        (Reader::Floats(x), Reader::Floats(y)) => {
+            collect_floats(a.dtype(), &shape, &mut pairs.map(|(i, j)| kind.apply(x(i), y(j))))
         }
-        _ => bail!(InvalidModel, "{} of {} and {}", kind.name(), a.dtype(), b.dtype()),
-    };
-    results.into_tensor(a.dtype(), shape)
+        (Reader::Integers(x), Reader::Integers(y)) => {
+            collect_integers(a.dtype(), &shape, &mut pairs.map(|(i, j)| integer(kind, x(i), y(j))))
+        }
+        _ => Err(unequal()),
+    }
 }
 
 /// The places in both operands of each element of the result.
-struct Pairs<'a> {
-    a: &'a Shape,
-    b: &'a Shape,
-    shape: &'a Shape,
-}
-
-impl<'a> Pairs<'a> {
-    fn new(a: &'a Tensor, b: &'a Tensor, shape: &'a Shape) -> Self {
-        Pairs { a: a.shape(), b: b.shape(), shape }
-    }
-
-    fn try_map<T>(&self, mut f: impl FnMut(usize, usize) -> Result<T>) -> Result<Vec<T>> {
-        let mut elements = Vec::with_capacity(self.shape.checked_len()?);
-        for (i, j) in broadcast_index(self.a, self.shape).zip(broadcast_index(self.b, self.shape)) {
-            elements.push(f(i, j)?);
-        }
-        Ok(elements)
-    }
-
-    fn map<T>(&self, mut f: impl FnMut(usize, usize) -> T) -> Vec<T> {
-        broadcast_index(self.a, self.shape).zip(broadcast_index(self.b, self.shape)).map(|(i, j)| f(i, j)).collect()
-    }
+fn pairs(a: &Tensor, b: &Tensor, shape: &Shape) -> impl Iterator<Item = (usize, usize)> + use<> {
+    broadcast_index(a.shape(), shape).zip(broadcast_index(b.shape(), shape))
 }
 
 /// The low 64 bits are the result, whatever the width and sign of the operands: `i128` holds a product of `i64`, and
@@ -115,16 +97,15 @@ fn wrapping_pow(mut base: i128, mut exponent: u64) -> i128 {
 
 /// `Pow` of two dtypes: exact where both are integers, else through `f64`.
 fn mixed_pow(a: &Tensor, b: &Tensor, shape: Shape) -> Result<Tensor> {
-    let pairs = Pairs::new(a, b, &shape);
     if a.dtype() == DType::Bool || b.dtype() == DType::Bool {
         bail!(InvalidModel, "Pow is not defined for bool");
     }
+    let pairs = pairs(a, b, &shape);
     if a.dtype().is_integer() && b.dtype().is_integer() {
-        let (bases, exponents) = (integers(a)?, integers(b)?);
-        let powers = pairs.try_map(|i, j| integer(BinaryKind::Pow, bases[i], exponents[j]))?;
-        return Numbers::Integers(powers).into_tensor(a.dtype(), shape);
+        let (bases, exponents) = (read_integers(a)?, read_integers(b)?);
+        let mut powers = pairs.map(|(i, j)| integer(BinaryKind::Pow, bases(i), exponents(j)));
+        return collect_integers(a.dtype(), &shape, &mut powers);
     }
-    let (bases, exponents) = (a.to_f64_vec()?, b.to_f64_vec()?);
-    let powers = pairs.map(|i, j| bases[i].powf(exponents[j]));
-    from_f64(a.dtype(), shape, powers)
+    let (bases, exponents) = (read_floats(a)?, read_floats(b)?);
+    collect_floats(a.dtype(), &shape, &mut pairs.map(|(i, j)| bases(i).powf(exponents(j))))
 }

@@ -1,8 +1,8 @@
 //! Clip: elements held between two optional bounds.
 
 use super::cast::CastLike;
-use crate::error::{Result, bail, ensure};
-use crate::ops::numeric::Numbers;
+use crate::error::{Result, ensure};
+use crate::ops::numeric::{Read, Reader, collect_floats, collect_integers, read_floats, read_integers};
 use crate::ops::reader::Operand;
 use crate::ops::{Budget, Inputs, NodeReader, Op, Reading};
 use crate::tensor::{DType, Dim, Fact, Tensor};
@@ -55,22 +55,28 @@ impl Op for Clip {
     fn eval(&self, inputs: Inputs<'_, Tensor>, _budget: &Budget) -> Result<Vec<Tensor>> {
         let x = inputs.require(0)?;
         ensure!(x.dtype() != DType::Bool, InvalidModel, "Clip is not defined for bool");
-        let bounds = [inputs.get(1), inputs.get(2)];
-        let mut clipped = Numbers::of(x)?;
-        for (bound, upper) in bounds.into_iter().zip([false, true]) {
-            let Some(bound) = bound else { continue };
-            match (&mut clipped, Numbers::of(bound)?) {
-                (Numbers::Floats(x), Numbers::Floats(bound)) => clip(x, &bound, upper)?,
-                (Numbers::Integers(x), Numbers::Integers(bound)) => clip(x, &bound, upper)?,
-                _ => bail!(InvalidModel, "bounds of {} for {}", bound.dtype(), x.dtype()),
+        let (low, high) = (inputs.get(1), inputs.get(2));
+        let clipped = match Reader::of(x)? {
+            Reader::Floats(read) => {
+                let [low, high] = [bound(low, read_floats)?, bound(high, read_floats)?];
+                collect_floats(x.dtype(), x.shape(), &mut (0..x.len()).map(|i| clip(read(i), low, high)))?
             }
-        }
-        Ok(vec![clipped.into_tensor(x.dtype(), x.shape().clone())?])
+            Reader::Integers(read) => {
+                let [low, high] = [bound(low, read_integers)?, bound(high, read_integers)?];
+                collect_integers(x.dtype(), x.shape(), &mut (0..x.len()).map(|i| Ok(clip(read(i), low, high))))?
+            }
+        };
+        Ok(vec![clipped])
     }
 }
 
-fn clip<N: PartialOrd + Copy>(x: &mut [N], bound: &[N], upper: bool) -> Result<()> {
-    let [bound] = bound else { bail!(Shape, "a bound must be one number, not {}", bound.len()) };
-    x.iter_mut().filter(|v| if upper { **v > *bound } else { **v < *bound }).for_each(|v| *v = *bound);
-    Ok(())
+fn bound<N>(tensor: Option<&Tensor>, read: fn(&Tensor) -> Result<Read<'_, N>>) -> Result<Option<N>> {
+    let Some(tensor) = tensor else { return Ok(None) };
+    ensure!(tensor.len() == 1, Shape, "a bound must be one number, not {}", tensor.len());
+    Ok(Some(read(tensor)?(0)))
+}
+
+fn clip<N: PartialOrd + Copy>(v: N, low: Option<N>, high: Option<N>) -> N {
+    let v = low.filter(|low| v < *low).unwrap_or(v);
+    high.filter(|high| v > *high).unwrap_or(v)
 }

@@ -2,7 +2,7 @@
 
 use super::UnaryKind;
 use crate::error::{Result, bail, ensure};
-use crate::ops::numeric::{from_f64, from_i64};
+use crate::ops::numeric::{collect_floats, collect_integers, read_floats, read_integers};
 use crate::tensor::{DType, Tensor};
 
 /// `kind` of every element of `x`, whose dtype it accepts.
@@ -12,7 +12,8 @@ pub(super) fn eval(kind: UnaryKind, x: &Tensor) -> Result<Tensor> {
         UnaryKind::Not => Tensor::new(x.shape().clone(), x.as_slice::<bool>()?.iter().map(|v| !v).collect()),
         UnaryKind::IsNaN | UnaryKind::IsInf { .. } => {
             ensure!(x.dtype().is_float(), InvalidModel, "{} is not defined for {}", kind.name(), x.dtype());
-            Tensor::new(x.shape().clone(), x.to_f64_vec()?.into_iter().map(|v| kind.apply(v) != 0.0).collect())
+            let read = read_floats(x)?;
+            Tensor::new(x.shape().clone(), (0..x.len()).map(|i| kind.apply(read(i)) != 0.0).collect())
         }
         UnaryKind::Abs | UnaryKind::Relu if !x.dtype().is_float() && !x.dtype().is_signed_integer() => Ok(x.clone()),
         UnaryKind::Sign if x.dtype() == DType::U64 => {
@@ -32,9 +33,15 @@ fn map(kind: UnaryKind, x: &Tensor) -> Result<Tensor> {
         UnaryKind::BitwiseNot => Some(|v| !v),
         _ => None,
     };
-    let shape = x.shape().clone();
+    let places = 0..x.len();
     match exact.filter(|_| x.dtype().is_integer()) {
-        Some(exact) => from_i64(x.dtype(), shape, x.to_i64_vec()?.into_iter().map(exact).collect()),
-        None => from_f64(x.dtype(), shape, x.to_f64_vec()?.into_iter().map(|v| kind.apply(v)).collect()),
+        Some(exact) => {
+            let read = read_integers(x)?;
+            collect_integers(x.dtype(), x.shape(), &mut places.map(|i| Ok(i128::from(exact(read(i) as i64)))))
+        }
+        None => {
+            let read = read_floats(x)?;
+            collect_floats(x.dtype(), x.shape(), &mut places.map(|i| kind.apply(read(i))))
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::broadcast::broadcast_dims;
 use crate::error::{Result, bail, ensure};
-use crate::ops::numeric::Numbers;
+use crate::ops::numeric::{Reader, collect_floats, collect_integers};
 use crate::ops::{Budget, Inputs, Op};
 use crate::tensor::{DType, Fact, Tensor, broadcast_index, broadcast_shapes};
 
@@ -72,28 +72,30 @@ impl Op for Variadic {
         let shape = broadcast_shapes(&shapes)?;
         let Some(first) = tensors.first() else { bail!(InvalidModel, "{} has no input", self.name()) };
         ensure!(first.dtype() != DType::Bool, InvalidModel, "{} is not defined for bool", self.name());
-        shape.checked_len()?;
-        let places = broadcast_index(first.shape(), &shape);
-        let mut joined = match Numbers::of(first)? {
-            Numbers::Floats(a) => Numbers::Floats(places.map(|i| a[i]).collect()),
-            Numbers::Integers(a) => Numbers::Integers(places.map(|i| a[i]).collect()),
-        };
-        for tensor in &tensors[1..] {
+        let (mut floats, mut integers) = (Vec::new(), Vec::new());
+        for tensor in &tensors {
             let places = broadcast_index(tensor.shape(), &shape);
-            match (&mut joined, Numbers::of(tensor)?) {
-                (Numbers::Floats(a), Numbers::Floats(b)) => {
-                    a.iter_mut().zip(places).for_each(|(a, i)| *a = self.0.join(*a, b[i]));
-                }
-                (Numbers::Integers(a), Numbers::Integers(b)) => {
-                    a.iter_mut().zip(places).for_each(|(a, i)| *a = self.0.join_integers(*a, b[i]));
-                }
-                _ => bail!(InvalidModel, "the inputs are of {} and {}", first.dtype(), tensor.dtype()),
+            ensure!(
+                tensor.dtype() == first.dtype(),
+                InvalidModel,
+                "inputs of {} and {}",
+                first.dtype(),
+                tensor.dtype()
+            );
+            match Reader::of(tensor)? {
+                Reader::Floats(read) => floats.push(places.map(read)),
+                Reader::Integers(read) => integers.push(places.map(read)),
             }
         }
-        if let (VariadicKind::Mean, Numbers::Floats(sums)) = (self.0, &mut joined) {
-            let count = tensors.len() as f64;
-            sums.iter_mut().for_each(|sum| *sum /= count);
-        }
-        Ok(vec![joined.into_tensor(first.dtype(), shape)?])
+        let places = 0..shape.checked_len()?;
+        let joined = if first.dtype().is_float() {
+            let count = if self.0 == VariadicKind::Mean { tensors.len() as f64 } else { 1.0 };
+            let here = |_| floats.iter_mut().filter_map(Iterator::next).reduce(|a, b| self.0.join(a, b));
+            collect_floats(first.dtype(), &shape, &mut places.map(here).map(|joined| joined.unwrap_or(0.0) / count))?
+        } else {
+            let here = |_| integers.iter_mut().filter_map(Iterator::next).reduce(|a, b| self.0.join_integers(a, b));
+            collect_integers(first.dtype(), &shape, &mut places.map(here).map(|joined| Ok(joined.unwrap_or(0))))?
+        };
+        Ok(vec![joined])
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::error::{Result, ensure};
 use crate::ops::layout::strided::strided;
+use crate::ops::numeric::read_floats;
 use crate::ops::{Attrs, Budget, Inputs, NodeReader, Op, Reading};
 use crate::tensor::{DType, Dim, Fact, Shape, Tensor, normalize_axis, with_bits};
 
@@ -29,8 +30,8 @@ impl Op for NonZero {
         let x = inputs.require(0)?;
         // A scalar counts as a list of one element.
         let shape = if x.rank() == 0 { Shape::from([1]) } else { x.shape().clone() };
-        let found: Vec<usize> =
-            x.to_f64_vec()?.iter().enumerate().filter(|(_, v)| **v != 0.0).map(|(place, _)| place).collect();
+        let read = read_floats(x)?;
+        let found: Vec<usize> = (0..x.len()).filter(|&place| read(place) != 0.0).collect();
         let total = shape.rank().saturating_mul(found.len());
         budget.admit_bytes(total.saturating_mul(8))?;
         let mut coordinates = Vec::with_capacity(total);

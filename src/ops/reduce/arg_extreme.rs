@@ -3,7 +3,7 @@
 use super::axes::remaining;
 use super::lines::Lines;
 use crate::error::{Result, bail, ensure};
-use crate::ops::numeric::Numbers;
+use crate::ops::numeric::Reader;
 use crate::ops::{Attrs, Budget, Inputs, NodeReader, Op, Reading};
 use crate::tensor::{DType, Dim, Fact, Tensor, normalize_axis};
 
@@ -51,9 +51,9 @@ impl Op for ArgExtreme {
         if lines.len == 0 {
             bail!(InvalidInput, "axis {axis} of {} is empty and has no extreme", x.shape());
         }
-        let found: Vec<i64> = match Numbers::of(x)? {
-            Numbers::Floats(x) => lines.starts().map(|s| self.position(lines.indices(s).map(|i| x[i]))).collect(),
-            Numbers::Integers(x) => lines.starts().map(|s| self.position(lines.indices(s).map(|i| x[i]))).collect(),
+        let found: Vec<i64> = match Reader::of(x)? {
+            Reader::Floats(x) => lines.starts().map(|s| self.position(lines.indices(s).map(&x))).collect(),
+            Reader::Integers(x) => lines.starts().map(|s| self.position(lines.indices(s).map(&x))).collect(),
         };
         let reduced: Vec<bool> = (0..x.rank()).map(|a| a == axis).collect();
         Ok(vec![Tensor::new(remaining(x.shape(), &reduced, self.keep_dims, &1), found)?])

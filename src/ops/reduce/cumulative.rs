@@ -2,7 +2,7 @@
 
 use super::lines::Lines;
 use crate::error::{Result, bail, ensure};
-use crate::ops::numeric::Numbers;
+use crate::ops::numeric::{from_f64, from_i64};
 use crate::ops::{Attrs, Budget, Inputs, NodeReader, Op, Reading};
 use crate::tensor::{DType, Fact, Tensor, normalize_axis};
 
@@ -86,19 +86,18 @@ struct Run {
 
 impl Run {
     fn over(&self, x: &Tensor, lines: &Lines) -> Result<Tensor> {
-        let results = match Numbers::of(x)? {
-            Numbers::Floats(mut elements) => {
-                let join = |a: f64, v: f64| if self.product { a * v } else { a + v };
-                self.accumulate(&mut elements, lines, f64::from(u8::from(self.product)), join);
-                Numbers::Floats(elements)
-            }
-            Numbers::Integers(mut elements) => {
-                let join = |a: i128, v| if self.product { a.wrapping_mul(v) } else { a.wrapping_add(v) };
-                self.accumulate(&mut elements, lines, i128::from(self.product), join);
-                Numbers::Integers(elements)
-            }
-        };
-        results.into_tensor(x.dtype(), x.shape().clone())
+        let shape = x.shape().clone();
+        if x.dtype().is_float() {
+            let mut elements = x.to_f64_vec()?;
+            let join = |a, v| if self.product { a * v } else { a + v };
+            self.accumulate(&mut elements, lines, f64::from(u8::from(self.product)), join);
+            return from_f64(x.dtype(), shape, elements);
+        }
+        // The low bits of sums and products are those of the operands' low bits, whatever their sign.
+        let mut elements = x.to_i64_vec()?;
+        let join = |a: i64, v| if self.product { a.wrapping_mul(v) } else { a.wrapping_add(v) };
+        self.accumulate(&mut elements, lines, i64::from(self.product), join);
+        from_i64(x.dtype(), shape, elements)
     }
 
     fn accumulate<N: Copy>(&self, elements: &mut [N], lines: &Lines, neutral: N, join: impl Fn(N, N) -> N) {

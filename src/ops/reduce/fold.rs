@@ -2,27 +2,26 @@
 
 use super::ReduceKind;
 use crate::error::Result;
-use crate::ops::numeric::{Numbers, integers};
+use crate::ops::numeric::{collect_integers, from_f64, read_floats, read_integers};
 use crate::tensor::{DType, Shape, Tensor, broadcast_index};
 
 /// `kind` of the groups of `x`; `groups` is its shape with the reduced axes of length 1.
 pub(super) fn fold(kind: ReduceKind, x: &Tensor, groups: &Shape) -> Result<Tensor> {
     let through_float =
         x.dtype().is_float() || matches!(kind, ReduceKind::L2 | ReduceKind::LogSum | ReduceKind::LogSumExp);
-    let results = match through_float {
-        true => Numbers::Floats(floats(kind, x, groups)?),
-        false => Numbers::Integers(fold_integers(kind, x, groups)?),
-    };
-    results.into_tensor(x.dtype(), groups.clone())
+    if through_float {
+        return from_f64(x.dtype(), groups.clone(), floats(kind, x, groups)?);
+    }
+    collect_integers(x.dtype(), groups, &mut integers(kind, x, groups)?.into_iter().map(Ok))
 }
 
 fn floats(kind: ReduceKind, x: &Tensor, groups: &Shape) -> Result<Vec<f64>> {
-    let elements = x.to_f64_vec()?;
+    let read = read_floats(x)?;
     let count = groups.checked_len()?;
     let join = |start: f64, f: &dyn Fn(usize, f64, f64) -> f64| {
         let mut results = vec![start; count];
-        for (group, &v) in broadcast_index(groups, x.shape()).zip(&elements) {
-            results[group] = f(group, results[group], v);
+        for (place, group) in broadcast_index(groups, x.shape()).enumerate() {
+            results[group] = f(group, results[group], read(place));
         }
         results
     };
@@ -37,7 +36,7 @@ fn floats(kind: ReduceKind, x: &Tensor, groups: &Shape) -> Result<Vec<f64>> {
     Ok(match kind {
         ReduceKind::Sum => join(0.0, &sum),
         ReduceKind::Mean => {
-            let size = elements.len() as f64 / count as f64;
+            let size = x.len() as f64 / count as f64;
             finish(join(0.0, &sum), &|v| v / size)
         }
         ReduceKind::Max => join(f64::NEG_INFINITY, &greatest),
@@ -59,8 +58,8 @@ fn floats(kind: ReduceKind, x: &Tensor, groups: &Shape) -> Result<Vec<f64>> {
     })
 }
 
-fn fold_integers(kind: ReduceKind, x: &Tensor, groups: &Shape) -> Result<Vec<i128>> {
-    let elements = integers(x)?;
+fn integers(kind: ReduceKind, x: &Tensor, groups: &Shape) -> Result<Vec<i128>> {
+    let read = read_integers(x)?;
     let count = groups.checked_len()?;
     let (least, greatest) = range(x.dtype());
     let start = match kind {
@@ -70,8 +69,8 @@ fn fold_integers(kind: ReduceKind, x: &Tensor, groups: &Shape) -> Result<Vec<i12
         _ => 0,
     };
     let mut results = vec![start; count];
-    for (group, &v) in broadcast_index(groups, x.shape()).zip(&elements) {
-        let a = results[group];
+    for (place, group) in broadcast_index(groups, x.shape()).enumerate() {
+        let (a, v) = (results[group], read(place));
         results[group] = match kind {
             ReduceKind::Max => a.max(v),
             ReduceKind::Min => a.min(v),
@@ -82,7 +81,7 @@ fn fold_integers(kind: ReduceKind, x: &Tensor, groups: &Shape) -> Result<Vec<i12
         };
     }
     if kind == ReduceKind::Mean {
-        let size = elements.len().checked_div(count).unwrap_or(0) as i128;
+        let size = x.len().checked_div(count).unwrap_or(0) as i128;
         results.iter_mut().for_each(|v| *v = v.checked_div(size).unwrap_or(0));
     }
     Ok(results)
