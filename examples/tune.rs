@@ -49,7 +49,7 @@ fn main() {
 
 fn tune(arguments: &Arguments) -> Result<()> {
     let Arguments { seq, fill, shape, .. } = arguments;
-    let model = Model::load(&arguments.model)?.compile(&CompileOptions::new().threads(arguments.threads))?;
+    let model = Model::load(&arguments.model)?;
     let mut sets: Vec<Vec<Tensor>> = Vec::new();
     for batch in &arguments.batch {
         let set = Made { batch: *batch, seq: *seq, fill, shape }.inputs(model.inputs())?;
@@ -69,7 +69,7 @@ fn tune(arguments: &Arguments) -> Result<()> {
         shown.set_position(progress.done as u64);
         shown.set_message(format!("{}: {:.3} ms", progress.measured, progress.ms));
     });
-    let tuning = model.tune(sets, options)?;
+    let tuning = model.tune(&CompileOptions::new().threads(arguments.threads), sets, options)?;
     bar.finish_and_clear();
     if let Some(path) = &arguments.file {
         tuning.save(path)?;

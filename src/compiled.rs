@@ -67,7 +67,8 @@ impl CompiledModel {
             plans,
             serial_plans,
             max_folded_bytes: self.max_folded_bytes(),
-            winograd: self.winograd(),
+            winograd: self.options().allows_winograd(),
+            integers: self.options().allows_integers(),
         };
         let path = path.as_ref();
         store::write(path, &contents, &stamp(self.options())?).at(|| path.display().to_string())
@@ -82,7 +83,7 @@ impl Model {
     ///
     /// # Errors
     /// [`Stale`](crate::ErrorKind::Stale) for a file of another version, instruction set or
-    /// [`optimize`](CompileOptions::optimize) option (or with Winograd's algorithm where the options forbid it), [`Malformed`](crate::ErrorKind::Malformed) for a damaged one: in
+    /// [`optimize`](CompileOptions::optimize) option (or with algorithms that the options forbid), [`Malformed`](crate::ErrorKind::Malformed) for a damaged one: in
     /// both cases compile the model again from its ONNX file. [`Io`](crate::ErrorKind::Io) when it cannot be read.
     pub fn load_compiled(path: impl AsRef<Path>, options: &CompileOptions) -> Result<CompiledModel> {
         let path = path.as_ref();
@@ -103,6 +104,11 @@ impl Model {
                 Stale,
                 "weights are packed for Winograd's algorithm; compile the model again"
             );
+            ensure!(
+                options.allows_integers() || !contents.integers,
+                Stale,
+                "products are of integers; compile the model again"
+            );
             let compiled = CompiledModel::assemble(Settled {
                 graph: contents.graph,
                 report,
@@ -110,7 +116,7 @@ impl Model {
                 outputs: infos(contents.outputs),
                 backend: Arc::new(Cpu::new()?),
                 weights: Weights::kept(stamp.isa, contents.weights),
-                options: options.clone().winograd(contents.winograd),
+                options: options.clone().winograd(contents.winograd).integers(contents.integers),
                 max_folded_bytes: contents.max_folded_bytes,
                 mapping: Mapping::default(),
             })?;

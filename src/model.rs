@@ -182,12 +182,20 @@ impl Model {
     /// # Errors
     /// [`Shape`](crate::ErrorKind::Shape) or [`InvalidModel`](crate::ErrorKind::InvalidModel) with the node at fault.
     pub fn compile(&self, options: &CompileOptions) -> Result<CompiledModel> {
+        let settled = self.settle(options)?;
+        let tuning = tuning_of(&settled)?;
+        let floats = tuning.as_ref().is_some_and(|tuning| !tuning.integers) && options.integers;
+        let settled = if floats { self.settle(&options.clone().integers(false))? } else { settled };
+        Ok(CompiledModel::tuned(settled, tuning))
+    }
+
+    fn settle(&self, options: &CompileOptions) -> Result<Settled> {
         let mut graph = self.imported.graph.clone();
         let report = match options.optimize {
-            true => passes::optimize_within(&mut graph, self.max_folded_bytes)?,
+            true => passes::optimize_within(&mut graph, self.max_folded_bytes, options.integers)?,
             false => PassReport::default(),
         };
-        CompiledModel::assemble(Settled {
+        Ok(Settled {
             graph,
             report,
             inputs: self.inputs.clone(),
@@ -219,6 +227,8 @@ pub struct CompileOptions {
     pool: Option<Arc<rayon_core::ThreadPool>>,
     micro_batch: Option<usize>,
     winograd: bool,
+    integers: bool,
+    pack_rows: Option<bool>,
     bfloat16: bool,
     verify: bool,
     tuning: Option<PathBuf>,
@@ -235,6 +245,8 @@ impl Default for CompileOptions {
             pool: None,
             micro_batch: None,
             winograd: true,
+            integers: true,
+            pack_rows: None,
             bfloat16: false,
             verify: false,
             tuning: None,
@@ -312,6 +324,22 @@ impl CompileOptions {
         CompileOptions { winograd, ..self }
     }
 
+    /// Whether products of quantized values run in integers; they do by default. Otherwise they run in f32, and what lies
+    /// between them is rounded to the steps of its quantization as the graph says: the same answers up to the order of
+    /// rounding, for processors that have no fast products of bytes.
+    #[must_use]
+    pub fn integers(self, integers: bool) -> Self {
+        CompileOptions { integers, ..self }
+    }
+
+    /// Whether products copy the rows that they take at once together before they read them, again and again. By default
+    /// (`None`) they do where rows lie so far apart that they would drive each other out of the first cache. The answers
+    /// are the same, bit for bit.
+    #[must_use]
+    pub fn pack_rows(self, pack_rows: Option<bool>) -> Self {
+        CompileOptions { pack_rows, ..self }
+    }
+
     /// Whether f32 matrix products with constant weights run in bfloat16, their sums in f32; by default they do not. It
     /// halves the memory of the weights, and doubles the speed where the processor has instructions for it.
     ///
@@ -345,6 +373,14 @@ impl CompileOptions {
         self.winograd
     }
 
+    pub(crate) fn allows_integers(&self) -> bool {
+        self.integers
+    }
+
+    pub(crate) fn packs_rows(&self) -> Option<bool> {
+        self.pack_rows
+    }
+
     pub(crate) fn most_plans(&self) -> usize {
         self.max_plans
     }
@@ -361,6 +397,14 @@ impl CompileOptions {
             (None, Some(threads)) => Threads::new(threads),
             (None, None) => Threads::all_cores(),
         }
+    }
+}
+
+/// What was measured for this graph on this machine.
+fn tuning_of(settled: &Settled) -> Result<Option<Tuning>> {
+    match &settled.options.tuning {
+        Some(path) => Tuning::find(path, &tune::key(&settled.graph, settled.options.team().count())?),
+        None => Ok(None),
     }
 }
 
@@ -414,7 +458,7 @@ impl Inner {
             return Ok(None);
         }
         let mut graph = self.graph.specialize(shapes)?;
-        passes::optimize_within(&mut graph, self.max_folded_bytes)?;
+        passes::optimize_within(&mut graph, self.max_folded_bytes, self.options.integers)?;
         Ok(Some(graph))
     }
 }
@@ -436,13 +480,19 @@ impl std::fmt::Debug for CompiledModel {
 }
 
 impl CompiledModel {
-    pub(crate) fn assemble(mut settled: Settled) -> Result<Self> {
-        let tuning = match &settled.options.tuning {
-            Some(path) => Tuning::find(path, &tune::key(&settled.graph, settled.options.team().count())?)?,
-            None => None,
-        };
-        settled.options.winograd &= tuning.as_ref().is_none_or(|tuning| tuning.winograd);
-        Ok(CompiledModel::joined(settled, tuning))
+    /// Of a graph that stays as it is, whatever was measured.
+    pub(crate) fn assemble(settled: Settled) -> Result<Self> {
+        let tuning = tuning_of(&settled)?;
+        Ok(CompiledModel::tuned(settled, tuning))
+    }
+
+    fn tuned(mut settled: Settled, tuning: Option<Tuning>) -> Self {
+        if let Some(tuning) = &tuning {
+            let options = &mut settled.options;
+            options.winograd &= tuning.winograd;
+            options.pack_rows = options.pack_rows.or(tuning.pack_rows);
+        }
+        CompiledModel::joined(settled, tuning)
     }
 
     fn joined(settled: Settled, tuning: Option<Tuning>) -> Self {
@@ -454,7 +504,11 @@ impl CompiledModel {
             graph,
             report,
             backend,
-            weights: weights.with_winograd(options.winograd).with_bfloat16(options.bfloat16).with_file(mapping.clone()),
+            weights: weights
+                .with_winograd(options.winograd)
+                .with_bfloat16(options.bfloat16)
+                .with_pack_rows(options.pack_rows)
+                .with_file(mapping.clone()),
             threads: options.team(),
             plans: RwLock::default(),
             serial_plans: RwLock::default(),
@@ -570,12 +624,9 @@ impl CompiledModel {
         self.made(shapes, micro_batch, threads)
     }
 
-    /// The same model with or without Winograd's algorithm, its weights packed for that.
-    pub(crate) fn with_winograd(&self, winograd: bool) -> Self {
+    /// The same graph with other algorithms, its weights packed for them; nothing that was tuned holds for it.
+    pub(crate) fn with_options(&self, options: CompileOptions) -> Self {
         let inner = &*self.0;
-        if winograd == inner.options.winograd {
-            return self.clone();
-        }
         CompiledModel::joined(
             Settled {
                 graph: inner.graph.clone(),
@@ -584,16 +635,12 @@ impl CompiledModel {
                 outputs: inner.outputs.clone(),
                 backend: inner.backend.clone(),
                 weights: Weights::new(),
-                options: inner.options.clone().winograd(winograd),
+                options,
                 max_folded_bytes: inner.max_folded_bytes,
                 mapping: inner.mapping.clone(),
             },
             None,
         )
-    }
-
-    pub(crate) fn winograd(&self) -> bool {
-        self.0.options.winograd
     }
 
     pub(crate) fn threads_count(&self) -> usize {

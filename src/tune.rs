@@ -6,7 +6,7 @@
 use crate::error::{Result, ensure};
 use crate::feeds::Feeds;
 use crate::kernels::arch::Isa;
-use crate::model::CompiledModel;
+use crate::model::{CompileOptions, CompiledModel, Model};
 use crate::plan::Plan;
 use crate::tensor::{Shape, Tensor};
 use crate::tuning::{TunedPlan, Tuning, TuningKey};
@@ -79,66 +79,133 @@ struct Way {
 
 const ANALYTIC: Way = Way { micro_batch: None, parallel: true };
 
-impl CompiledModel {
-    /// Measures ways to run these inputs on this machine: rows at once, one thread or several, Winograd's algorithm or the
-    /// direct convolution where the [options](crate::CompileOptions::winograd) allow it. Nothing in this model changes:
-    /// [`save`](Tuning::save) what comes back, and compile with [`CompileOptions::tuning`](crate::CompileOptions::tuning).
+impl Model {
+    /// Measures ways to run these inputs on this machine, where several compete: rows at once, one thread or several,
+    /// Winograd's algorithm or the direct convolution, products of integers or of floats for what is quantized, rows packed
+    /// or read in place; each only where the options allow it. [`save`](Tuning::save) what comes back, and compile with
+    /// [`CompileOptions::tuning`]. Algorithms are chosen for all shapes together, so that the answer to a row does not
+    /// depend on its batch.
     ///
     /// Every element of `inputs` is the inputs of one call, and stands for all calls of its shapes. Keep the machine
     /// otherwise idle.
     ///
     /// # Errors
+    /// As [`compile`](Model::compile) and [`run`](Model::run).
+    pub fn tune<F: Into<Feeds>>(
+        &self,
+        compile: &CompileOptions,
+        inputs: impl IntoIterator<Item = F>,
+        options: TuneOptions,
+    ) -> Result<Tuning> {
+        let model = self.compile(compile)?;
+        let integers = compile.allows_integers() && model.report().changes.iter().any(|(pass, _)| *pass == "integer");
+        let floats = if integers { Some(self.compile(&compile.clone().integers(false))?) } else { None };
+        model.tune_beside(floats, inputs, options)
+    }
+}
+
+/// A model, and the best way that was found to run each set of inputs, with its milliseconds.
+struct Found {
+    model: CompiledModel,
+    best: Vec<(f64, Way)>,
+}
+
+impl Found {
+    fn ms(&self) -> f64 {
+        self.best.iter().map(|(ms, _)| ms).sum()
+    }
+}
+
+impl CompiledModel {
+    /// As [`Model::tune`], of algorithms for this graph: whether its products are of integers has been decided. Nothing in
+    /// this model changes.
+    ///
+    /// # Errors
     /// As [`run`](CompiledModel::run).
     pub fn tune<F: Into<Feeds>>(&self, inputs: impl IntoIterator<Item = F>, options: TuneOptions) -> Result<Tuning> {
+        self.tune_beside(None, inputs, options)
+    }
+
+    fn tune_beside<F: Into<Feeds>>(
+        &self,
+        floats: Option<CompiledModel>,
+        inputs: impl IntoIterator<Item = F>,
+        options: TuneOptions,
+    ) -> Result<Tuning> {
         let inputs: Result<Vec<Vec<Tensor>>> = inputs.into_iter().map(|feeds| self.bind(&feeds.into())).collect();
         let inputs = inputs?;
         ensure!(!inputs.is_empty(), InvalidInput, "tuning needs inputs to measure");
         let key = self.tuning_key()?;
-        let mut models = vec![self.with_winograd(self.winograd())];
-        if self.winograd() && self.has_winograd_steps(&inputs)? {
-            models.push(self.with_winograd(false));
-        }
-        let mut trials = Vec::new();
-        for model in &models {
-            let sets: Result<Vec<_>> = inputs.iter().map(|set| model.ways(set, key.threads)).collect();
-            trials.push(sets?);
-        }
-        let total: usize = trials.iter().flatten().map(Vec::len).sum::<usize>();
+        let own = self.with_options(self.options().clone());
+        let ways: Result<Vec<_>> = inputs.iter().map(|set| own.ways(set, key.threads)).collect();
+        let ways = ways?;
+        let rivals = own.rivals(floats, &inputs)?;
+        let total = ways.iter().map(Vec::len).sum::<usize>() + rivals.len() * inputs.len();
         let each = options.budget / u32::try_from(total + inputs.len() * 2 * TURNS as usize).unwrap_or(u32::MAX);
         let mut progress = options.progress;
         let mut done = 0;
-        // The best way of each model for each set of inputs.
-        let mut best: Vec<Vec<(f64, Way)>> = Vec::new();
-        for (model, sets) in models.iter().zip(&trials) {
-            let mut of_model = Vec::new();
-            for (set, ways) in inputs.iter().zip(sets) {
-                let mut fastest: Option<(f64, Way)> = None;
-                for (way, plan) in ways {
-                    let ms = measure(plan, set, each)?;
-                    done += 1;
-                    let measured = describe(set, *way, model.winograd());
-                    progress(&TuneProgress { done, total, measured, ms });
-                    // The analytic way comes first, and others must be clearly faster.
-                    let bar = fastest.map_or(f64::INFINITY, |(least, found)| {
-                        if found.micro_batch.is_none() && found.parallel { least * CLEARLY } else { least }
-                    });
-                    if ms < bar {
-                        fastest = Some((ms, *way));
-                    }
+        let mut timed = |what: &str, plan: &Plan, set: &[Tensor], way: Way| -> Result<f64> {
+            let ms = measure(plan, set, each)?;
+            done += 1;
+            progress(&TuneProgress { done, total, measured: describe(set, way, what), ms });
+            Ok(ms)
+        };
+        let mut best = Vec::new();
+        for (set, ways) in inputs.iter().zip(&ways) {
+            let mut fastest: Option<(f64, Way)> = None;
+            for (way, plan) in ways {
+                let ms = timed("", plan, set, *way)?;
+                // The analytic way comes first, and others must be clearly faster.
+                let bar = fastest.map_or(f64::INFINITY, |(least, found)| {
+                    if found.micro_batch.is_none() && found.parallel { least * CLEARLY } else { least }
+                });
+                if ms < bar {
+                    fastest = Some((ms, *way));
                 }
-                of_model.push(fastest.unwrap_or((f64::INFINITY, ANALYTIC)));
             }
-            best.push(of_model);
+            best.push(fastest.unwrap_or((f64::INFINITY, ANALYTIC)));
         }
-        let sum = |of: &[(f64, Way)]| of.iter().map(|(ms, _)| ms).sum::<f64>();
-        let other = best.len() > 1 && sum(&best[1]) < sum(&best[0]) * CLEARLY;
-        let chosen = usize::from(other);
+        drop(ways);
+        let mut chosen = Found { model: own.clone(), best };
+        // One algorithm after the other, each beside the best of those before.
+        for rival in &rivals {
+            let model = rival.beside(&chosen.model);
+            let mut best = Vec::new();
+            for (set, (_, way)) in inputs.iter().zip(&chosen.best) {
+                let plan = model.make_plan(&shapes(set), way.micro_batch, way.parallel)?;
+                best.push((timed(rival.name(), &plan, set, *way)?, *way));
+            }
+            let rival = Found { model, best };
+            if rival.ms() < chosen.ms() * CLEARLY {
+                chosen = rival;
+            }
+        }
         let mut plans = Vec::new();
-        for (index, set) in inputs.iter().enumerate() {
-            let way = best[chosen][index].1;
-            plans.push(compare(&models[0], &models[chosen], set, way, each)?);
+        let same = chosen.model.algorithms() == own.algorithms();
+        for (set, (_, way)) in inputs.iter().zip(&chosen.best) {
+            plans.push(compare(&own, &chosen.model, same, set, *way, each)?);
         }
-        Ok(Tuning { key, winograd: models[chosen].winograd(), plans })
+        let (winograd, integers, pack_rows) = chosen.model.algorithms();
+        Ok(Tuning { key, winograd, integers, pack_rows, plans })
+    }
+
+    /// What is chosen for all shapes together.
+    fn algorithms(&self) -> (bool, bool, Option<bool>) {
+        let options = self.options();
+        (options.allows_winograd(), options.allows_integers(), options.packs_rows())
+    }
+
+    /// The algorithms that may be better than this model's, and make a difference.
+    fn rivals(&self, floats: Option<CompiledModel>, inputs: &[Vec<Tensor>]) -> Result<Vec<Rival>> {
+        let (winograd, _, pack_rows) = self.algorithms();
+        let mut rivals: Vec<Rival> = floats.map(Rival::Floats).into_iter().collect();
+        if winograd && self.has_step(inputs, &["winograd"])? {
+            rivals.push(Rival::Direct);
+        }
+        if pack_rows.is_none() && self.has_step(inputs, &["gemm", "conv"])? {
+            rivals.extend([true, false].map(Rival::PackRows));
+        }
+        Ok(rivals)
     }
 
     /// For which machine and model a tuning holds.
@@ -149,13 +216,13 @@ impl CompiledModel {
         key(self.graph(), self.threads_count())
     }
 
-    /// Whether a step of these inputs runs by Winograd's algorithm.
-    fn has_winograd_steps(&self, inputs: &[Vec<Tensor>]) -> Result<bool> {
+    /// Whether a step of these inputs runs in a kernel with one of these words in its name.
+    fn has_step(&self, inputs: &[Vec<Tensor>], words: &[&str]) -> Result<bool> {
         for set in inputs {
             let plan = self.plan(&shapes(set))?;
             let mut profile = crate::backend::Profile::new();
             plan.run_profiled(&mut plan.scratch()?, set, &mut profile)?;
-            if profile.steps.iter().any(|step| step.kernel.contains("winograd")) {
+            if profile.steps.iter().any(|step| words.iter().any(|word| step.kernel.contains(word))) {
                 return Ok(true);
             }
         }
@@ -187,10 +254,42 @@ impl CompiledModel {
     }
 }
 
+/// An algorithm that competes with the one that the options or the estimate name.
+enum Rival {
+    /// Products of quantized values in f32, as in this model.
+    Floats(CompiledModel),
+    /// Convolutions without Winograd's algorithm.
+    Direct,
+    /// Rows always copied together, or never.
+    PackRows(bool),
+}
+
+impl Rival {
+    fn name(&self) -> &'static str {
+        match self {
+            Rival::Floats(_) => ", in f32",
+            Rival::Direct => ", direct",
+            Rival::PackRows(true) => ", rows packed",
+            Rival::PackRows(false) => ", rows in place",
+        }
+    }
+
+    /// The model with this algorithm, and the others as `chosen` has them.
+    fn beside(&self, chosen: &CompiledModel) -> CompiledModel {
+        let options = chosen.options().clone();
+        match self {
+            Rival::Floats(floats) => floats.with_options(options.integers(false)),
+            Rival::Direct => chosen.with_options(options.winograd(false)),
+            Rival::PackRows(pack) => chosen.with_options(options.pack_rows(Some(*pack))),
+        }
+    }
+}
+
 /// Measures the choice and the analytic one by turns, so that the gain is not that of a lucky moment.
 fn compare(
     analytic: &CompiledModel,
     tuned: &CompiledModel,
+    same_model: bool,
     set: &[Tensor],
     way: Way,
     each: Duration,
@@ -203,7 +302,6 @@ fn compare(
         before_ms = before_ms.min(measure(&before, set, each)?);
         after_ms = after_ms.min(measure(&after, set, each)?);
     }
-    let same_model = analytic.winograd() == tuned.winograd();
     let better = after_ms < before_ms * CLEARLY || !same_model;
     let (way, after_ms) = if better { (way, after_ms) } else { (ANALYTIC, before_ms) };
     let shapes = shapes.iter().map(|shape| shape.to_vec()).collect();
@@ -228,11 +326,11 @@ fn shapes(set: &[Tensor]) -> Vec<Shape> {
     set.iter().map(|tensor| tensor.shape().clone()).collect()
 }
 
-fn describe(set: &[Tensor], way: Way, winograd: bool) -> String {
+fn describe(set: &[Tensor], way: Way, algorithm: &str) -> String {
     let shapes: Vec<String> = set.iter().map(|tensor| tensor.shape().to_string()).collect();
     let rows = way.micro_batch.map_or("rows by estimate".to_owned(), |rows| format!("{rows} rows at once"));
     let threads = if way.parallel { "all threads" } else { "one thread" };
-    format!("{}: {rows}, {threads}{}", shapes.join(" "), if winograd { "" } else { ", direct" })
+    format!("{}: {rows}, {threads}{algorithm}", shapes.join(" "))
 }
 
 /// The key of an optimized graph on this machine.

@@ -336,6 +336,39 @@ fn seal(file: &mut [u8]) {
 }
 
 #[test]
+fn what_was_tuned_to_floats_is_compiled_and_kept_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, path) = (folder.path().join("tunings.json"), folder.path().join("quantized"));
+    let case = quantized();
+    let model = Model::from_graph(case.graph).unwrap();
+    let tune = || onrush::TuneOptions::new().budget(std::time::Duration::from_millis(5));
+    let mut tuning = model.tune(&options(), [vec![case.input.clone()]], tune()).unwrap();
+    (tuning.integers, tuning.pack_rows) = (false, Some(true));
+    tuning.save(&file).unwrap();
+    let integers =
+        |model: &CompiledModel| model.graph().nodes().unwrap().any(|(_, node)| node.op().name() == "Quantized");
+    let tuned = model.compile(&options().tuning(&file)).unwrap();
+    assert!(integers(&model.compile(&options()).unwrap()) && !integers(&tuned));
+    let floats = model.compile(&options().integers(false)).unwrap();
+    assert_eq!(bits(&tuned, &case.input), bits(&floats, &case.input));
+    tuned.save_compiled(&path).unwrap();
+    let again = Model::load_compiled(&path, &options().tuning(&file)).unwrap();
+    assert_eq!(bits(&again, &case.input), bits(&floats, &case.input));
+    model.compile(&options()).unwrap().save_compiled(&path).unwrap();
+    assert_eq!(Model::load_compiled(&path, &options().integers(false)).unwrap_err().kind(), ErrorKind::Stale);
+}
+
+#[test]
+fn packed_rows_change_no_bit() {
+    for case in cases() {
+        let model = Model::from_graph(case.graph.clone()).unwrap();
+        let of = |pack| bits(&model.compile(&options().pack_rows(pack)).unwrap(), &case.input);
+        assert_eq!(of(Some(true)), of(None), "{}", case.name);
+        assert_eq!(of(Some(false)), of(None), "{}", case.name);
+    }
+}
+
+#[test]
 fn what_was_tuned_is_kept_and_changes_no_answer() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("tunings.json");

@@ -88,7 +88,8 @@ impl Net {
         self.graph.output(self.last).unwrap();
         let inputs = [self.input];
         let expected = self.graph.interpret(&inputs).unwrap();
-        let model = Model::from_graph(self.graph).unwrap().compile(&CompileOptions::new()).unwrap();
+        let loaded = Model::from_graph(self.graph).unwrap();
+        let model = loaded.compile(&CompileOptions::new()).unwrap();
         let plan = model.plan(&[inputs[0].shape().clone()]).unwrap();
         assert!(plan.fallbacks().is_empty(), "{what}: {:?}", plan.fallbacks());
         let names: Vec<&str> = model.graph().nodes().unwrap().map(|(_, node)| node.op().name()).collect();
@@ -99,6 +100,12 @@ impl Net {
         let got = model.run(&inputs[..]).unwrap().into_vec();
         assert_eq!(got[0].shape(), expected[0].shape(), "{what}");
         let (got, expected) = (got[0].to_f64_vec().unwrap(), expected[0].to_f64_vec().unwrap());
+        let floats = loaded.compile(&CompileOptions::new().integers(false)).unwrap();
+        let integers = floats.graph().nodes().unwrap().any(|(_, node)| node.op().name() == "Quantized");
+        assert!(!integers, "{what}");
+        let in_floats = floats.run(&inputs[..]).unwrap().into_vec()[0].to_f64_vec().unwrap();
+        let near = in_floats.iter().zip(&expected).all(|(got, expected)| (got - expected).abs() <= step * 1.001);
+        assert!(near, "{what} in floats");
         let mut off = 0;
         for (at, (got, expected)) in got.iter().zip(&expected).enumerate() {
             assert!((got - expected).abs() <= step * 1.001, "{what}: element {at} is {got}, not {expected}");

@@ -63,6 +63,7 @@ pub struct Weights {
     kept: Option<Kept>,
     winograd: bool,
     bfloat16: bool,
+    pack_rows: Option<bool>,
     /// The file that constants lie in.
     file: Mapping,
     /// Bytes of constants that were packed since pages of the file were given back.
@@ -100,6 +101,16 @@ impl Weights {
     #[must_use]
     pub fn with_bfloat16(self, bfloat16: bool) -> Self {
         Weights { bfloat16, ..self }
+    }
+
+    /// Whether products copy the rows of a strip together, where that is not left to their kernels.
+    #[must_use]
+    pub fn with_pack_rows(self, pack_rows: Option<bool>) -> Self {
+        Weights { pack_rows, ..self }
+    }
+
+    pub(crate) fn pack_rows(&self) -> Option<bool> {
+        self.pack_rows
     }
 
     pub(crate) fn allow_bfloat16(&self) -> bool {

@@ -8,7 +8,7 @@ use crate::tensor::{Shape, Tensor};
 use std::any::Any;
 use std::sync::Arc;
 
-pub(super) fn optimize_bodies(graph: &mut Graph, budget: &Budget) -> Result<usize> {
+pub(super) fn optimize_bodies(graph: &mut Graph, budget: &Budget, integers: bool) -> Result<usize> {
     let mut changed = 0;
     for id in graph.node_ids()? {
         let Some(node) = graph.get(id) else { continue };
@@ -39,7 +39,7 @@ pub(super) fn optimize_bodies(graph: &mut Graph, budget: &Budget) -> Result<usiz
                 count += 1;
                 body = settled;
             }
-            count += super::optimize_on(&mut body, budget)?.changes.iter().map(|(_, n)| n).sum::<usize>();
+            count += super::optimize_on(&mut body, budget, integers)?.changes.iter().map(|(_, n)| n).sum::<usize>();
             rewritten.push(Arc::new(body));
         }
         if count == 0 {

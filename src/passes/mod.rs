@@ -49,6 +49,9 @@ struct Pass {
     run: Run,
 }
 
+/// The passes that make products of integers out of quantized ones.
+const INTEGERS: [&str; 2] = ["integer", "weight-only"];
+
 /// Changes the graph and says how many times it did.
 type Rewrite = fn(&mut Graph) -> Result<usize>;
 
@@ -56,6 +59,8 @@ enum Run {
     Rewrite(Rewrite),
     /// One that computes new constants, within what the budget leaves.
     Fold(fn(&mut Graph, &Budget) -> Result<usize>),
+    /// One that runs all passes on other graphs, with or without products of integers.
+    Nested(fn(&mut Graph, &Budget, bool) -> Result<usize>),
 }
 
 /// Bytes of constants that folding makes, unless the caller says otherwise.
@@ -69,7 +74,7 @@ const WORK_OF_AN_ELEMENT: u64 = 8;
 /// The passes in order, each with the reason for its place.
 const PASSES: &[Pass] = &[
     // First, so that no later pass has to look into subgraphs or at constants in disguise.
-    Pass { name: "bodies", run: Run::Fold(bodies::optimize_bodies) },
+    Pass { name: "bodies", run: Run::Nested(bodies::optimize_bodies) },
     // As early, so that what was inside is rewritten with what is around it.
     Pass { name: "branch", run: Run::Rewrite(branch::inline_branches) },
     // Before constants are folded into others and patterns are sought: all of them are written for f32.
@@ -147,17 +152,18 @@ impl fmt::Display for PassReport {
 /// # Errors
 /// What inference says of a rewritten node: a fault of the pass, with its name as the place.
 pub fn optimize(graph: &mut Graph) -> Result<PassReport> {
-    optimize_within(graph, MAX_FOLDED_BYTES)
+    optimize_within(graph, MAX_FOLDED_BYTES, true)
 }
 
-/// The same; the constants that folding makes take at most `max_folded_bytes`, and what would not fit is left to run.
+/// The same; the constants that folding makes take at most `max_folded_bytes`, and what would not fit is left to run. Without
+/// `integers`, products of quantized values are left to be computed in floats.
 ///
 /// # Errors
 /// As [`optimize`].
-pub fn optimize_within(graph: &mut Graph, max_folded_bytes: usize) -> Result<PassReport> {
+pub fn optimize_within(graph: &mut Graph, max_folded_bytes: usize, integers: bool) -> Result<PassReport> {
     let work = constant_elements(graph)?.saturating_mul(WORK_OF_AN_ELEMENT).saturating_add(MAX_FOLDED_WORK);
     let budget = Budget::new(max_folded_bytes, MAX_FOLDED_STEPS).max_work(work);
-    let report = optimize_on(graph, &budget)?;
+    let report = optimize_on(graph, &budget, integers)?;
     Ok(PassReport { folding_work: work - budget.work_left(), ..report })
 }
 
@@ -175,16 +181,17 @@ fn constant_elements(graph: &Graph) -> Result<u64> {
     Ok(elements)
 }
 
-fn optimize_on(graph: &mut Graph, budget: &Budget) -> Result<PassReport> {
+fn optimize_on(graph: &mut Graph, budget: &Budget, integers: bool) -> Result<PassReport> {
     let before = graph.node_count();
     graph.sweep();
     let mut changes: Vec<(&'static str, usize)> = Vec::new();
     let mut run = |passes: &[Pass]| -> Result<usize> {
         let mut changed = 0;
-        for pass in passes {
+        for pass in passes.iter().filter(|pass| integers || !INTEGERS.contains(&pass.name)) {
             let count = match pass.run {
                 Run::Rewrite(rewrite) => rewrite(graph),
                 Run::Fold(fold) => fold(graph, budget),
+                Run::Nested(nested) => nested(graph, budget, integers),
             };
             let count = count.at(|| format!("pass {}", pass.name))?;
             changed += count;

@@ -21,6 +21,8 @@ pub(super) struct Index {
     pub(super) max_folded_bytes: usize,
     /// Whether Winograd's algorithm was allowed.
     pub(super) winograd: bool,
+    /// Whether products of quantized values were allowed to run in integers.
+    pub(super) integers: bool,
 }
 
 /// A constant: dtype (as ONNX numbers them), shape, and the section of its elements.

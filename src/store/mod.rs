@@ -55,6 +55,8 @@ pub(crate) struct Contents {
     pub(crate) max_folded_bytes: usize,
     /// Whether Winograd's algorithm was allowed.
     pub(crate) winograd: bool,
+    /// Whether products of quantized values were allowed to run in integers.
+    pub(crate) integers: bool,
 }
 
 /// Writes a compiled model. The file appears under its name when it is complete, and not before.
@@ -94,6 +96,7 @@ pub(crate) fn write(path: &Path, contents: &Contents, stamp: &Stamp) -> Result<(
         serial_plans: shapes(&contents.serial_plans),
         max_folded_bytes: contents.max_folded_bytes,
         winograd: contents.winograd,
+        integers: contents.integers,
     };
     let json = serde_json::to_vec(&index).map_err(|e| err!(Internal, "the index: {e}"))?;
     let start = data_start(json.len());
@@ -184,6 +187,6 @@ pub(crate) fn read(path: &Path, stamp: &Stamp, verify: bool) -> Result<Contents>
         plans.into_iter().map(|plan| plan.into_iter().map(|shape| shape.into_iter().collect()).collect()).collect()
     };
     let (plans, serial_plans) = (shapes(index.plans), shapes(index.serial_plans));
-    let (max_folded_bytes, winograd) = (index.max_folded_bytes, index.winograd);
-    Ok(Contents { graph, inputs, outputs, weights, plans, serial_plans, max_folded_bytes, winograd })
+    let (max_folded_bytes, winograd, integers) = (index.max_folded_bytes, index.winograd, index.integers);
+    Ok(Contents { graph, inputs, outputs, weights, plans, serial_plans, max_folded_bytes, winograd, integers })
 }

@@ -8,7 +8,7 @@ use std::io::Write;
 use std::path::Path;
 
 /// The layout of the file.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// Bytes of a file; a larger one is none of ours.
 const MOST_BYTES: u64 = 16 << 20;
@@ -58,7 +58,9 @@ impl Tuning {
             let mut own = self.clone();
             if let Some(at) = tunings.iter().position(|tuning| tuning.key == self.key) {
                 let old = tunings.swap_remove(at);
-                let others = old.plans.into_iter().filter(|_| old.winograd == self.winograd);
+                let of_all = |tuning: &Tuning| (tuning.winograd, tuning.integers, tuning.pack_rows);
+                let alike = of_all(&old) == of_all(self);
+                let others = old.plans.into_iter().filter(|_| alike);
                 let new = |shapes: &[Vec<usize>]| self.plans.iter().all(|plan| plan.shapes != shapes);
                 own.plans.extend(others.filter(|plan| new(&plan.shapes)));
             }
@@ -92,7 +94,7 @@ mod tests {
             before_ms: 2.0,
             after_ms: 1.0,
         };
-        Tuning { key, winograd, plans: rows.iter().map(plan).collect() }
+        Tuning { key, winograd, integers: true, pack_rows: None, plans: rows.iter().map(plan).collect() }
     }
 
     #[test]

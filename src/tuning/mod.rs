@@ -39,7 +39,7 @@ pub struct TunedPlan {
 
 /// What was chosen for one model on one machine, and what it gained; `Display` is a table.
 ///
-/// [`CompiledModel::tune`](crate::CompiledModel::tune) measures one, [`Tuning::save`] keeps it, and
+/// [`Model::tune`](crate::Model::tune) measures one, [`Tuning::save`] keeps it, and
 /// [`CompileOptions::tuning`](crate::CompileOptions::tuning) applies it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -49,6 +49,10 @@ pub struct Tuning {
     /// Whether convolutions may run by Winograd's algorithm: one choice for all shapes, so that the answer to a row does
     /// not depend on its batch.
     pub winograd: bool,
+    /// Whether products of quantized values run in integers, or in f32.
+    pub integers: bool,
+    /// Whether products copy rows together; `None` leaves it to the analytic choice.
+    pub pack_rows: Option<bool>,
     /// One entry for each set of shapes.
     pub plans: Vec<TunedPlan>,
 }
@@ -73,8 +77,14 @@ impl fmt::Display for Tuning {
         let TuningKey { processor, instruction_set, threads, .. } = &self.key;
         writeln!(
             f,
-            "{processor}, {instruction_set}, {threads} threads; Winograd {}",
-            if self.winograd { "on" } else { "off" }
+            "{processor}, {instruction_set}, {threads} threads; Winograd {}, quantized products in {}, rows {}",
+            if self.winograd { "on" } else { "off" },
+            if self.integers { "integers" } else { "f32" },
+            match self.pack_rows {
+                None => "packed where they are far apart",
+                Some(true) => "packed",
+                Some(false) => "in place",
+            }
         )?;
         writeln!(
             f,

@@ -124,8 +124,8 @@ impl Kernel for Convolution {
             Some(index) => Some(gemm::Residual::Before(Matrix::dense(io.input(index)?, rows, g.filters))),
             None => None,
         };
-        let (activation, next) = (self.activation, context.next);
-        let epilogue = gemm::Epilogue { bias, residual, activation, next, ..Default::default() };
+        let (activation, next, pack_rows) = (self.activation, context.next, context.pack_rows);
+        let epilogue = gemm::Epilogue { bias, residual, activation, next, pack_rows, ..Default::default() };
         let (share, output) = (io.share(), io.output_matrix::<f32>(0, g.filters)?);
         if output.rows() > 0 && output.cols() > 0 {
             let (own, columns) = self.division().region(share, rows, g.filters);

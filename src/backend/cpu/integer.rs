@@ -294,6 +294,7 @@ impl Tail {
             shift: self.shift.as_deref(),
             activation: self.activation,
             next: context.next,
+            pack_rows: context.pack_rows,
             ..ByteEpilogue::default()
         };
         let mut rest = rest;

@@ -139,6 +139,8 @@ pub(crate) struct Context<'a> {
     pub(crate) budget: &'a Budget,
     /// The weights that the next product reads.
     pub(crate) next: &'a [u8],
+    /// Whether products copy rows together; see [`Weights::with_pack_rows`].
+    pub(crate) pack_rows: Option<bool>,
 }
 
 /// One instruction of a program, as a kernel's constructor wants to see it.

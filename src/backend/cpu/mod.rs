@@ -113,6 +113,8 @@ struct CpuExecutable {
     workspace: usize,
     /// Nanoseconds in steps that can be divided, estimated.
     divisible: f64,
+    /// Whether products copy rows together, where that is not left to their kernels.
+    pack_rows: Option<bool>,
 }
 
 /// The mutable part of a run.
@@ -149,7 +151,7 @@ impl CpuExecutable {
                 (step.next, next) = (next, Some(index));
             }
         }
-        Ok(CpuExecutable { steps, layout, workspace, divisible })
+        Ok(CpuExecutable { steps, layout, workspace, divisible, pack_rows: weights.pack_rows() })
     }
 
     fn go(
@@ -173,7 +175,8 @@ impl CpuExecutable {
             let start = profile.is_some().then(Instant::now);
             let (io, workspace) = memory.step(index);
             let next = self.weights_after(step, |_| (0, 1));
-            let mut context = Context { workspace, state: &mut state.states[index], budget, next };
+            let mut context =
+                Context { workspace, state: &mut state.states[index], budget, next, pack_rows: self.pack_rows };
             step.run(&io, &mut context)?;
             if let (Some(profile), Some(start)) = (profile.as_deref_mut(), start) {
                 let describe = || StepProfile {
@@ -227,7 +230,7 @@ impl CpuExecutable {
                     let of = next.parts(threads, threads.count());
                     (part % of, of)
                 });
-                step.run(io, &mut Context { workspace, state: &mut None, budget, next })
+                step.run(io, &mut Context { workspace, state: &mut None, budget, next, pack_rows: self.pack_rows })
             });
             if let Err(error) = result {
                 failed.lock().get_or_insert(error);
@@ -243,7 +246,7 @@ impl CpuExecutable {
                 if parts == 1 {
                     let next = self.weights_after(step, |next| (0, next.parts(threads, team.members())));
                     memory.part(index, 0, |io, workspace| {
-                        step.run(io, &mut Context { workspace, state, budget, next })
+                        step.run(io, &mut Context { workspace, state, budget, next, pack_rows: self.pack_rows })
                     })?;
                     continue;
                 }

@@ -236,13 +236,14 @@ impl Kernel for Product {
             _ => None,
         };
         let next = if self.left.len() == 1 { context.next } else { &[] };
+        let pack_rows = context.pack_rows;
         let epilogue = |batch: usize| {
             let residual = match residual {
                 _ if in_place => Some(gemm::Residual::OutputBefore),
                 Some(r) => Some(gemm::Residual::Before(Matrix::dense(&r[batch * m * n..(batch + 1) * m * n], m, n))),
                 None => None,
             };
-            gemm::Epilogue { bias, residual, activation: self.activation, next, ..Default::default() }
+            gemm::Epilogue { bias, residual, activation: self.activation, next, pack_rows, ..Default::default() }
         };
         let share = io.share();
         if let Right::Rounded(b) = &self.right {

@@ -249,6 +249,8 @@ impl Drive<'_> {
             && !near
             && self.rows.copy_bytes() == 0
             && (FETCHED_ROW_BYTES..=MOST_FETCHED_BYTES).contains(&row_bytes);
+        let packable =
+            shared.segments == 1 && self.rows.copy_bytes() == 0 && (256..=SHORT_WORDS * 4).contains(&row_bytes);
         let tiles = columns.len().div_ceil(width);
         let mut next = [std::ptr::null(); MOST_ROWS_AHEAD];
         let mut done = range.start;
@@ -260,9 +262,9 @@ impl Drive<'_> {
             if offset > 0 {
                 pointers[..count].iter_mut().for_each(|row| *row = row.wrapping_add(offset));
             }
-            if wide && count > 4 && shared.segments == 1 && (256..=SHORT_WORDS * 4).contains(&row_bytes) {
+            if packable && count > 1 {
                 let apart = (pointers[1] as usize).wrapping_sub(pointers[0] as usize);
-                if apart.is_multiple_of(ALIAS_BYTES) {
+                if shared.finish.pack_rows.unwrap_or(wide && count > 4 && apart.is_multiple_of(ALIAS_BYTES)) {
                     // SAFETY: the rows are readable for as long as the strip reads them.
                     unsafe { gather(&mut pointers[..count], row_bytes, copies) };
                 }

@@ -21,6 +21,9 @@ pub struct Epilogue<'a> {
     /// What will be read after this product, the next one's weights for example: its last rows fetch it. No result depends
     /// on it.
     pub next: &'a [u8],
+    /// Whether the rows of A that one strip takes are copied together first: `None` where their distance asks for it. No
+    /// result depends on it.
+    pub pack_rows: Option<bool>,
 }
 
 impl Epilogue<'_> {

@@ -47,6 +47,8 @@ pub(in crate::kernels) struct Finish<'a> {
     pub(in crate::kernels) stride: usize,
     /// What the last rows fetch.
     pub(in crate::kernels) next: &'a [u8],
+    /// Whether rows are copied together, where that is not left to the driver.
+    pub(in crate::kernels) pack_rows: Option<bool>,
     pub(in crate::kernels) lifetime: PhantomData<&'a [f32]>,
 }
 

@@ -168,6 +168,7 @@ pub(in crate::kernels) fn finish<'a>(epilogue: &Epilogue<'a>, part: &Part, out: 
         out: out.as_mut_ptr().cast(),
         stride: out.stride(),
         next: epilogue.next,
+        pack_rows: epilogue.pack_rows,
         lifetime: PhantomData,
     }
 }

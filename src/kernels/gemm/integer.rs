@@ -38,6 +38,8 @@ pub struct ByteEpilogue<'a> {
     pub through: Option<Through<'a>>,
     /// What will be read after this product; see [`Epilogue::next`](super::Epilogue::next).
     pub next: &'a [u8],
+    /// How rows are read; see [`Epilogue::pack_rows`](super::Epilogue::pack_rows).
+    pub pack_rows: Option<bool>,
 }
 
 /// A value that is quantized on the way, as `q = round(v * factor)` kept in `least..=most`, and goes on as
@@ -290,6 +292,7 @@ pub(in crate::kernels) fn finish_bytes<'a>(
         out: pointer,
         stride,
         next: epilogue.next,
+        pack_rows: epilogue.pack_rows,
         lifetime: PhantomData,
     }
 }

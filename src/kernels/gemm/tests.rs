@@ -146,6 +146,7 @@ fn regions_join_to_the_whole() {
             column_scale: Some(&bias),
             activation: Activation::HardSwish,
             next: bytemuck::cast_slice(&b),
+            pack_rows: Some(true),
         };
         let a = Matrix::dense(&a, m, k);
         let mut whole = vec![0.0; m * n];
@@ -208,6 +209,7 @@ fn every_epilogue_of((m, k, n): (usize, usize, usize)) {
                     residual: kinds[mask % 5],
                     activation,
                     next: &[],
+                    pack_rows: [None, Some(true), Some(false)][mask % 3],
                 };
                 let mut out = residual.clone();
                 gemm(isa, Matrix::dense(&a, m, k), &packed, MatrixMut::dense(&mut out, m, n), &epilogue);
