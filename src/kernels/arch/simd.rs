@@ -1,5 +1,6 @@
 //! The small vector vocabulary that generic kernel bodies are written in: 16, 8 or 4 lanes of 32 bits.
 
+use super::byte_strip::ByteStrip;
 use super::byte_tile::{ByteTile, ByteTileOperands};
 use super::float_tile::FloatTile;
 
@@ -38,6 +39,9 @@ pub trait Simd: Copy + Send + Sync + 'static {
 
     /// Whether there is a [`Simd::byte_tile`].
     const BYTE_TILE: bool = false;
+
+    /// Whether there is a [`Simd::byte_strip`].
+    const BYTE_STRIP: bool = false;
 
     /// Rows of a [`Simd::float_tile`]; none where there is no such tile.
     const FLOAT_ROWS: usize = 0;
@@ -469,6 +473,13 @@ pub trait Simd: Copy + Send + Sync + 'static {
         // SAFETY: as the caller promises.
         unsafe { state.finish(self) }
     }
+
+    /// Convolves a strip of bytes. Only where there is a [`Simd::BYTE_STRIP`].
+    ///
+    /// # Safety
+    /// The pointers of the strip are good for what they are said to point to.
+    #[inline(always)]
+    unsafe fn byte_strip(self, _strip: &ByteStrip) {}
 
     /// `y[i] = table[x[i]]` of 64 bytes, in a table of 256.
     ///

@@ -8,6 +8,7 @@ use super::super::view::Matrix;
 use super::depthwise::{ByteLanes, Depthwise};
 use super::depthwise_bytes::{DepthwiseBytes, TapWords, copy_bytes};
 use super::depthwise_rows::{BlockWords, DepthwiseRows, ring_bytes};
+use super::depthwise_strips::{DepthwiseStrips, StripWords, strip_bytes};
 use super::geometry::Geometry;
 use super::padded_rows::{PaddedRows, segment, takes};
 use super::taps::TapTable;
@@ -38,6 +39,8 @@ pub(super) enum Form {
     Taps(TapWords),
     /// The same, in blocks of channels.
     Blocks(BlockWords),
+    /// 3 x 3 taps, where the instruction set has strips.
+    Strips(StripWords),
 }
 
 impl ByteConvWeights {
@@ -70,11 +73,10 @@ impl ByteConvWeights {
                 let zero_point = zero_points.get(if zero_points.len() == 1 { 0 } else { filter });
                 packed[tap * padded + filter] = weights.get(filter * taps + tap) - zero_point.copied().unwrap_or(0);
             }
-            match (BlockWords::pack(isa, &packed, g, padded), TapWords::pack(&packed, taps, padded)) {
-                (Some(words), _) => Form::Blocks(words),
-                (None, Some(words)) => Form::Taps(words),
-                (None, None) => Form::Depthwise(packed),
-            }
+            let strips = || StripWords::pack(isa, &packed, g, padded).map(Form::Strips);
+            let blocks = || BlockWords::pack(isa, &packed, g, padded).map(Form::Blocks);
+            let words = || TapWords::pack(&packed, taps, padded).map(Form::Taps);
+            strips().or_else(blocks).or_else(words).unwrap_or(Form::Depthwise(packed))
         } else {
             let per_group = filters / groups;
             let group = |group: usize| {
@@ -105,6 +107,7 @@ impl ByteConvWeights {
             Form::Depthwise(packed) => packed.len() * 4,
             Form::Taps(words) => words.len_bytes(),
             Form::Blocks(words) => words.len_bytes(),
+            Form::Strips(words) => words.len_bytes(),
         }
     }
 }
@@ -140,6 +143,7 @@ impl ByteConv2d {
             && weights.merged == merged
             && match &weights.form {
                 Form::Blocks(words) => words.fits(weights.isa, &geometry),
+                Form::Strips(words) => words.fits(&geometry),
                 Form::Groups(groups) if merged => groups.iter().all(|b| b.segment == segment(&geometry)),
                 _ => true,
             };
@@ -147,7 +151,7 @@ impl ByteConv2d {
         let taps = match weights.form {
             Form::Groups(_) if geometry.is_pointwise() || merged => None,
             Form::Groups(_) | Form::Taps(_) => Some(TapTable::new(&geometry, 1, zero_point)),
-            Form::Depthwise(_) | Form::Blocks(_) => None,
+            Form::Depthwise(_) | Form::Blocks(_) | Form::Strips(_) => None,
         };
         Ok(ByteConv2d { geometry, weights, taps })
     }
@@ -247,6 +251,25 @@ impl ByteConv2d {
                         finish: &finish,
                         copies,
                     });
+                });
+            }
+            Form::Strips(weights) => {
+                let part = Part { whole, rows, columns: 0..g.filters, first_column: 0 };
+                let finish = finish_bytes(epilogue, &part, &mut output);
+                COPIES.with_borrow_mut(|copies| {
+                    copies.resize(copies.len().max(strip_bytes(g, weights)), 0);
+                    let strips = DepthwiseStrips {
+                        geometry: g,
+                        weights,
+                        input: input.as_ptr(),
+                        pixel: input.stride(),
+                        zero_point: zero_point as u8,
+                        range: part.rows,
+                        finish: &finish,
+                        copies,
+                    };
+                    // SAFETY: the input was checked to have the images, and the epilogue's operands to have a column each.
+                    unsafe { strips.run(isa) }
                 });
             }
             Form::Groups(groups) if self.weights.merged => {

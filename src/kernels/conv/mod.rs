@@ -6,6 +6,7 @@
 //! | all else | an indirect product: a segment of K per tap, its rows found through a table |
 //! | fewer than 16 channels (stems) | the same with a segment per kernel row; of bytes, over a padded copy |
 //! | depthwise | a kernel of its own over vectors of channels; of f32, another for taps three or five wide |
+//! | depthwise 3x3 of bytes, AVX-512 | strips: a word is a column of taps, made once for all outputs that see it |
 //! | 3x3, stride 1, where asked for | Winograd's, with 36 products of tiles |
 //!
 //! f32 images take a [`Conv2d`], bytes a [`ByteConv2d`], which pads with the input's zero point; a [`ConvTranspose2d`] is
@@ -19,6 +20,7 @@ mod depthwise;
 mod depthwise_bytes;
 mod depthwise_rows;
 mod depthwise_runs;
+mod depthwise_strips;
 mod geometry;
 mod padded_rows;
 mod stored;

@@ -9,6 +9,7 @@ use super::super::stored::{Parts, Stored, restore_all, store_all};
 use super::bytes::{self, ByteConvWeights};
 use super::depthwise_bytes::{MOST_TAPS, TapWords};
 use super::depthwise_rows::BlockWords;
+use super::depthwise_strips::StripWords;
 use super::weights::{self, ConvWeights};
 use super::winograd::WinogradWeights;
 use crate::error::{Result, bail, ensure};
@@ -114,6 +115,10 @@ impl Stored for ByteConvWeights {
                 parts.put(3);
                 words.store(parts);
             }
+            bytes::Form::Strips(words) => {
+                parts.put(4);
+                words.store(parts);
+            }
         }
     }
 
@@ -149,6 +154,10 @@ impl Stored for ByteConvWeights {
                 sizes.padded(isa)?;
                 bytes::Form::Blocks(BlockWords::restore(isa, parts, taps, filters)?)
             }
+            4 => {
+                sizes.padded(isa)?;
+                bytes::Form::Strips(StripWords::restore(isa, parts, taps, filters)?)
+            }
             form => bail!(Malformed, "weights in form {form}"),
         };
         Ok(ByteConvWeights { isa, filters, channels_per_group: channels, groups, kernel, merged, form })
@@ -162,9 +171,16 @@ mod tests {
     use crate::kernels::gemm::ByteWeights;
 
     fn cases() -> Vec<Geometry> {
-        let depthwise = Geometry { groups: 24, ..Geometry::new([6, 6], 24, 24, [3, 3]) };
+        let depthwise = |c, kernel| Geometry { groups: c, ..Geometry::new([6, 6], c, c, kernel) };
         let grouped = Geometry { groups: 2, ..Geometry::new([6, 6], 32, 40, [3, 1]) };
-        vec![Geometry::new([5, 5], 3, 20, [3, 3]), Geometry::new([5, 5], 32, 8, [1, 1]), grouped, depthwise]
+        vec![
+            Geometry::new([5, 5], 3, 20, [3, 3]),
+            Geometry::new([5, 5], 32, 8, [1, 1]),
+            grouped,
+            depthwise(24, [3, 3]),
+            depthwise(80, [5, 5]),
+            depthwise(24, [2, 3]),
+        ]
     }
 
     /// What is stored comes back the same, and no size can be changed alone.
