@@ -293,17 +293,37 @@ impl<T: Copy> Blocks<'_, T> {
                 rest /= d;
             }
             let run = (last - column).min(n - done);
-            if last_stride == 0 {
-                let value = self.data[from];
-                // SAFETY: done + run <= n <= BLOCK.
-                (0..run).for_each(|i| unsafe { *buffer.add(done + i) = value });
-            } else {
-                for (i, &value) in self.data[from..].iter().step_by(last_stride).take(run).enumerate() {
-                    // SAFETY: i < run, and done + run <= n <= BLOCK.
-                    unsafe { *buffer.add(done + i) = value };
+            // SAFETY: done + run <= n <= BLOCK; the slice is as long as what is read.
+            unsafe {
+                let to = buffer.add(done);
+                if last_stride == 0 {
+                    let value = self.data[from];
+                    (0..run).for_each(|i| *to.add(i) = value);
+                } else {
+                    std::ptr::copy_nonoverlapping(self.data[from..from + run].as_ptr(), to, run);
                 }
             }
             done += run;
+            if let Some(&(d, 0)) = outer.last()
+                && run == last
+            {
+                // The row comes again and again: what is there is doubled.
+                let again = ((d - 1 - row % d) * last).min(n - done);
+                let mut there = last;
+                while there < last + again {
+                    let more = there.min(last + again - there);
+                    // SAFETY: both parts lie in the first n elements of the buffer, the second behind the first.
+                    unsafe {
+                        let from = buffer.add(done - last);
+                        std::ptr::copy_nonoverlapping(from, from.add(there), more);
+                    }
+                    there += more;
+                }
+                done += again;
+                row += again / last;
+                // A part of a row ends the block.
+                debug_assert!(again.is_multiple_of(last) || done == n);
+            }
             (row, column) = (row + 1, 0);
         }
     }
