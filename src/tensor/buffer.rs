@@ -18,6 +18,9 @@ pub(crate) const ALIGN: usize = 64;
 /// hole among smaller pieces.
 const OWN_PAGES: usize = 512 << 10;
 
+/// From this many bytes on, what stays shares pages with what else does.
+const SHARED_PAGES: usize = 4 << 10;
+
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C, align(64))]
 struct Line([u8; ALIGN]);
@@ -76,7 +79,19 @@ impl Buffer {
         Buffer(Repr::Lines(Arc::new(vec![Line::zeroed(); len.div_ceil(ALIGN)]), len))
     }
 
-    /// The same, where it is not known that there is so much memory.
+    /// The same for what stays as long as its model: it shares large pages with what else does, so that reading all of it
+    /// needs few translations of addresses.
+    #[must_use]
+    pub(crate) fn zeroed_to_stay(len: usize) -> Self {
+        if len >= SHARED_PAGES
+            && let Ok(pages) = Pages::zeroed_to_stay(len)
+        {
+            return Buffer(Repr::Pages(Arc::new(pages), len));
+        }
+        Buffer::zeroed(len)
+    }
+
+    /// [`zeroed`](Buffer::zeroed), where it is not known that there is so much memory.
     ///
     /// # Errors
     /// [`Limit`](crate::ErrorKind::Limit) when the system does not give it.

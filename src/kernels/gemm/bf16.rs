@@ -30,7 +30,7 @@ impl PackedBf16 {
     pub fn pack(isa: Isa, b: &[f32], k: usize, n: usize, layout: Layout) -> Self {
         let panel = panel_width(isa);
         let words = k.div_ceil(2);
-        let mut data = Buffer::zeroed(n.div_ceil(panel) * panel * words * 4);
+        let mut data = Buffer::zeroed_to_stay(n.div_ceil(panel) * panel * words * 4);
         let packed: &mut [u16] = data.as_mut_slice().map(bytemuck::cast_slice_mut).unwrap_or_default();
         for row in 0..k {
             for column in 0..n {

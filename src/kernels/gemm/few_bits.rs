@@ -50,7 +50,7 @@ impl PackedCodes {
         let column_bytes = columns.len().checked_div(n).unwrap_or(0);
         let rows = k.div_ceil(each);
         assert!(columns.len() == n * column_bytes && rows <= column_bytes, "{} bytes of codes", columns.len());
-        let mut data = Buffer::zeroed(n.div_ceil(panel) * rows * panel);
+        let mut data = Buffer::zeroed_to_stay(n.div_ceil(panel) * rows * panel);
         let packed = data.as_mut_slice().unwrap_or_default();
         for column in 0..n {
             let to = &mut packed[column / panel * rows * panel + column % panel..];

@@ -59,7 +59,7 @@ impl PackedHalves {
         if !exact {
             return PackedHalves { data: Buffer::zeroed(0), k, n, panel, exact };
         }
-        let mut data = Buffer::zeroed(n.div_ceil(panel) * panel * k * 2);
+        let mut data = Buffer::zeroed_to_stay(n.div_ceil(panel) * panel * k * 2);
         let packed: &mut [u16] = data.as_mut_slice().map(bytemuck::cast_slice_mut).unwrap_or_default();
         for row in 0..k {
             for column in 0..n {

@@ -42,7 +42,7 @@ impl PackedB {
     #[track_caller]
     pub fn pack(isa: Isa, b: &[f32], k: usize, n: usize, layout: Layout) -> Self {
         let panel = panel_width(isa);
-        let mut data = Buffer::zeroed(n.div_ceil(panel) * panel * k * 4);
+        let mut data = Buffer::zeroed_to_stay(n.div_ceil(panel) * panel * k * 4);
         let words = data.as_mut_slice().map(bytemuck::cast_slice_mut).unwrap_or_default();
         pack_panels(b, k, n, layout, panel, words);
         PackedB { data, k, n, panel }
@@ -68,7 +68,7 @@ impl PackedB {
             return PackedB::pack(isa, weights, k, n, Layout::Transposed { stride: k });
         }
         let panel = panel_width(isa);
-        let mut data = Buffer::zeroed(n.div_ceil(panel) * panel * k * 4);
+        let mut data = Buffer::zeroed_to_stay(n.div_ceil(panel) * panel * k * 4);
         let words: &mut [f32] = data.as_mut_slice().map(bytemuck::cast_slice_mut).unwrap_or_default();
         if k > 0 {
             let blocks = words.chunks_exact_mut(panel * k).zip(weights.chunks(panel * k));

@@ -167,7 +167,7 @@ impl PackedBytes {
         let data = loop {
             let words = summands * segments * length / 4;
             let mut needed = summands;
-            let mut data = Buffer::zeroed(n.div_ceil(panel) * words * panel * 4);
+            let mut data = Buffer::zeroed_to_stay(n.div_ceil(panel) * words * panel * 4);
             let packed: &mut [u32] = data.as_mut_slice().map(bytemuck::cast_slice_mut).unwrap_or_default();
             // The columns of a panel, each in the order of K: a word of it goes beside the same word of the others.
             let mut lines = vec![0u32; panel.min(n) * words];

@@ -27,7 +27,7 @@ impl WinogradWeights {
     pub(in super::super) fn pack(isa: Isa, weights: &[f32], filters: usize, channels: usize) -> Self {
         let panel = panel_width(isa);
         let plane = filters.div_ceil(panel) * panel * channels;
-        let mut data = Buffer::zeroed(POINTS * plane * 4);
+        let mut data = Buffer::zeroed_to_stay(POINTS * plane * 4);
         let words: &mut [f32] = data.as_mut_slice().map(bytemuck::cast_slice_mut).unwrap_or_default();
         isa.dispatch(Transform { weights, filters, channels, panel, words });
         WinogradWeights { data, channels, panel, plane }
