@@ -16,7 +16,18 @@ struct Account {
     served: bool,
 }
 
-/// Each tenant gets the same compute time, or a share by its weight, whatever it asks for.
+/// Who has how much left, and whose turn it is.
+#[derive(Debug, Clone, Default)]
+struct Round {
+    accounts: HashMap<u64, Account>,
+    ring: VecDeque<u64>,
+}
+
+/// Rounds that are kept; models may come and go.
+const ROUNDS: usize = 64;
+
+/// Each tenant gets the same compute time, or a share by its weight, whatever it asks for; where several models are served, of
+/// the time of each.
 ///
 /// Tenants take turns; at its turn a tenant's account grows by a quantum, and its requests run, in order of arrival, as
 /// long as the account covers their cost. A tenant with nothing waiting keeps nothing for later. What would be answered too late
@@ -25,15 +36,15 @@ struct Account {
 pub struct FairShare {
     quantum: u64,
     weights: HashMap<u64, u32>,
-    accounts: HashMap<u64, Account>,
-    ring: VecDeque<u64>,
+    /// By the model of the oldest request: a batch is of one model, and where models take turns one of them is seen at a time, which
+    /// must not be taken for the end of the others' backlog.
+    rounds: HashMap<u32, Round>,
 }
 
 /// What waits, by tenant, and what of it was offered for the batch.
 struct Turns<'a> {
     view: &'a View<'a>,
-    ring: &'a mut VecDeque<u64>,
-    accounts: &'a mut HashMap<u64, Account>,
+    round: &'a mut Round,
     weights: &'a HashMap<u64, u32>,
     quantum: u64,
     waiting: HashMap<u64, VecDeque<usize>>,
@@ -45,22 +56,54 @@ impl FairShare {
     #[must_use]
     pub fn new(quantum: Duration) -> Self {
         let quantum = nanos(quantum).max(1);
-        FairShare { quantum, weights: HashMap::new(), accounts: HashMap::new(), ring: VecDeque::new() }
+        FairShare { quantum, weights: HashMap::new(), rounds: HashMap::new() }
     }
 
     /// Fills the batch by turns.
-    fn serve(&mut self, view: &View<'_>, waiting: HashMap<u64, VecDeque<usize>>, decision: &mut Decision) {
-        let Self { quantum, weights, accounts, ring } = self;
-        let mut turns = Turns { view, ring, accounts, weights, quantum: *quantum, waiting, offered: Vec::new() };
+    fn serve(
+        &self,
+        round: &mut Round,
+        view: &View<'_>,
+        waiting: HashMap<u64, VecDeque<usize>>,
+        decision: &mut Decision,
+    ) {
+        let Self { quantum, weights, .. } = self;
+        let mut turns = Turns { view, round, weights, quantum: *quantum, waiting, offered: Vec::new() };
         view.form(std::iter::from_fn(|| turns.next()), decision);
         // What was offered and does not ride was not used.
         let offered = turns.offered;
         for (at, tenant, cost) in offered {
             if !decision.run.contains(&at)
-                && let Some(account) = self.accounts.get_mut(&tenant)
+                && let Some(account) = round.accounts.get_mut(&tenant)
             {
                 account.deficit = account.deficit.saturating_add(cost);
             }
+        }
+    }
+
+    /// Fills it with what would not be answered too late, and drops the rest.
+    fn serve_in_time(
+        &self,
+        round: &mut Round,
+        view: &View<'_>,
+        mut waiting: HashMap<u64, VecDeque<usize>>,
+        decision: &mut Decision,
+    ) {
+        if view.waiting.iter().all(|request| request.deadline == Time::NEVER) {
+            return self.serve(round, view, waiting, decision);
+        }
+        loop {
+            let before = round.clone();
+            self.serve(round, view, waiting.clone(), decision);
+            let late: Vec<usize> = view.late(decision).map(|rank| decision.run[rank]).collect();
+            if late.is_empty() {
+                return;
+            }
+            // As if they had not been there: others take their places, and the batch is looked at again.
+            *round = before;
+            decision.run.clear();
+            waiting.values_mut().for_each(|queue| queue.retain(|at| !late.contains(at)));
+            decision.drop.extend(late);
         }
     }
 
@@ -84,8 +127,8 @@ impl Turns<'_> {
     /// The next request by the rules of the round.
     fn next(&mut self) -> Option<usize> {
         let mut passed = 0;
-        while let Some(&tenant) = self.ring.front() {
-            if passed > self.ring.len() {
+        while let Some(&tenant) = self.round.ring.front() {
+            if passed > self.round.ring.len() {
                 self.skip_idle_rounds();
                 passed = 0;
             }
@@ -99,7 +142,7 @@ impl Turns<'_> {
                 continue;
             };
             let cost = cost(self.view, at);
-            let account = self.accounts.entry(tenant).or_default();
+            let account = self.round.accounts.entry(tenant).or_default();
             if !account.served {
                 let weight = self.weights.get(&tenant).copied().unwrap_or(1);
                 account.deficit = account.deficit.saturating_add(self.quantum.saturating_mul(weight.into()));
@@ -120,21 +163,22 @@ impl Turns<'_> {
     fn skip_idle_rounds(&mut self) {
         let grant = |tenant: &u64| self.quantum.saturating_mul(self.weights.get(tenant).copied().unwrap_or(1).into());
         let missing = self.waiting.iter().filter_map(|(tenant, queue)| {
-            let deficit = self.accounts.get(tenant)?.deficit;
+            let deficit = self.round.accounts.get(tenant)?.deficit;
             Some(cost(self.view, *queue.front()?).saturating_sub(deficit).div_ceil(grant(tenant)))
         });
         let rounds = missing.min().unwrap_or(0).saturating_sub(1);
         for (tenant, _) in self.waiting.iter().filter(|(_, queue)| !queue.is_empty()) {
-            if let Some(account) = self.accounts.get_mut(tenant) {
+            if let Some(account) = self.round.accounts.get_mut(tenant) {
                 account.deficit = account.deficit.saturating_add(grant(tenant).saturating_mul(rounds));
             }
         }
     }
 
     fn pass_turn(&mut self) {
-        if let Some(tenant) = self.ring.pop_front() {
-            self.accounts.entry(tenant).or_default().served = false;
-            self.ring.push_back(tenant);
+        let Round { accounts, ring } = &mut *self.round;
+        if let Some(tenant) = ring.pop_front() {
+            accounts.entry(tenant).or_default().served = false;
+            ring.push_back(tenant);
         }
     }
 }
@@ -160,29 +204,20 @@ impl Policy for FairShare {
             at += run;
             rest = &rest[run..];
         }
-        self.accounts.retain(|tenant, _| waiting.contains_key(tenant));
-        self.ring.retain(|tenant| waiting.contains_key(tenant));
+        let model = view.waiting.first().map_or(0, |request| request.model);
+        let mut round = self.rounds.remove(&model).unwrap_or_default();
+        round.accounts.retain(|tenant, _| waiting.contains_key(tenant));
+        round.ring.retain(|tenant| waiting.contains_key(tenant));
         for tenant in arrived {
-            if self.accounts.insert(tenant, self.accounts.get(&tenant).copied().unwrap_or_default()).is_none() {
-                self.ring.push_back(tenant);
+            if round.accounts.insert(tenant, round.accounts.get(&tenant).copied().unwrap_or_default()).is_none() {
+                round.ring.push_back(tenant);
             }
         }
-        if view.waiting.iter().all(|request| request.deadline == Time::NEVER) {
-            return self.serve(view, waiting, decision);
+        self.serve_in_time(&mut round, view, waiting, decision);
+        if self.rounds.len() >= ROUNDS {
+            self.rounds.clear();
         }
-        loop {
-            let before = (self.accounts.clone(), self.ring.clone());
-            self.serve(view, waiting.clone(), decision);
-            let late: Vec<usize> = view.late(decision).map(|rank| decision.run[rank]).collect();
-            if late.is_empty() {
-                return;
-            }
-            // As if they had not been there: others take their places, and the batch is looked at again.
-            (self.accounts, self.ring) = before;
-            decision.run.clear();
-            waiting.values_mut().for_each(|queue| queue.retain(|at| !late.contains(at)));
-            decision.drop.extend(late);
-        }
+        self.rounds.insert(model, round);
     }
 
     fn precedence(&self) -> Precedence {

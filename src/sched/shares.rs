@@ -184,6 +184,23 @@ mod tests {
     }
 
     #[test]
+    fn tenants_keep_their_turns_while_models_take_theirs() {
+        let request = |model, tenant| Waiting { model, group: model.into(), tenant, ..Waiting::at(Time::ZERO) };
+        // A flood that came first, a victim, and somebody who asks another model.
+        let flood = std::iter::repeat_n(request(0, 7), 500).chain([request(0, 8); 50]).chain([request(2, 9); 50]);
+        let requests: Vec<_> = flood.collect();
+        let limits = Limits { max_batch_size: 8, ..Limits::default() };
+        let mut policy = Shares::new(super::super::FairShare::new(Duration::from_micros(100)));
+        let (mut served, mut decision) = (HashMap::new(), Decision::default());
+        for _ in 0..1000 {
+            decision.clear();
+            policy.decide(&View::new(Time::ZERO, &requests, &limits, &Slow), &mut decision);
+            decision.run.iter().for_each(|&at| *served.entry(requests[at].tenant).or_insert(0_u32) += 1);
+        }
+        assert!(served[&7].abs_diff(served[&8]) <= 200 && served[&9] >= 3000, "{served:?}");
+    }
+
+    #[test]
     fn one_that_waits_for_company_lets_others_go_first() {
         let limits = Limits { max_queue_delay: Duration::from_micros(5), max_batch_size: 2, ..Limits::default() };
         let requests = waiting(&[0, 1, 1]);
