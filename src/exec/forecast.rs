@@ -68,7 +68,9 @@ impl Forecasts {
         for at in (0..self.slots.len()).filter(|&at| open & (1 << at) != 0 || at == slot.index()) {
             let forecast = &self.slots[at];
             let free = at == slot.index() || slot.slots().is_free(at);
-            let work = if free { Duration::ZERO } else { forecast.until.since(now).max(Duration::from_nanos(1)) };
+            // One that has overrun by some time is taken to need as much again, so that a run which hangs is not waited for.
+            let left = forecast.until.since(now).max(now.since(forecast.until));
+            let work = if free { Duration::ZERO } else { left.max(Duration::from_micros(1)) };
             if work <= self.patience {
                 let requests = if free { 0 } else { forecast.requests };
                 let warm = forecast.groups.contains(&Some(group));
@@ -85,12 +87,53 @@ impl Forecasts {
         let chosen = named % self.loads.len().max(1);
         let (Some(&at), Some(load)) = (self.positions.get(chosen), self.loads.get(chosen)) else { return Ok(()) };
         if !load.work.is_zero() {
-            return Err(self.slots[at].until.max(now.after(Duration::from_micros(1))));
+            return Err(now.after(load.work));
         }
         if at != slot.index() {
             // If somebody took it meanwhile, the batch runs here.
             slot.move_to(at);
         }
         Ok(())
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::super::slots::Slots;
+    use super::*;
+
+    /// Names the last one.
+    struct Last;
+
+    impl Balancer for Last {
+        fn name(&self) -> &str {
+            "last"
+        }
+
+        fn choose(&mut self, _group: u64, replicas: &[Load]) -> usize {
+            replicas.len() - 1
+        }
+    }
+
+    struct Fixed(Duration);
+
+    impl Costs for Fixed {
+        fn predict(&self, _group: u64, _rows: u32) -> Option<Duration> {
+            Some(self.0)
+        }
+    }
+
+    #[test]
+    fn a_run_that_takes_longer_than_foretold_is_waited_for_no_longer_than_the_patience() {
+        let at = |micros: u64| Time::from_nanos(micros * 1000);
+        let slots = Slots::<()>::new(2);
+        let _busy = slots.take(1);
+        let mut own = slots.take(0).unwrap();
+        let mut forecasts = Forecasts::new(Some(Box::new(Last)), Duration::from_micros(50));
+        forecasts.runs(Time::ZERO, 1, 0, 1, 1, &Fixed(Duration::from_micros(100)));
+        let mut wait = |micros| forecasts.balance(at(micros), 0, &mut own).err();
+        assert_eq!((wait(40), wait(80)), (None, Some(at(100))), "it is too far away, and near");
+        assert_eq!((wait(100), wait(120), wait(150)), (Some(at(101)), Some(at(140)), Some(at(200))));
+        assert_eq!(wait(151), None, "it hangs");
     }
 }
