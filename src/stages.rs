@@ -82,6 +82,9 @@ fn measure(model: &CompiledModel, shapes: &[Shape]) -> Result<Vec<f64>> {
 /// The places that cut `costs` into `stages` parts; `crossing[k]` is what a cut before node `k` costs, `None` where none
 /// may be. The slowest part decides, then what is handed over in all.
 fn choose(costs: &[f64], crossing: &[Option<f64>], stages: usize) -> Option<Vec<usize>> {
+    if stages > costs.len().max(1) {
+        return None;
+    }
     let mut sums = vec![0.0];
     costs.iter().for_each(|cost| sums.push(sums[sums.len() - 1] + cost));
     let nodes = costs.len();
@@ -167,6 +170,7 @@ mod tests {
     #[test]
     fn too_many_stages_are_too_many() {
         assert_eq!(choose(&[1.0; 3], &[Some(0.0); 4], 4), None);
+        assert_eq!(choose(&[1.0; 3], &[Some(0.0); 4], usize::MAX), None);
         assert_eq!(choose(&[1.0; 3], &[Some(0.0), None, None, Some(0.0)], 2), None);
     }
 }
