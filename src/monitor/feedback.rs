@@ -253,7 +253,7 @@ impl Controller {
             } else if seen.busy >= 0.6 && seen.rows < 0.5 * f64::from(at.cap) {
                 let (to, knob, reason) =
                     self.delay(at, true, why("busy with small batches and time to spare: wait for company"));
-                if seen.latency + to.delay.saturating_sub(at.delay) <= target * 4 / 5 {
+                if seen.latency + to.delay.saturating_sub(at.delay) <= target / 5 * 4 {
                     wishes.push((to, knob, reason));
                 }
             }
