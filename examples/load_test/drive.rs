@@ -70,7 +70,7 @@ pub(crate) fn closed(
                 let asked = Instant::now();
                 samples.offered += 1;
                 if outstanding == 1 {
-                    let answer = engine.run(inputs.to_vec()).map_err(|error| error.kind());
+                    let answer = engine.run_with(inputs.to_vec(), *options).map_err(|error| error.kind());
                     let (latency, wait) = (asked.elapsed(), Duration::ZERO);
                     samples.ended(answer.err(), Answer { kind, latency, wait, open: None });
                     continue;
