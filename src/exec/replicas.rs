@@ -66,9 +66,11 @@ impl Roster {
     pub(super) fn is_leaving(&self, slot: usize) -> bool {
         self.leaving.load(Ordering::SeqCst) & (1 << slot) != 0
     }
+}
 
+impl Places {
     fn slot_of(&self, replica: ReplicaId) -> Result<usize> {
-        let slot = self.places.lock().ids.iter().position(|id| *id == Some(replica.0));
+        let slot = self.ids.iter().position(|id| *id == Some(replica.0));
         slot.ok_or_else(|| err!(InvalidInput, "there is no replica {replica}"))
     }
 }
@@ -109,8 +111,9 @@ impl<R: BatchRunner> Shared<R> {
 
     /// Gives the replica's slot out no more.
     pub(super) fn close_replica(&self, replica: ReplicaId) -> Result<usize> {
-        let slot = self.roster.slot_of(replica)?;
-        let _places = self.roster.places.lock();
+        // Held to the end: the replica may leave meanwhile, and another one take its place.
+        let places = self.roster.places.lock();
+        let slot = places.slot_of(replica)?;
         let others = self.slots.opened() & !(1 << slot);
         ensure!(
             others != 0,
@@ -124,8 +127,9 @@ impl<R: BatchRunner> Shared<R> {
 
     /// Gives the slot of a drained replica out again.
     pub(super) fn open_replica(&self, replica: ReplicaId) -> Result<()> {
-        let slot = self.roster.slot_of(replica)?;
-        let _places = self.roster.places.lock();
+        // Held to the end: the replica may leave meanwhile, and another one take its place.
+        let places = self.roster.places.lock();
+        let slot = places.slot_of(replica)?;
         ensure!(!self.roster.is_leaving(slot), InvalidInput, "replica {replica} is being removed");
         self.slots.open(slot);
         self.replicas_changed();
@@ -155,7 +159,7 @@ impl<R: BatchRunner> Shared<R> {
 
     /// Waits until the replica's thread has left its place; one of an executor that is shut down leaves none.
     fn wait_until_gone(&self, replica: ReplicaId, deadline: Option<Instant>) -> bool {
-        while self.roster.slot_of(replica).is_ok() && !self.credit.held().closed {
+        while self.roster.places.lock().slot_of(replica).is_ok() && !self.credit.held().closed {
             if Inside::is_inside() || deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 return false;
             }
