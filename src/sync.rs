@@ -7,7 +7,7 @@ mod real {
     pub(crate) use parking_lot::{Mutex, MutexGuard};
     pub(crate) use std::sync::Arc;
     pub(crate) use std::sync::atomic;
-    pub(crate) use std::thread::{Thread, current, park, park_timeout};
+    pub(crate) use std::thread::{Thread, current, park, park_timeout, yield_now};
 
     /// Stands between a `SeqCst` store and a `SeqCst` load of another word, whose order is relied on: nothing is needed.
     #[inline(always)]
@@ -41,7 +41,7 @@ mod model {
     pub(crate) use loom::cell::UnsafeCell;
     pub(crate) use loom::sync::atomic;
     pub(crate) use loom::sync::{Arc, MutexGuard};
-    pub(crate) use loom::thread::{Thread, current, park};
+    pub(crate) use loom::thread::{Thread, current, park, yield_now};
 
     /// A lock that the model checker can watch, with the face of the real one.
     pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);

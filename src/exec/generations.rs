@@ -11,13 +11,14 @@
 //! Pins are counted in shards, so that submitters share no cache line. A pin counts first and then looks at the state;
 //! the reaper sets REAPING first and then adds up the shards; all `SeqCst`. So a pin that saw the generation alive is in
 //! the sum, and one that came later sees REAPING, takes itself back on the same shard, and touches nothing. Pins that end
-//! on another shard than they began on were all counted before REAPING, so no sum hides one behind another's end.
+//! on another shard than they began on were all counted before REAPING, so no sum hides one behind another's end: that holds
+//! for a pin made from another one too, which waits for the sum, though its generation cannot go.
 
 use super::health::Health;
 use super::models::Served;
 use crate::monitor::thread_number;
 use crate::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use crate::sync::{Mutex, MutexGuard, Padded, UnsafeCell, in_one_order};
+use crate::sync::{Mutex, MutexGuard, Padded, UnsafeCell, in_one_order, yield_now};
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -251,12 +252,25 @@ impl<R> Generations<R> {
     #[inline]
     pub(super) fn pin_seat(&self, seat: usize) -> Option<Hold<'_, R>> {
         let place = self.seats.get(seat)?;
-        place.pins[thread_number() % SHARDS].fetch_add(1, Ordering::SeqCst);
+        let pin = self.try_pin(seat);
+        if pin.is_none() && place.state.load(Ordering::SeqCst) >= RETIRING {
+            self.reap(seat);
+        }
+        pin
+    }
+
+    /// The same, but leaves it to the caller that a seat which may go is looked at.
+    #[inline]
+    fn try_pin(&self, seat: usize) -> Option<Hold<'_, R>> {
+        let place = self.seats.get(seat)?;
+        let shard = &place.pins[thread_number() % SHARDS];
+        shard.fetch_add(1, Ordering::SeqCst);
         in_one_order();
         if matches!(place.state.load(Ordering::SeqCst), LIVE | RETIRING) {
             return Some(Hold { generations: self, seat });
         }
-        self.unpin(seat, 1);
+        shard.fetch_sub(1, Ordering::SeqCst);
+        in_one_order();
         None
     }
 
@@ -335,10 +349,13 @@ impl<R> Hold<'_, R> {
 
 impl<R> Clone for Hold<'_, R> {
     fn clone(&self) -> Self {
-        let place = &self.generations.seats[self.seat];
-        // The generation is held by `self`, so there is nothing to look at.
-        place.pins[thread_number() % SHARDS].fetch_add(1, Ordering::SeqCst);
-        Hold { generations: self.generations, seat: self.seat }
+        loop {
+            if let Some(pin) = self.generations.try_pin(self.seat) {
+                return pin;
+            }
+            // Somebody adds up the pins, and will find ours.
+            yield_now();
+        }
     }
 }
 
