@@ -275,6 +275,10 @@ impl<Q, S> Batcher<Q, S> {
             decision.clear();
             rule(&mut self.policy, self.shares).decide(&view, decision);
         }
+        // What is not there would be no progress, and be asked for again at once.
+        let waiting = self.queue.len();
+        decision.run.retain(|&at| at < waiting);
+        decision.drop.retain(|&at| at < waiting);
         let nothing = decision.run.is_empty() && decision.drop.is_empty();
         let asleep = decision.look_again == Time::NEVER && self.limits.max_queue_delay.is_zero();
         if nothing && (decision.look_again <= now || asleep) {
