@@ -218,7 +218,7 @@ impl<Q, S> Entry<Q, S> {
 
 /// Drops what a caller gave. A destructor that panics must keep neither a ticket waiting nor an answer from it, nor a place
 /// taken.
-fn discard<T>(given: Option<T>) {
+pub(super) fn discard<T>(given: Option<T>) {
     let _ = catch_unwind(AssertUnwindSafe(move || drop(given)));
 }
 

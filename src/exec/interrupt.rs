@@ -153,6 +153,8 @@ impl<R: BatchRunner> Attendant<'_, R> {
             let mut batcher = shared.batcher.lock();
             let now = shared.clock.now();
             batcher.drain(&shared.lanes);
+            // What was given up must not be taken for what is urgent.
+            shared.tidy(&mut batcher, now, &mut taken);
             let worth = |urgent: &Waiting| self.is_worth_it(preemption, now, urgent);
             let urgent = |request: &Waiting| shared.admission.urgency(request) < self.running.urgency;
             let formed = batcher.look_urgent(now, &shared.admission.costs, self.slot, urgent, worth, &mut taken);
@@ -160,6 +162,7 @@ impl<R: BatchRunner> Attendant<'_, R> {
             shared.ready.store(batcher.len(), Ordering::SeqCst);
             formed
         };
+        shared.admission.lost(taken.expired());
         shared.settle(self.slot, &mut taken);
         shared.kick();
         if formed {

@@ -214,7 +214,6 @@ impl<R: BatchRunner> GroupTicket<R> {
         while !self.listen(|| Wake::Thread(current())) {
             park();
         }
-        // All have ended, but for those with a deadline that no worker has come to look at: each waits for its own.
         self.tickets.drain(..).map(Ticket::wait).collect()
     }
 
