@@ -4,7 +4,7 @@
 //! batches are known to cost.
 
 use super::due::{Before, Due};
-use super::pace::{Margin, Pace};
+use super::pace::{LATEST_RETRY, Margin, Pace};
 use crate::clock::{Time, nanos};
 use crate::monitor::CostModel;
 use crate::sched::{Costs, Precedence, Waiting};
@@ -48,6 +48,9 @@ pub(super) struct Admission {
     max_batch_size: AtomicU32,
     /// Whether deadlines are predicted at all.
     predicts: bool,
+    /// Requests that were refused for their own run alone since one was tried; [`TRIAL`] where the last one that was tried was in
+    /// time. `Relaxed`: it bounds nothing but itself.
+    doubts: AtomicU32,
     /// Most waiting requests of a class.
     limits: [u32; CLASSES],
     /// Waiting requests of each class; kept only if somebody asks for them.
@@ -61,6 +64,9 @@ pub(super) struct Admission {
     /// Waiting requests by the logarithms of their times, where those that take less run first.
     magnitudes: Option<Box<[AtomicU32]>>,
 }
+
+/// Of so many requests that an idle engine would answer too late by what it has learned, one is tried.
+const TRIAL: u32 = 16;
 
 /// The last one is for times that nothing is known of.
 const MAGNITUDES: usize = 65;
@@ -142,6 +148,7 @@ impl Admission {
             workers: AtomicU64::new(workers as u64),
             max_batch_size: AtomicU32::new(max_batch_size),
             predicts,
+            doubts: AtomicU32::new(0),
             limits,
             waiting: Default::default(),
             counts,
@@ -289,6 +296,25 @@ impl Admission {
         meta.arrived.after(Duration::from_nanos(wait.saturating_add(own))) > meta.deadline
     }
 
+    /// Whether a request is taken in though its own run would make it late, on an engine that has nothing else to do. What was
+    /// learned while the system was held up would otherwise never be corrected: where all have deadlines nothing would run any
+    /// more. As long as those that are tried are in time, all are.
+    pub(super) fn tries(&self) -> bool {
+        let tried = self.doubts.fetch_add(1, Ordering::Relaxed) + 1 >= TRIAL;
+        if tried {
+            self.doubts.store(0, Ordering::Relaxed);
+        }
+        tried
+    }
+
+    /// Some request was answered.
+    #[inline]
+    pub(super) fn answered(&self, meta: &Waiting, ended: Time) {
+        if meta.trial && ended <= meta.deadline {
+            self.doubts.store(TRIAL, Ordering::Relaxed);
+        }
+    }
+
     /// After about this long there should be room for such a request: when a batch has ended, or where room is by class, one of
     /// its class has left the queue.
     pub(super) fn retry_after(&self, meta: &Waiting) -> Duration {
@@ -298,11 +324,12 @@ impl Admission {
         self.pace.retry_after().max(Duration::from_nanos(turn))
     }
 
-    /// By how much the request would probably wait longer than its priority may; `waiting` is how many wait in all.
+    /// By how much the request would probably wait longer than its priority may; `waiting` is how many wait in all. A minute at
+    /// most, as a class that had no turn of late may have it soon.
     pub(super) fn would_time_out(&self, meta: &Waiting, waiting: u32) -> Option<Duration> {
         let bound = *self.timeouts.as_ref().filter(|_| self.predicts)?.get(usize::from(meta.priority))?;
         let excess = self.margin(meta).widen(self.wait(meta, waiting)).saturating_sub(bound);
-        (excess > 0).then(|| Duration::from_nanos(excess))
+        (excess > 0).then(|| Duration::from_nanos(excess).min(LATEST_RETRY))
     }
 
     /// How long the request waits, in nanoseconds, until those that run before it have left the queue.
@@ -482,6 +509,7 @@ mod tests {
         let excess = admission.would_time_out(&request(2, 0), 12).map(|excess| excess.as_micros());
         assert!(excess.is_some_and(|micros| (65..72).contains(&micros)), "three: 319 us, and not {excess:?}");
         assert_eq!(admission.would_time_out(&request(1, 0), 1000), None, "no bound");
+        assert_eq!(admission.would_time_out(&request(2, 0), 1 << 30), Some(LATEST_RETRY));
     }
 
     #[test]

@@ -242,25 +242,26 @@ impl<R: BatchRunner> Executor<R> {
             || shared.delays.load(Ordering::Relaxed)
             || shared.credit.held().items > 0
             || shared.is_crowded()
+            || !shared.slots.any_free()
         {
             return Err(request);
         }
-        let Some(mut slot) = shared.slots.take(usize::MAX) else { return Err(request) };
-        // Looked at again, since a shutdown that saw all slots free must not be followed by a run.
-        if shared.credit.held().closed {
-            shared.leave(slot);
-            return Err(request);
-        }
+        // Before it takes a slot: it does not wait for itself, and whoever admits may panic.
         let pin = pin.cloned().map_or_else(|| shared.pin(options.target()), Ok);
         let admitted = pin.and_then(|pin| Ok((shared.admit(&pin, &request, options)?, pin)));
         let (meta, pin) = match admitted {
             Ok(admitted) => admitted,
             Err(reason) => {
-                shared.leave(slot);
                 shared.count_refusal(&reason);
                 return Ok((Err(reason.into()), Timing::default()));
             }
         };
+        let Some(mut slot) = shared.slots.take(usize::MAX) else { return Err(request) };
+        // Looked at with the slot in hand, since a shutdown that saw all slots free must not be followed by a run.
+        if shared.credit.held().closed {
+            shared.leave(slot);
+            return Err(request);
+        }
         let shard = shared.counters.here();
         shard.accepted.fetch_add(1, Ordering::Relaxed);
         shard.inline.fetch_add(1, Ordering::Relaxed);

@@ -3,9 +3,13 @@
 //! Written by workers, read at each submit with a deadline; `Relaxed` throughout: estimates, each usable alone.
 
 use super::admission::{CLASSES, class};
+use crate::clock::nanos;
 use crate::sched::Waiting;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+/// Nobody is told to come back later than after this: by then anything may have changed.
+pub(super) const LATEST_RETRY: Duration = Duration::from_secs(60);
 
 /// How fast requests leave the queue.
 #[derive(Debug, Default)]
@@ -92,7 +96,7 @@ impl Pace {
     pub(super) fn turn(&self, class: usize) -> u64 {
         let read = |cell: &AtomicU64| cell.load(Ordering::Relaxed);
         let rows = self.drained.get(class).map_or(0, read).max(1);
-        (read(&self.time) as f64 * read(&self.rows) as f64 / rows as f64).min(60e9) as u64
+        ((read(&self.time) as f64 * read(&self.rows) as f64 / rows as f64) as u64).min(nanos(LATEST_RETRY))
     }
 
     /// After about this long a place should be free.

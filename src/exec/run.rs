@@ -2,7 +2,7 @@
 //! request is ended.
 
 use super::batcher::Ran;
-use super::entry::{Outcome, Timing};
+use super::entry::{Outcome, Timing, discard};
 use super::generations::Generation;
 use super::interrupt::Running;
 use super::runner::{Batch, BatchRunner, Interrupts, Job, Riders};
@@ -79,10 +79,12 @@ impl<R: BatchRunner> EndOnUnwind<'_, R> {
 impl<R: BatchRunner> Drop for EndOnUnwind<'_, R> {
     fn drop(&mut self) {
         self.count();
-        for job in self.taken.jobs.drain(..) {
+        for Job { claimed, answer } in self.taken.jobs.drain(..) {
+            // A second panic would end the process.
+            discard(answer);
             let error = err!(Internal, "the worker that ran the request died");
             let outcome = Outcome { result: Err(error), timing: Timing::default() };
-            if let Ok(wake) = job.claimed.finish(outcome) {
+            if let Ok(wake) = claimed.finish(outcome) {
                 self.shared.counters.ended(Ended::Failed, 1);
                 wake.into_iter().for_each(Wake::wake);
             }
@@ -133,10 +135,14 @@ impl<R: BatchRunner> Shared<R> {
         while let Some(job) = guard.taken.jobs.pop() {
             let result = job.answer.unwrap_or_else(|| Err(unanswered()));
             let how = how_ended(&result);
-            let timing = stages.timing(job.claimed.meta().arrived, requests as u32, rows, parked);
+            let meta = job.claimed.meta();
+            let timing = stages.timing(meta.arrived, requests as u32, rows, parked);
             stats.queue.record_owned(nanos(timing.queued), 1);
-            slowest = slowest.max(stages.ended.since(job.claimed.meta().arrived));
-            is_late |= job.claimed.meta().deadline < stages.ended;
+            slowest = slowest.max(stages.ended.since(meta.arrived));
+            is_late |= meta.deadline < stages.ended;
+            if how == Ended::Answered {
+                self.admission.answered(meta, stages.ended);
+            }
             if let Ok(wake) = job.claimed.finish(Outcome { result, timing }) {
                 guard.ended[how as usize] += 1;
                 wakes.push(wake);
@@ -207,6 +213,7 @@ impl<R: BatchRunner> Shared<R> {
         let mut result = answer.unwrap_or_else(|| Err(ran.err().unwrap_or_else(unanswered)));
         if result.is_ok() {
             self.admission.costs.observe(meta.group, meta.rows, time);
+            self.admission.answered(meta, stages.ended);
         } else if meta.deadline <= stages.ended {
             result = Err(late());
         }

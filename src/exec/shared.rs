@@ -135,7 +135,10 @@ impl<R: BatchRunner> Shared<R> {
         if deadline != Time::NEVER {
             let (waiting, busy) = (self.credit.held().items, !self.slots.any_free());
             if self.admission.would_miss(&meta, waiting, busy) {
-                return Err(Reason::WouldMissDeadline);
+                meta.trial = waiting == 0 && !busy && self.admission.tries();
+                if !meta.trial {
+                    return Err(Reason::WouldMissDeadline);
+                }
             }
         }
         if let Some(retry_after) = self.admission.would_time_out(&meta, self.credit.held().items) {
@@ -208,6 +211,11 @@ impl<R: BatchRunner> Shared<R> {
     /// Frees a slot that is not a worker's own, and sees to what nobody may have looked at meanwhile.
     pub(super) fn leave(&self, slot: SlotOf<'_, R>) {
         drop(slot);
+        self.vacated();
+    }
+
+    /// Somebody may have found no slot, or may wait for the last one.
+    fn vacated(&self) {
         self.kick();
         if self.credit.held().closed {
             self.sleepers.wake_all();
@@ -293,6 +301,11 @@ impl<R: BatchRunner> Shared<R> {
     /// Counts what left the queue for slot `slot`, gives its room back, and ends what is not to be run.
     pub(super) fn settle(&self, slot: usize, taken: &mut TakenOf<R>) {
         self.stats(slot).running.fetch_add(taken.jobs.len() as u64, Ordering::Relaxed);
+        self.end_taken(taken);
+    }
+
+    /// Gives back the room of what left the queue, and ends what is not to be run.
+    pub(super) fn end_taken(&self, taken: &mut TakenOf<R>) {
         self.release(taken.left());
         if !taken.ended.is_empty() {
             let now = self.clock.now();
@@ -347,11 +360,13 @@ impl<R: BatchRunner> Shared<R> {
             return;
         }
         let Some(mut batcher) = self.batcher.try_lock() else { return };
-        self.dead.store(0, Ordering::Relaxed);
+        let mut taken = Taken::default();
         batcher.drain(&self.lanes);
-        batcher.sweep(Time::ZERO, &mut Taken::default());
+        self.tidy(&mut batcher, self.clock.now(), &mut taken);
         self.ready.store(batcher.len(), Ordering::SeqCst);
         drop(batcher);
+        self.admission.lost(taken.expired());
+        self.end_taken(&mut taken);
         self.kick();
     }
 
@@ -362,9 +377,7 @@ impl<R: BatchRunner> Shared<R> {
         batcher.drain(&self.lanes);
         batcher.abort(&mut taken);
         drop(batcher);
-        self.release(taken.left());
-        let now = self.clock.now();
-        taken.ended.drain(..).for_each(|(claimed, how)| self.end_unrun(claimed, how, now));
+        self.end_taken(&mut taken);
     }
 
     /// The histograms of a slot; only its holder writes them.
@@ -391,8 +404,7 @@ impl<R: BatchRunner> Shared<R> {
             }
         }
         self.interruption.purge(reaped, || self.generations.serials());
-        // Somebody may have found no slot meanwhile.
-        self.kick();
+        self.vacated();
     }
 
     pub(super) fn snapshot(&self) -> Snapshot {

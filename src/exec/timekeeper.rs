@@ -78,8 +78,7 @@ impl<R: BatchRunner> Shared<R> {
         drop(batcher);
         self.admission.lost(taken.expired());
         self.timekeeper.next.fetch_min(earliest.as_nanos(), Ordering::SeqCst);
-        self.release(taken.left());
-        taken.ended.drain(..).for_each(|(claimed, how)| self.end_unrun(claimed, how, now));
+        self.end_taken(taken);
         self.kick();
     }
 }

@@ -19,14 +19,6 @@ impl EarliestDeadline {
         Self::default()
     }
 
-    /// Gives up the first `late` of the batch and forgets the others.
-    fn give_up(&mut self, late: usize, decision: &mut Decision) {
-        self.gone.extend(&decision.run[..late]);
-        self.gone.sort_unstable();
-        decision.drop.extend(&decision.run[..late]);
-        decision.run.clear();
-    }
-
     fn is_gone(&self, at: usize) -> bool {
         self.gone.binary_search(&at).is_ok()
     }
@@ -49,12 +41,15 @@ impl Policy for EarliestDeadline {
             } else {
                 view.form_by_key(&mut self.order, decision);
             }
-            // Others take the places of those that would be late, which are its first, and the batch is looked at again.
-            let late = view.late(decision).count();
-            if late == 0 {
+            // Others take the places of those that would be late, and the batch is looked at again.
+            let before = self.gone.len();
+            self.gone.extend(view.late(decision).map(|rank| decision.run[rank]));
+            if self.gone.len() == before {
                 return;
             }
-            self.give_up(late, decision);
+            decision.drop.extend(&self.gone[before..]);
+            decision.run.clear();
+            self.gone.sort_unstable();
             let mut order = std::mem::take(&mut self.order);
             order.retain(|&(_, at)| !self.is_gone(at));
             self.order = order;

@@ -133,7 +133,8 @@ impl View<'_> {
         let leader = decision.run.first().and_then(|&at| self.waiting.get(at));
         let time = leader.and_then(|leader| self.costs.bound(leader.group, rows));
         let end = time.map_or(Time::ZERO, |time| self.now.after(time));
-        (0..decision.run.len()).filter(move |&rank| self.waiting[decision.run[rank]].deadline < end)
+        let is_late = move |request: &Waiting| request.deadline < end && !request.trial;
+        (0..decision.run.len()).filter(move |&rank| is_late(&self.waiting[decision.run[rank]]))
     }
 
     /// Puts every request whose deadline has passed among those to drop.

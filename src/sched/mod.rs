@@ -60,6 +60,8 @@ pub struct Waiting {
     pub(crate) magnitude: u8,
     /// When its priority's patience ends; kept where a policy bounds it.
     pub(crate) timeout: Time,
+    /// Whether it was taken in to see if a cost that would make it late still holds: then it is not given up for that.
+    pub(crate) trial: bool,
 }
 
 impl Waiting {
@@ -79,6 +81,7 @@ impl Waiting {
             priority: 1,
             magnitude: u8::MAX,
             timeout: Time::NEVER,
+            trial: false,
         }
     }
 
