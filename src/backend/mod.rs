@@ -31,6 +31,12 @@ pub trait Backend: Debug + Send + Sync {
     /// with their concrete shapes.
     fn in_place(&self, op: &dyn Op, inputs: &[Option<&Slot>], outputs: &[Option<&Slot>]) -> Option<usize>;
 
+    /// Whether the steps of a program, each of which alone takes the output of the one before, had better be one: a step
+    /// whose operator is a [`Chain`](crate::ops::fused::Chain) of them, and whose body is the program.
+    fn joins(&self, _run: &Program) -> bool {
+        false
+    }
+
     /// Compiles a program. Packed weights go into `weights`, where other programs of the same model find them.
     ///
     /// # Errors

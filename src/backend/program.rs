@@ -71,7 +71,8 @@ pub struct Instruction {
     /// The outputs in order.
     pub outputs: Vec<Option<SlotId>>,
     /// The operator's subgraphs at concrete shapes, in the order of its attributes, where they could be lowered; their
-    /// inputs are the formal ones, then the captures. `None` is one that cannot run at these shapes.
+    /// inputs are the formal ones, then the captures. `None` is one that cannot run at these shapes. Where the backend has
+    /// [joined](super::Backend::joins) steps, the one body is what they were.
     pub bodies: Vec<Option<Program>>,
 }
 

@@ -43,7 +43,9 @@ impl Work {
         let (op, bytes) = unwrapped(instruction.op.as_ref());
         let shape = |id: &Option<_>| program.slot((*id)?).shape.as_ref();
         let inputs: Vec<_> = instruction.inputs.iter().map(shape).collect();
-        if let Some(output) = instruction.outputs.first().and_then(shape)
+        if let (true, [Some(body)]) = (instruction.op.is::<Chain>(), &instruction.bodies[..]) {
+            work.macs = body.steps.iter().map(|step| Work::of(step, body).macs).sum();
+        } else if let Some(output) = instruction.outputs.first().and_then(shape)
             && let Some(macs) = instruction.op.macs(Inputs::new(&inputs), output)
         {
             work.macs = macs as f64 / if bytes { 4.0 } else { 1.0 };

@@ -1,5 +1,6 @@
 //! From a graph at concrete shapes to a program: what is an alias, what is done in place, where each value lives.
 
+use super::join::{Joined, Joins};
 use super::memory::{Block, layout};
 use crate::backend::{Backend, Instruction, Place, Program, Slot, SlotId};
 use crate::error::{At, Result, bail, ensure, err};
@@ -38,13 +39,15 @@ struct Lowering<'a> {
     pinned: Vec<Option<usize>>,
     steps: Vec<Instruction>,
     dynamics: usize,
+    joins: Joins,
 }
 
 /// Lowers a graph whose inputs have concrete shapes; a program that needs more than `max_bytes` is refused.
 pub(super) fn lower(graph: &Graph, backend: &dyn Backend, max_bytes: usize) -> Result<Program> {
     let mut last_use = vec![0; graph.value_count()];
-    for (position, (_, node)) in graph.nodes()?.enumerate() {
-        for input in node.inputs().iter().flatten() {
+    let joins = Joins::of(graph, backend)?;
+    for (position, (id, _)) in graph.nodes()?.enumerate() {
+        for input in joins.inputs(graph, id) {
             last_use[input.index()] = position;
         }
     }
@@ -62,11 +65,19 @@ pub(super) fn lower(graph: &Graph, backend: &dyn Backend, max_bytes: usize) -> R
         pinned: Vec::new(),
         steps: Vec::new(),
         dynamics: 0,
+        joins,
     };
     for (index, &id) in graph.inputs().iter().enumerate() {
         lowering.add(id, Home::Input(index))?;
     }
-    for (position, (_, node)) in graph.nodes()?.enumerate() {
+    for (position, (id, node)) in graph.nodes()?.enumerate() {
+        if lowering.joins.is_inner(id) {
+            continue;
+        }
+        if let Some(joined) = lowering.joins.take(graph, id) {
+            lowering.joined(position, node, joined).at(|| node.to_string())?;
+            continue;
+        }
         lowering.node(position, node).at(|| node.to_string())?;
     }
     lowering.finish()
@@ -124,12 +135,24 @@ impl Lowering<'_> {
                 return self.alias(source, output, shape);
             }
         }
-        let inputs: Vec<Option<SlotId>> =
-            node.inputs().iter().map(|v| v.map(|v| self.slot(v)).transpose()).collect::<Result<_>>()?;
-        let outputs = self.outputs(position, node, &inputs)?;
+        let inputs = self.inputs(node.inputs())?;
+        let outputs = self.outputs(position, node.op().as_ref(), node.outputs(), &inputs)?;
         let bodies = self.bodies(node, &inputs, &outputs)?;
         self.steps.push(Instruction { name: node.name().to_owned(), op: node.op().clone(), inputs, outputs, bodies });
         Ok(())
+    }
+
+    /// A run of nodes, of which this is the last, as one step.
+    fn joined(&mut self, position: usize, node: &Node, Joined { op, inputs, program }: Joined) -> Result<()> {
+        let inputs = self.inputs(&inputs)?;
+        let outputs = self.outputs(position, op.as_ref(), node.outputs(), &inputs)?;
+        let (name, bodies) = (node.name().to_owned(), vec![Some(program)]);
+        self.steps.push(Instruction { name, op, inputs, outputs, bodies });
+        Ok(())
+    }
+
+    fn inputs(&mut self, values: &[Option<ValueId>]) -> Result<Vec<Option<SlotId>>> {
+        values.iter().map(|value| value.map(|value| self.slot(value)).transpose()).collect()
     }
 
     fn alias(&mut self, source: SlotId, output: ValueId, shape: &Shape) -> Result<()> {
@@ -147,10 +170,16 @@ impl Lowering<'_> {
         self.add(output, home).map(|_| ())
     }
 
-    fn outputs(&mut self, position: usize, node: &Node, inputs: &[Option<SlotId>]) -> Result<Vec<Option<SlotId>>> {
-        let reused = self.reusable_input(position, node, inputs);
-        let mut outputs = Vec::with_capacity(node.outputs().len());
-        for (index, output) in node.outputs().iter().enumerate() {
+    fn outputs(
+        &mut self,
+        position: usize,
+        op: &dyn Op,
+        values: &[Option<ValueId>],
+        inputs: &[Option<SlotId>],
+    ) -> Result<Vec<Option<SlotId>>> {
+        let reused = self.reusable_input(position, op, values, inputs);
+        let mut outputs = Vec::with_capacity(values.len());
+        for (index, output) in values.iter().enumerate() {
             let Some(output) = output else {
                 outputs.push(None);
                 continue;
@@ -171,10 +200,15 @@ impl Lowering<'_> {
 
     /// The block of the input that the first output may overwrite: its last use is this step, and it is the size of
     /// the output.
-    fn reusable_input(&self, position: usize, node: &Node, inputs: &[Option<SlotId>]) -> Option<usize> {
+    fn reusable_input(
+        &self,
+        position: usize,
+        op: &dyn Op,
+        outputs: &[Option<ValueId>],
+        inputs: &[Option<SlotId>],
+    ) -> Option<usize> {
         let slots: Vec<Option<&Slot>> = inputs.iter().map(|id| id.map(|id| &self.slots[id.index()].0)).collect();
-        let made: Vec<Option<Slot>> = node
-            .outputs()
+        let made: Vec<Option<Slot>> = outputs
             .iter()
             .map(|v| {
                 v.map(|v| {
@@ -184,7 +218,7 @@ impl Lowering<'_> {
             })
             .collect();
         let made: Vec<Option<&Slot>> = made.iter().map(Option::as_ref).collect();
-        let index = self.backend.in_place(node.op().as_ref(), &slots, &made)?;
+        let index = self.backend.in_place(op, &slots, &made)?;
         let input = inputs.get(index).copied().flatten()?;
         let Home::Block(block) = self.home(input) else { return None };
         let output = made.first().copied().flatten()?;

@@ -2,6 +2,7 @@
 //!
 //! What may overwrite what is asked of the backend; how a step computes is the backend's alone.
 
+mod join;
 mod lower;
 mod memory;
 mod micro;
@@ -12,6 +13,8 @@ mod split;
 mod tests;
 #[cfg(test)]
 mod tests_elementwise;
+#[cfg(test)]
+mod tests_joins;
 
 pub use scratch::Scratch;
 

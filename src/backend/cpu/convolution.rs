@@ -14,11 +14,11 @@ use crate::tensor::{DType, Tensor};
 
 #[derive(Debug)]
 pub(super) struct Convolution {
-    conv: Conv2d,
-    batch: usize,
-    bias: Option<usize>,
-    residual: Option<usize>,
-    activation: gemm::Activation,
+    pub(super) conv: Conv2d,
+    pub(super) batch: usize,
+    pub(super) bias: Option<usize>,
+    pub(super) residual: Option<usize>,
+    pub(super) activation: gemm::Activation,
 }
 
 /// The values of two spatial axes; an image without height has height 1. Empty lists mean ones.

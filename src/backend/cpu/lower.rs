@@ -5,6 +5,7 @@ use super::branch::Branch;
 use super::byte_maps::{ByteZip, Lookup};
 use super::byte_pooling::ByteWindow;
 use super::byte_rows::ByteRows;
+use super::cascade::Cascade;
 use super::computed_integers::ComputedIntegers;
 use super::convolution::Convolution;
 use super::elementwise::{Copy, Map, Select, Zip};
@@ -42,6 +43,7 @@ type Family = fn(&Spec<'_>, Isa) -> Result<Option<Box<dyn Kernel>>>;
 const FAMILIES: &[Family] = &[
     |spec, isa| boxed(Product::new(spec, isa)?),
     |spec, isa| boxed(Convolution::new(spec, isa)?),
+    |spec, isa| boxed(Cascade::new(spec, isa)?),
     |spec, isa| boxed(TransposedConvolution::new(spec, isa)?),
     |spec, isa| boxed(WeightOnly::new(spec, isa)?),
     |spec, isa| boxed(Attend::new(spec, isa)?),

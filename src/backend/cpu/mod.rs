@@ -6,6 +6,7 @@ mod branch;
 mod byte_maps;
 mod byte_pooling;
 mod byte_rows;
+mod cascade;
 mod computed_integers;
 mod convolution;
 mod elementwise;
@@ -64,6 +65,10 @@ impl Backend for Cpu {
 
     fn in_place(&self, op: &dyn Op, inputs: &[Option<&Slot>], outputs: &[Option<&Slot>]) -> Option<usize> {
         lower::in_place(op, inputs, outputs)
+    }
+
+    fn joins(&self, run: &Program) -> bool {
+        cascade::joins(run)
     }
 
     fn compile(&self, program: Program, weights: &Weights) -> Result<Box<dyn Executable>> {

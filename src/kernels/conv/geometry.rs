@@ -1,6 +1,7 @@
 //! The sizes of a convolution at a concrete shape, checked once.
 
 use crate::error::{Result, ensure};
+use std::ops::Range;
 
 /// Sizes of a two-dimensional convolution over `[batch, height, width, channels]`. A one-dimensional one has height 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -91,6 +92,26 @@ impl Geometry {
     pub fn output_pixels(&self) -> usize {
         let [height, width] = self.output();
         height * width
+    }
+
+    /// The convolution of a strip: of the output lines `lines`, and the input lines that they see. Empty where the strip
+    /// sees padding alone.
+    #[must_use]
+    pub fn strip(&self, lines: &Range<usize>) -> (Self, Range<usize>) {
+        let (stride, begin) = (self.strides[0], self.pad_begin[0]);
+        let reach = (self.kernel[0] - 1) * self.dilations[0] + 1;
+        let from = lines.start * stride;
+        let to = if lines.is_empty() { from } else { (lines.end - 1) * stride + reach };
+        let inside = |place: usize| place.saturating_sub(begin).min(self.input[0]);
+        let rows = inside(from)..inside(to).max(inside(from));
+        let before = begin.saturating_sub(from).min(reach);
+        let strip = Geometry {
+            input: [rows.len(), self.input[1]],
+            pad_begin: [before, self.pad_begin[1]],
+            pad_end: [(to - from).saturating_sub(before + rows.len()), self.pad_end[1]],
+            ..*self
+        };
+        (strip, rows)
     }
 
     /// Whether every output pixel is a product of the input pixel at the same place alone.

@@ -78,6 +78,15 @@ impl Conv2d {
         Ok(Conv2d { geometry, weights, taps })
     }
 
+    /// The same convolution of a strip, and the lines of the input that it sees; see [`Geometry::strip`]. A depthwise or a
+    /// pointwise one allocates nothing for it.
+    #[must_use]
+    pub fn strip(&self, lines: &Range<usize>) -> (Self, Range<usize>) {
+        let (geometry, seen) = self.geometry.strip(lines);
+        let taps = self.taps.is_some().then(|| TapTable::new(&geometry, 4, 0));
+        (Conv2d { geometry, weights: self.weights.clone(), taps }, seen)
+    }
+
     /// The sizes.
     #[must_use]
     pub fn geometry(&self) -> &Geometry {

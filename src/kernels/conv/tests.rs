@@ -193,3 +193,33 @@ fn winograd_by_the_definition() {
         }
     }
 }
+
+#[test]
+fn strips_are_the_lines_of_the_whole() {
+    for isa in Isa::available() {
+        for g in geometries() {
+            let weights = numbers(g.weights_len(), 3);
+            let packed =
+                ConvWeights::pack(isa, &weights, g.filters, g.channels_per_group(), g.kernel, g.groups).unwrap();
+            let conv = Conv2d::new(g, Arc::new(packed)).unwrap();
+            let [height, width] = g.output();
+            let (input, line) = (numbers(g.input_pixels() * g.channels, 5), width * g.filters);
+            let mut whole = vec![0.0; height * line];
+            let run = |conv: &Conv2d, input: &[f32], output: &mut [f32]| {
+                let g = conv.geometry();
+                let (pixels, rows) = (g.input_pixels(), g.output_pixels());
+                let output = MatrixMut::dense(output, rows, g.filters);
+                conv.run(Matrix::dense(input, pixels, g.channels), output, &Epilogue::default());
+            };
+            run(&conv, &input, &mut whole);
+            let third = height.div_ceil(3);
+            for (from, to) in [(0, 1), (0, third), (third / 2, height), (height - 1, height)] {
+                let (strip, seen) = conv.strip(&(from..to));
+                let row = g.input[1] * g.channels;
+                let mut lines = vec![0.0; (to - from) * line];
+                run(&strip, &input[seen.start * row..seen.end * row], &mut lines);
+                assert_eq!(lines, whole[from * line..to * line], "{g:?} {} {from}..{to}", isa.name());
+            }
+        }
+    }
+}
