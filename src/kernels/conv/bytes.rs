@@ -258,7 +258,7 @@ impl ByteConv2d {
                 let finish = finish_bytes(epilogue, &part, &mut output);
                 COPIES.with_borrow_mut(|copies| {
                     copies.resize(copies.len().max(strip_bytes(g, weights)), 0);
-                    let strips = DepthwiseStrips {
+                    isa.dispatch(DepthwiseStrips {
                         geometry: g,
                         weights,
                         input: input.as_ptr(),
@@ -267,9 +267,7 @@ impl ByteConv2d {
                         range: part.rows,
                         finish: &finish,
                         copies,
-                    };
-                    // SAFETY: the input was checked to have the images, and the epilogue's operands to have a column each.
-                    unsafe { strips.run(isa) }
+                    });
                 });
             }
             Form::Groups(groups) if self.weights.merged => {

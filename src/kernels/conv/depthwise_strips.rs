@@ -38,16 +38,20 @@ impl Body for Order {
     type Output = Option<[usize; LANES]>;
 
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) -> Option<[usize; LANES]> {
-        if !S::BYTE_STRIP {
-            return None;
-        }
-        let mut order = [0; LANES];
-        for (at, channel) in order.iter_mut().enumerate() {
-            *channel = S::quad_channel(at / S::LANES, at % S::LANES);
-        }
-        Some(order)
+    fn run<S: Simd>(self, s: S) -> Option<[usize; LANES]> {
+        S::BYTE_STRIP.then_some(order(s))
     }
+}
+
+/// The channel of each lane.
+#[inline(always)]
+fn order<S: Simd>(_: S) -> [usize; LANES] {
+    let (mut order, mut at) = ([0; LANES], 0);
+    while at < LANES {
+        order[at] = S::quad_channel(at / S::LANES, at % S::LANES);
+        at += 1;
+    }
+    order
 }
 
 /// A strip, compiled for its instruction set.
@@ -71,39 +75,61 @@ struct Block {
 }
 
 impl Block {
+    #[inline(always)]
     fn channels(&self) -> usize {
         LANES / self.parts
     }
 
     /// Columns of each piece of a row of `count`, and where each piece begins.
+    #[inline(always)]
     fn pieces(&self, count: usize) -> (usize, [usize; 4]) {
         let columns = count.div_ceil(self.parts);
         let mut starts = [0; 4];
-        for (q, start) in starts.iter_mut().enumerate() {
-            *start = (q * columns).min(count - columns);
+        let mut q = 0;
+        while q < self.parts {
+            starts[q] = (q * columns).min(count - columns);
+            q += 1;
         }
         (columns, starts)
     }
 }
 
-/// The narrow blocks of so many channels, sixteen at least, and a whole one that overlaps another.
-fn last_blocks(channels: usize) -> impl Iterator<Item = Block> {
-    let last = match (channels / LANES, channels % LANES) {
-        (_, 0) => [None, None],
-        (0, 16) => [Some((0, 4)), None],
-        (0, 32) => [Some((0, 2)), None],
-        (0, ..32) => [Some((0, 4)), Some((channels - 16, 4))],
-        (0, _) => [Some((0, 2)), Some((channels - 32, 2))],
-        (_, ..=16) => [Some((channels - 16, 4)), None],
-        (_, ..=32) => [Some((channels - 32, 2)), None],
-        _ => [Some((channels - LANES, 1)), None],
-    };
-    last.into_iter().flatten().map(|(start, parts)| Block { start, parts })
+/// The blocks of so many channels, sixteen at least.
+#[derive(Clone, Copy)]
+struct Blocks {
+    /// Those that follow each other.
+    whole: usize,
+    /// Those behind them: narrow ones, or one that overlaps another.
+    last: [Block; MOST_NARROW],
+    count: usize,
 }
 
-/// The blocks of so many channels, sixteen at least.
-fn blocks(channels: usize) -> impl Iterator<Item = Block> {
-    (0..channels / LANES).map(|block| Block { start: block * LANES, parts: 1 }).chain(last_blocks(channels))
+impl Blocks {
+    fn new(channels: usize) -> Self {
+        let block = |from_end: usize, parts| Block { start: channels - from_end, parts };
+        let (whole, rest) = (channels / LANES, channels % LANES);
+        let none = Block { start: 0, parts: 1 };
+        let (last, narrow) = match (whole, rest) {
+            (_, 0) => ([none; 2], 0),
+            (0, 16) => ([block(16, 4), none], 1),
+            (0, 32) => ([block(32, 2), none], 1),
+            (0, ..32) => ([Block { start: 0, parts: 4 }, block(16, 4)], 2),
+            (0, _) => ([Block { start: 0, parts: 2 }, block(32, 2)], 2),
+            (_, ..=16) => ([block(16, 4), none], 1),
+            (_, ..=32) => ([block(32, 2), none], 1),
+            _ => ([block(LANES, 1), none], 1),
+        };
+        Blocks { whole, last, count: whole + narrow }
+    }
+
+    /// Block `b`.
+    #[inline(always)]
+    fn at(&self, b: usize) -> Block {
+        match b.checked_sub(self.whole) {
+            None => Block { start: b * LANES, parts: 1 },
+            Some(b) => self.last[b % MOST_NARROW],
+        }
+    }
 }
 
 /// Whether strips take it.
@@ -133,11 +159,13 @@ impl StripWords {
         }
         let (channels, pairs) = (g.channels, g.strides == [1; 2]);
         let rows = 1 + usize::from(pairs);
-        let count = blocks(channels).count();
+        let blocks = Blocks::new(channels);
+        let count = blocks.count;
         let mut buffer = Buffer::zeroed(count * rows * BLOCK);
         let words: &mut [i8] = bytemuck::cast_slice_mut(buffer.as_mut_slice()?);
         let mut sums = vec![0; count * LANES];
-        for (b, block) in blocks(channels).enumerate() {
+        for b in 0..count {
+            let block = blocks.at(b);
             for (at, offset) in order.iter().enumerate() {
                 let channel = block.start + offset % block.channels();
                 for tap in 0..9 {
@@ -165,7 +193,7 @@ impl StripWords {
         let pairs = parts.take()?;
         let known = isa.dispatch(Order).is_some() && taps == 9 && channels >= 16 && pairs < 2;
         ensure!(known, Malformed, "{taps} taps of {channels} channels in strips");
-        let count = channels / LANES + last_blocks(channels).count();
+        let count = Blocks::new(channels).count;
         let words = parts.take_buffer(&[count, 1 + pairs, BLOCK])?;
         let sums = parts.take_elements(&[count, LANES])?;
         Ok(StripWords { words, sums, channels, pairs: pairs == 1 })
@@ -186,6 +214,7 @@ impl StripWords {
     ///
     /// # Safety
     /// The epilogue's operands have an element for each channel.
+    #[inline(always)]
     unsafe fn prepare(
         &self,
         order: &[usize; LANES],
@@ -194,28 +223,37 @@ impl StripWords {
         begin: &mut [i32],
         factors: &mut [f32],
     ) -> bool {
-        let mut near = true;
-        for (b, block) in blocks(self.channels).enumerate() {
-            let of_block = b * LANES..(b + 1) * LANES;
-            let (begin, factors) = (&mut begin[of_block.clone()], &mut factors[of_block.clone()]);
-            let sums = &self.sums[of_block];
-            // The channels of four lanes are neighbors.
-            for at in (0..LANES).step_by(4) {
+        // Where there is no operand, the first four elements of these are those of every channel.
+        let (no_bias, no_scale) = ([0i32; 4], [0f32; 4]);
+        let (bias, biased) = finish.start.map_or((no_bias.as_ptr(), 0), |bias| (bias, usize::MAX));
+        let (scale, scaled) = finish.rescale.map_or((no_scale.as_ptr(), 0), |rescale| (rescale.scale, usize::MAX));
+        let mut most = [0f32; 4];
+        let (blocks, mut b) = (Blocks::new(self.channels), 0);
+        while b < blocks.count {
+            let (block, lanes) = (blocks.at(b), b * LANES..(b + 1) * LANES);
+            let (begin, factors) = (&mut begin[lanes.clone()], &mut factors[lanes.clone()]);
+            let sums = &self.sums[lanes];
+            let mut at = 0;
+            while at < LANES {
+                // The channels of four lanes are neighbors.
                 let channel = block.start + order[at] % block.channels();
+                let (begin, factors, sums) = (&mut begin[at..at + 4], &mut factors[at..at + 4], &sums[at..at + 4]);
+                // SAFETY: as the caller promises.
+                let (bias, scale) = unsafe {
+                    let (bias, scale) = (bias.add(channel & biased), scale.add(channel & scaled));
+                    (bias.cast::<[i32; 4]>().read_unaligned(), scale.cast::<[f32; 4]>().read_unaligned())
+                };
                 for i in 0..4 {
-                    // SAFETY: as the caller promises.
-                    let (bias, factor) = unsafe {
-                        let bias = finish.start.map_or(0, |bias| *bias.add(channel + i));
-                        (bias, finish.rescale.map_or(0.0, |rescale| *rescale.scale.add(channel + i)))
-                    };
-                    let start = bias.wrapping_sub(zero_point.wrapping_mul(sums[at + i]));
-                    let most = start.unsigned_abs() as f32 + (9 * 255 * 128) as f32;
-                    near &= most * factor.abs() < (1 << 30) as f32;
-                    (begin[at + i], factors[at + i]) = (start, factor);
+                    begin[i] = bias[i].wrapping_sub(zero_point.wrapping_mul(sums[i]));
+                    factors[i] = scale[i];
+                    // All of them together: what is not a number shows too.
+                    most[i] += ((begin[i] as f32).abs() + (9 * 255 * 128) as f32) * scale[i].abs();
                 }
+                at += 4;
             }
+            b += 1;
         }
-        near
+        most[0] + most[1] + most[2] + most[3] < (1 << 30) as f32
     }
 }
 
@@ -223,11 +261,13 @@ impl StripWords {
 pub(super) struct DepthwiseStrips<'a> {
     pub(super) geometry: &'a Geometry,
     pub(super) weights: &'a StripWords,
+    /// The images that `range` counts.
     pub(super) input: *const u8,
     /// Bytes from pixel to pixel of the input.
     pub(super) pixel: usize,
     pub(super) zero_point: u8,
     pub(super) range: Range<usize>,
+    /// Its operands have an element a channel.
     pub(super) finish: &'a Finish<'a>,
     /// At least [`strip_bytes`].
     pub(super) copies: &'a mut [u8],
@@ -238,9 +278,9 @@ fn ring_row(g: &Geometry) -> usize {
     (g.output()[1].div_ceil(2).saturating_sub(1) * g.strides[1] + 3) * LANES
 }
 
-/// Bytes of all rings.
+/// Bytes of all rings that there can be.
 fn ring_bytes(g: &Geometry) -> usize {
-    last_blocks(g.channels).filter(|block| block.parts > 1).count() * ROWS * ring_row(g)
+    if g.channels.is_multiple_of(LANES) { 0 } else { MOST_NARROW * ROWS * ring_row(g) }
 }
 
 /// Bytes of copies that a run needs: a line of padding, two words for each channel of each block, sums, and rings.
@@ -291,15 +331,16 @@ struct Rings<'a> {
     across: Range<usize>,
 }
 
-impl DepthwiseStrips<'_> {
-    /// Runs it.
-    ///
-    /// # Safety
-    /// The input has the images that `range` counts, and the epilogue's operands an element a channel.
-    pub(super) unsafe fn run(mut self, isa: Isa) {
-        let (g, weights, finish) = (self.geometry, self.weights, self.finish);
-        let Some(order) = isa.dispatch(Order) else { return };
-        let [height, width] = g.output();
+impl Body for DepthwiseStrips<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(mut self, s: S) {
+        if !S::BYTE_STRIP {
+            return;
+        }
+        let (g, weights, finish, order) = (self.geometry, self.weights, self.finish, order(s));
+        let ([height, width], blocks) = (g.output(), Blocks::new(g.channels));
         let copies = std::mem::take(&mut self.copies);
         let aligned = copies.as_ptr().align_offset(LANES).min(LANES);
         let (padding, rest) = copies[aligned..].split_at_mut(LANES);
@@ -311,7 +352,7 @@ impl DepthwiseStrips<'_> {
         padding.fill(self.zero_point);
         let bytes = &mut rest[..ring_bytes(g)];
         let mut rings = Rings { bytes, held: [[usize::MAX; ROWS]; MOST_NARROW], across: 0..0 };
-        // SAFETY: as the caller promises.
+        // SAFETY: the epilogue's operands have an element a channel.
         let near = unsafe { weights.prepare(&order, finish, self.zero_point.into(), begin, factors) };
         let narrow = finish.narrow().filter(|_| near).map(|(rescale, signed)| Narrow::new(rescale, signed));
         let to = narrow.unwrap_or(Narrow { zero_point: 0, least: 0, most: 0, flip: 0 });
@@ -329,8 +370,13 @@ impl DepthwiseStrips<'_> {
                 rings.bytes.fill(self.zero_point);
             }
             let (start, mut narrow_blocks, rows) = (x * g.strides[1], 0, 1 + usize::from(weights.pairs));
-            for (b, block) in blocks(g.channels).enumerate() {
+            for b in 0..blocks.count {
+                let block = blocks.at(b);
                 let (columns, starts) = block.pieces(count);
+                let mut part_at = starts;
+                for at in &mut part_at {
+                    *at *= finish.stride;
+                }
                 let mut strip = ByteStrip {
                     rows: [padding.as_ptr(); 4],
                     steps: [0; 4],
@@ -352,23 +398,23 @@ impl DepthwiseStrips<'_> {
                     out_step: finish.stride,
                     out_row: width * finish.stride,
                     parts: block.parts,
-                    part_at: starts.map(|start| start * finish.stride),
+                    part_at,
                 };
                 if block.parts == 1 {
                     self.in_place(&line, &block, &mut strip);
                 } else {
-                    // SAFETY: as the caller promises.
+                    // SAFETY: the input has the images that the range counts.
                     unsafe { self.in_ring(&line, &block, &mut rings, narrow_blocks, &mut strip) };
                     narrow_blocks += 1;
                 }
-                isa.dispatch(Strip(&strip));
+                s.call(Strip(&strip));
                 if narrow.is_none() {
                     let (sums, ordered) = sums.split_at_mut(SUMS * LANES);
                     for (at, sum) in sums.iter().enumerate().take(columns * LANES) {
                         ordered[at / LANES * LANES + order[at % LANES]] = *sum;
                     }
                     for (q, start) in starts.iter().enumerate().take(block.parts) {
-                        isa.dispatch(FinishTile {
+                        s.call(FinishTile {
                             finish,
                             words: ordered[q * block.channels()..].as_ptr(),
                             pitch: LANES,
@@ -381,8 +427,11 @@ impl DepthwiseStrips<'_> {
             done += count * (1 + usize::from(pair));
         }
     }
+}
 
+impl DepthwiseStrips<'_> {
     /// The number of the input row, counted over all images, that row `k` of a strip is, where it is there.
+    #[inline(always)]
     fn input_row(&self, line: &Line, k: usize) -> Option<usize> {
         let g = self.geometry;
         let place = (line.y * g.strides[0] + k).checked_sub(g.pad_begin[0])?;
@@ -390,6 +439,7 @@ impl DepthwiseStrips<'_> {
     }
 
     /// The strip reads the rows of the input.
+    #[inline(always)]
     fn in_place(&self, line: &Line, block: &Block, strip: &mut ByteStrip) {
         let g = self.geometry;
         let skip = (line.x * g.strides[1]).saturating_sub(g.pad_begin[1]);
@@ -405,6 +455,7 @@ impl DepthwiseStrips<'_> {
     ///
     /// # Safety
     /// The input has the line's image.
+    #[inline(always)]
     unsafe fn in_ring(&self, line: &Line, block: &Block, rings: &mut Rings<'_>, ring: usize, strip: &mut ByteStrip) {
         let g = self.geometry;
         let (columns, starts) = block.pieces(line.count);
@@ -438,6 +489,7 @@ impl DepthwiseStrips<'_> {
 ///
 /// # Safety
 /// The pixels are there, `pixel` bytes apart.
+#[inline(always)]
 unsafe fn copy_piece(from: *const u8, pixel: usize, count: usize, channels: usize, to: &mut [u8]) {
     assert!(count == 0 || (count - 1) * LANES + channels <= to.len());
     let to = to.as_mut_ptr();
