@@ -1,5 +1,18 @@
 //! A strip of a depthwise convolution of bytes by 3 x 3 taps: see [`ByteStrip`].
 
+/// How sums, times their factors, become bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct ByteBounds {
+    /// Added to the rounded products, less 128 for unsigned bytes.
+    pub zero_point: i16,
+    /// Bounds of the results, less 128 for unsigned bytes.
+    pub least: i8,
+    /// The same.
+    pub most: i8,
+    /// 128 for unsigned bytes, 0 for signed ones.
+    pub flip: u8,
+}
+
 /// Sixty-four channels of output pixels that lie side by side, in one row or in two that follow each other.
 ///
 /// The bytes of three input rows, or of the four that two output rows see at stride 1 both ways, are brought together to words, a word
@@ -27,14 +40,8 @@ pub struct ByteStrip {
     pub begin: *const i32,
     /// The same: factors, by which no sum becomes as large as 2^31.
     pub scale: *const f32,
-    /// Added to the rounded products, less 128 for unsigned bytes.
-    pub zero_point: i16,
-    /// Bounds of the results, less 128 for unsigned bytes.
-    pub least: i8,
-    /// The same.
-    pub most: i8,
-    /// 128 for unsigned bytes, 0 for signed ones.
-    pub flip: u8,
+    /// How the products become bytes.
+    pub bounds: ByteBounds,
     /// Output columns.
     pub columns: usize,
     /// Whether there are two rows; only at stride 1.

@@ -43,6 +43,7 @@
 pub mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub mod avx512;
+mod byte_stem;
 mod byte_strip;
 mod byte_tile;
 mod float_tile;
@@ -51,7 +52,8 @@ mod simd;
 #[cfg(test)]
 mod tests;
 
-pub use byte_strip::ByteStrip;
+pub use byte_stem::ByteStem;
+pub use byte_strip::{ByteBounds, ByteStrip};
 pub use byte_tile::{ByteTile, ByteTileOperands, Narrow};
 pub use float_tile::FloatTile;
 pub use simd::{Body, Simd};

@@ -1,5 +1,6 @@
 //! The small vector vocabulary that generic kernel bodies are written in: 16, 8 or 4 lanes of 32 bits.
 
+use super::byte_stem::ByteStem;
 use super::byte_strip::ByteStrip;
 use super::byte_tile::{ByteTile, ByteTileOperands};
 use super::float_tile::FloatTile;
@@ -42,6 +43,9 @@ pub trait Simd: Copy + Send + Sync + 'static {
 
     /// Whether there is a [`Simd::byte_strip`].
     const BYTE_STRIP: bool = false;
+
+    /// Whether there is a [`Simd::byte_stem`].
+    const BYTE_STEM: bool = false;
 
     /// Rows of a [`Simd::float_tile`]; none where there is no such tile.
     const FLOAT_ROWS: usize = 0;
@@ -480,6 +484,13 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// The pointers of the strip are good for what they are said to point to.
     #[inline(always)]
     unsafe fn byte_strip(self, _strip: &ByteStrip) {}
+
+    /// Convolves a row of a stem of bytes. Only where there is a [`Simd::BYTE_STEM`].
+    ///
+    /// # Safety
+    /// The pointers of the row are good for what they are said to point to.
+    #[inline(always)]
+    unsafe fn byte_stem(self, _stem: &ByteStem) {}
 
     /// `y[i] = table[x[i]]` of 64 bytes, in a table of 256.
     ///

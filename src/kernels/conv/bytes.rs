@@ -11,6 +11,7 @@ use super::depthwise_rows::{BlockWords, DepthwiseRows, ring_bytes};
 use super::depthwise_strips::{DepthwiseStrips, StripWords, strip_bytes};
 use super::geometry::Geometry;
 use super::padded_rows::{PaddedRows, segment, takes};
+use super::stem_rows::StemRows;
 use super::taps::TapTable;
 use crate::error::{Result, ensure};
 use std::cell::RefCell;
@@ -273,6 +274,25 @@ impl ByteConv2d {
             Form::Groups(groups) if self.weights.merged => {
                 let (pixels, width) = (g.output_pixels(), g.output()[1]);
                 let Some(b) = groups.first() else { return };
+                let part = Part { whole, rows, columns: 0..g.filters, first_column: 0 };
+                let finish = finish_bytes(epilogue, &part, &mut output);
+                let stem = COPIES.with_borrow_mut(|copies| {
+                    let rows = StemRows {
+                        geometry: g,
+                        weights: b,
+                        input: input.as_ptr(),
+                        pixel: input.stride(),
+                        zero_point: zero_point as u8,
+                        range: part.rows.clone(),
+                        finish: &finish,
+                        copies,
+                    };
+                    rows.run(isa)
+                });
+                if stem {
+                    return;
+                }
+                let Part { whole, rows, .. } = part;
                 COPIES.with_borrow_mut(|copies| {
                     for image in rows.start / pixels..rows.end.div_ceil(pixels) {
                         let before = image * pixels;

@@ -261,7 +261,7 @@ impl Body for DepthwiseRows<'_> {
 ///
 /// # Safety
 /// The row has as many pixels as the geometry says, `pixel` bytes apart, and the copy room for them.
-unsafe fn copy_row(from: *const u8, pixel: usize, g: &Geometry, to: &mut [u8]) {
+pub(super) unsafe fn copy_row(from: *const u8, pixel: usize, g: &Geometry, to: &mut [u8]) {
     // SAFETY: as the caller promises.
     unsafe {
         if pixel == g.channels {

@@ -8,7 +8,7 @@
 //!    a strip go side by side. Their input rows are copied into a ring, 64 bytes a column, with padding written out.
 //! 3. Blocks that do not divide the channels overlap, and so do pieces of a row: what is computed twice is alike.
 
-use super::super::arch::{Body, ByteStrip, Isa, Simd};
+use super::super::arch::{Body, ByteBounds, ByteStrip, Isa, Simd};
 use super::super::gemm::{Finish, FinishTile, Rescale};
 use super::super::stored::Parts;
 use super::geometry::Geometry;
@@ -142,7 +142,7 @@ fn suits(g: &Geometry) -> bool {
 pub(super) struct StripWords {
     /// `[blocks][output rows of a strip][columns][four vectors][lanes][4]`, aligned.
     words: Buffer,
-    /// `[blocks][four vectors][lanes]`: the sum of each channel's weights.
+    /// `[blocks][LANES]`: the sum of each channel's weights, in their order.
     sums: Vec<i32>,
     channels: usize,
     /// Strips may have two output rows.
@@ -174,7 +174,7 @@ impl StripWords {
                         let word = (b * rows + row) * BLOCK / 4 + tap % 3 * LANES + at;
                         words[word * 4 + tap / 3 + row] = weight as i8;
                     }
-                    sums[b * LANES + at] += weight;
+                    sums[b * LANES + offset] += weight;
                 }
             }
         }
@@ -215,45 +215,50 @@ impl StripWords {
     /// # Safety
     /// The epilogue's operands have an element for each channel.
     #[inline(always)]
-    unsafe fn prepare(
+    unsafe fn prepare<S: Simd>(
         &self,
-        order: &[usize; LANES],
+        s: S,
         finish: &Finish<'_>,
         zero_point: i32,
         begin: &mut [i32],
         factors: &mut [f32],
     ) -> bool {
-        // Where there is no operand, the first four elements of these are those of every channel.
-        let (no_bias, no_scale) = ([0i32; 4], [0f32; 4]);
-        let (bias, biased) = finish.start.map_or((no_bias.as_ptr(), 0), |bias| (bias, usize::MAX));
-        let (scale, scaled) = finish.rescale.map_or((no_scale.as_ptr(), 0), |rescale| (rescale.scale, usize::MAX));
-        let mut most = [0f32; 4];
-        let (blocks, mut b) = (Blocks::new(self.channels), 0);
+        let (blocks, order, zero_point) = (Blocks::new(self.channels), order(s), s.splat_i32(zero_point));
+        let (mut most, largest) = (s.splat(0.0), s.splat((9 * 255 * 128) as f32));
+        let mut b = 0;
         while b < blocks.count {
             let (block, lanes) = (blocks.at(b), b * LANES..(b + 1) * LANES);
             let (begin, factors) = (&mut begin[lanes.clone()], &mut factors[lanes.clone()]);
             let sums = &self.sums[lanes];
-            let mut at = 0;
+            // In the order of channels.
+            let (mut starts, mut scales, mut at) = ([0i32; LANES], [0f32; LANES], 0);
             while at < LANES {
-                // The channels of four lanes are neighbors.
-                let channel = block.start + order[at] % block.channels();
-                let (begin, factors, sums) = (&mut begin[at..at + 4], &mut factors[at..at + 4], &sums[at..at + 4]);
-                // SAFETY: as the caller promises.
-                let (bias, scale) = unsafe {
-                    let (bias, scale) = (bias.add(channel & biased), scale.add(channel & scaled));
-                    (bias.cast::<[i32; 4]>().read_unaligned(), scale.cast::<[f32; 4]>().read_unaligned())
-                };
-                for i in 0..4 {
-                    begin[i] = bias[i].wrapping_sub(zero_point.wrapping_mul(sums[i]));
-                    factors[i] = scale[i];
+                let channel = block.start + at % block.channels();
+                // SAFETY: as the caller promises; a block has whole vectors of channels.
+                unsafe {
+                    let bias = finish.start.map_or(s.splat_i32(0), |bias| s.load_i32(bias.add(channel)));
+                    let start = s.sub_i32(bias, s.mul_i32(zero_point, s.load_i32(sums.as_ptr().add(at))));
+                    let scale = match &finish.rescale {
+                        Some(rescale) => s.load(rescale.scale.add(channel)),
+                        None => s.splat(0.0),
+                    };
+                    s.store_i32(starts.as_mut_ptr().add(at), start);
+                    s.store(scales.as_mut_ptr().add(at), scale);
                     // All of them together: what is not a number shows too.
-                    most[i] += ((begin[i] as f32).abs() + (9 * 255 * 128) as f32) * scale[i].abs();
+                    most = s.add(most, s.mul(s.add(s.abs(s.from_i32(start)), largest), s.abs(scale)));
                 }
+                at += S::LANES;
+            }
+            at = 0;
+            while at < LANES {
+                // Four lanes have neighbors.
+                begin[at..at + 4].copy_from_slice(&starts[order[at]..order[at] + 4]);
+                factors[at..at + 4].copy_from_slice(&scales[order[at]..order[at] + 4]);
                 at += 4;
             }
             b += 1;
         }
-        most[0] + most[1] + most[2] + most[3] < (1 << 30) as f32
+        s.sum(most) < (1 << 30) as f32
     }
 }
 
@@ -300,25 +305,15 @@ struct Line {
     pair: bool,
 }
 
-/// How sums become bytes in a strip.
-#[derive(Clone, Copy)]
-struct Narrow {
-    zero_point: i16,
-    least: i8,
-    most: i8,
-    flip: u8,
-}
-
-impl Narrow {
-    fn new(rescale: &Rescale, signed: bool) -> Self {
-        let offset = rescale.zero_point - if signed { 0 } else { 128 };
-        let byte = |x: i32| (x + offset).clamp(-128, 127) as i8;
-        Narrow {
-            zero_point: offset as i16,
-            least: byte(rescale.least),
-            most: byte(rescale.most.round_ties_even() as i32),
-            flip: if signed { 0 } else { 128 },
-        }
+/// What takes sums to bytes by a factor alone, for kernels that know no result to be far out.
+#[inline(always)]
+pub(super) fn bounds(rescale: &Rescale, signed: bool) -> ByteBounds {
+    let offset = rescale.zero_point - if signed { 0 } else { 128 };
+    ByteBounds {
+        zero_point: offset as i16,
+        least: (rescale.least + offset).clamp(-128, 127) as i8,
+        most: (rescale.most.round_ties_even() as i32 + offset).clamp(-128, 127) as i8,
+        flip: if signed { 0 } else { 128 },
     }
 }
 
@@ -353,9 +348,12 @@ impl Body for DepthwiseStrips<'_> {
         let bytes = &mut rest[..ring_bytes(g)];
         let mut rings = Rings { bytes, held: [[usize::MAX; ROWS]; MOST_NARROW], across: 0..0 };
         // SAFETY: the epilogue's operands have an element a channel.
-        let near = unsafe { weights.prepare(&order, finish, self.zero_point.into(), begin, factors) };
-        let narrow = finish.narrow().filter(|_| near).map(|(rescale, signed)| Narrow::new(rescale, signed));
-        let to = narrow.unwrap_or(Narrow { zero_point: 0, least: 0, most: 0, flip: 0 });
+        let near = unsafe { weights.prepare(s, finish, self.zero_point.into(), begin, factors) };
+        let narrow = match finish.narrow() {
+            Some((rescale, signed)) if near => Some(bounds(rescale, signed)),
+            _ => None,
+        };
+        let to = narrow.unwrap_or(ByteBounds { zero_point: 0, least: 0, most: 0, flip: 0 });
         let most = if narrow.is_some() { usize::MAX } else { SUMS };
         let mut done = self.range.start;
         while done < self.range.end {
@@ -387,10 +385,7 @@ impl Body for DepthwiseStrips<'_> {
                     weights: weights.words.as_slice()[b * rows * BLOCK..].as_ptr().cast(),
                     begin: begin[b * LANES..].as_ptr(),
                     scale: factors[b * LANES..].as_ptr(),
-                    zero_point: to.zero_point,
-                    least: to.least,
-                    most: to.most,
-                    flip: to.flip,
+                    bounds: to,
                     columns,
                     pair,
                     sums: if narrow.is_some() { std::ptr::null_mut() } else { sums.as_mut_ptr() },
@@ -478,30 +473,29 @@ impl DepthwiseStrips<'_> {
                     let from = self.input.wrapping_add(pixel * self.pixel + block.start);
                     let to = &mut copy[skip * LANES + q * block.channels()..];
                     // SAFETY: the input row has these pixels, as the caller promises.
-                    unsafe { copy_piece(from, self.pixel, end - skip, block.channels(), to) }
+                    unsafe {
+                        match block.parts {
+                            2 => copy_piece::<32>(from, self.pixel, end - skip, to),
+                            _ => copy_piece::<16>(from, self.pixel, end - skip, to),
+                        }
+                    }
                 }
             }
         }
     }
 }
 
-/// Copies `channels`, 16 or 32, of `count` pixels, to every 64 bytes.
+/// Copies `N` bytes of `count` pixels, to every 64 bytes.
 ///
 /// # Safety
 /// The pixels are there, `pixel` bytes apart.
 #[inline(always)]
-unsafe fn copy_piece(from: *const u8, pixel: usize, count: usize, channels: usize, to: &mut [u8]) {
-    assert!(count == 0 || (count - 1) * LANES + channels <= to.len());
-    let to = to.as_mut_ptr();
-    for x in 0..count {
+unsafe fn copy_piece<const N: usize>(from: *const u8, pixel: usize, count: usize, to: &mut [u8]) {
+    assert!(count == 0 || (count - 1) * LANES + N <= to.len());
+    let (mut from, mut to) = (from, to.as_mut_ptr());
+    for _ in 0..count {
         // SAFETY: the pixels are there, as the caller promises; the copy's length was looked at.
-        unsafe {
-            let (from, to) = (from.add(x * pixel), to.add(x * LANES));
-            if channels == 16 {
-                std::ptr::copy_nonoverlapping(from, to, 16);
-            } else {
-                std::ptr::copy_nonoverlapping(from, to, 32);
-            }
-        }
+        unsafe { std::ptr::copy_nonoverlapping(from, to, N) };
+        (from, to) = (from.wrapping_add(pixel), to.wrapping_add(LANES));
     }
 }

@@ -23,6 +23,7 @@ mod depthwise_runs;
 mod depthwise_strips;
 mod geometry;
 mod padded_rows;
+mod stem_rows;
 mod stored;
 mod taps;
 #[cfg(test)]

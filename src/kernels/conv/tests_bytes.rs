@@ -96,43 +96,59 @@ fn every_depthwise_size_exactly() {
         let (height, strides) = (case % 4 + 1, [[1, 1], [2, 2], [1, 2], [2, 1]][case / 4 % 4]);
         let g = Geometry::new([height, width], channels, channels, [3, 3]);
         let g = Geometry { groups: channels, strides, pad_begin: [1, case % 3], pad_end: [1, 2 - case % 3], ..g };
-        let (batch, zero, pixel) = (2, [0, 200][case % 2], channels + case % 2 * 5);
-        let rows = batch * g.output_pixels();
-        let input = bytes((batch * g.input_pixels() - 1) * pixel + channels, case as u64);
-        let weights: Vec<i8> = bytes(channels * 9, 7).iter().map(|&w| w as i8).collect();
-        let bias: Vec<i32> = (0..channels).map(|c| c as i32 * 500 - 20_000).collect();
-        // Products beyond 32 bits too.
-        let scale: Vec<f32> = (0..channels).map(|c| if case % 16 == 15 && c == 3 { 1e6 } else { 1e-3 }).collect();
-        let sums = reference(&g, batch, &input, pixel, |at| weights[at].into(), zero);
-        let expected = |at: usize, zero_point: i32, [least, most]: [i32; 2]| {
-            let sum = sums[at] + bias[at % channels];
-            let q = (sum as f32 * scale[at % channels]).clamp(-60.0, 90.5).round_ties_even() as i32 + zero_point;
-            q.clamp(least, most)
+        to_bytes(&g, case);
+    }
+}
+
+/// Stems of 3 x 3 taps.
+#[test]
+fn every_stem_size_exactly() {
+    for (case, filters) in (1..=40).chain([48, 63, 64, 65, 96, 128, 130]).enumerate() {
+        let (height, strides) = (case % 4 + 1, [[1, 1], [2, 2], [1, 2], [2, 1]][case / 4 % 4]);
+        let g = Geometry::new([height, case % 21 + 1], 3 + case % 2, filters, [3, 3]);
+        to_bytes(&Geometry { strides, pad_begin: [1, case % 3], pad_end: [1, 2 - case % 3], ..g }, case);
+    }
+}
+
+/// To bytes, signed and not, in two parts, on every instruction set.
+fn to_bytes(g: &Geometry, case: usize) {
+    let (channels, filters) = (g.channels, g.filters);
+    let (batch, zero, pixel) = (2, [0, 200][case % 2], channels + case % 2 * 5);
+    let rows = batch * g.output_pixels();
+    let input = bytes((batch * g.input_pixels() - 1) * pixel + channels, case as u64);
+    let weights: Vec<i8> = bytes(g.weights_len(), 7).iter().map(|&w| w as i8).collect();
+    let bias: Vec<i32> = (0..filters).map(|c| c as i32 * 500 - 20_000).collect();
+    // Products beyond 32 bits too.
+    let scale: Vec<f32> = (0..filters).map(|c| if case % 16 == 15 && c == 3 { 1e6 } else { 1e-3 }).collect();
+    let sums = reference(g, batch, &input, pixel, |at| weights[at].into(), zero);
+    let expected = |at: usize, zero_point: i32, [least, most]: [i32; 2]| {
+        let sum = sums[at] + bias[at % filters];
+        let q = (sum as f32 * scale[at % filters]).clamp(-60.0, 90.5).round_ties_even() as i32 + zero_point;
+        q.clamp(least, most)
+    };
+    for isa in Isa::available() {
+        let packed = Arc::new(ByteConvWeights::pack(isa, ByteWeights::I8(&weights), g, &[]).unwrap());
+        let conv = ByteConv2d::new(*g, packed, zero as u8).unwrap();
+        let input = Matrix::new(&input, batch * g.input_pixels(), channels, pixel);
+        let epilogue = ByteEpilogue {
+            zero_point: zero,
+            bias: Some(&bias),
+            column_scale: Some(&scale),
+            activation: Activation::Clip { lo: -60.0, hi: 90.5 },
+            ..ByteEpilogue::default()
         };
-        for isa in Isa::available() {
-            let packed = Arc::new(ByteConvWeights::pack(isa, ByteWeights::I8(&weights), &g, &[]).unwrap());
-            let conv = ByteConv2d::new(g, packed, zero as u8).unwrap();
-            let input = Matrix::new(&input, batch * g.input_pixels(), channels, pixel);
-            let epilogue = ByteEpilogue {
-                zero_point: zero,
-                bias: Some(&bias),
-                column_scale: Some(&scale),
-                activation: Activation::Clip { lo: -60.0, hi: 90.5 },
-                ..ByteEpilogue::default()
-            };
-            let to = |zero_point| Requantize { factor: 1.0, zero_point };
-            let (mut out, at) = (vec![0u8; rows * channels], case % 7 * rows / 7);
-            let (top, bottom) = MatrixMut::dense(&mut out, rows, channels).split_rows(at);
-            conv.run_rows(input, 0..at, rows, ByteOutput::U8(top, to(30)), &epilogue);
-            conv.run_rows(input, at..rows, rows, ByteOutput::U8(bottom, to(30)), &epilogue);
-            for (at, &x) in out.iter().enumerate() {
-                assert_eq!(i32::from(x), expected(at, 30, [0, 255]), "{at} of {} {g:?}", isa.name());
-            }
-            let mut out = vec![0i8; rows * channels];
-            conv.run(input, ByteOutput::I8(MatrixMut::dense(&mut out, rows, channels), to(-70)), &epilogue);
-            for (at, &x) in out.iter().enumerate() {
-                assert_eq!(i32::from(x), expected(at, -70, [-128, 127]), "{at} of {} {g:?}", isa.name());
-            }
+        let to = |zero_point| Requantize { factor: 1.0, zero_point };
+        let (mut out, at) = (vec![0u8; rows * filters], case % 7 * rows / 7);
+        let (top, bottom) = MatrixMut::dense(&mut out, rows, filters).split_rows(at);
+        conv.run_rows(input, 0..at, rows, ByteOutput::U8(top, to(30)), &epilogue);
+        conv.run_rows(input, at..rows, rows, ByteOutput::U8(bottom, to(30)), &epilogue);
+        for (at, &x) in out.iter().enumerate() {
+            assert_eq!(i32::from(x), expected(at, 30, [0, 255]), "{at} of {} {g:?}", isa.name());
+        }
+        let mut out = vec![0i8; rows * filters];
+        conv.run(input, ByteOutput::I8(MatrixMut::dense(&mut out, rows, filters), to(-70)), &epilogue);
+        for (at, &x) in out.iter().enumerate() {
+            assert_eq!(i32::from(x), expected(at, -70, [-128, 127]), "{at} of {} {g:?}", isa.name());
         }
     }
 }

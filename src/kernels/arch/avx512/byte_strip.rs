@@ -30,8 +30,9 @@ unsafe fn columns<const STRIDE: usize, const PAIR: bool>(t: &ByteStrip) {
     // SAFETY: as the caller promises.
     unsafe {
         let padding = _mm512_set1_epi8(t.padding as i8);
-        let zero_point = _mm512_set1_epi16(t.zero_point);
-        let (least, most, flip) = (_mm512_set1_epi8(t.least), _mm512_set1_epi8(t.most), _mm512_set1_epi8(t.flip as i8));
+        let zero_point = _mm512_set1_epi16(t.bounds.zero_point);
+        let (least, most) = (_mm512_set1_epi8(t.bounds.least), _mm512_set1_epi8(t.bounds.most));
+        let flip = _mm512_set1_epi8(t.bounds.flip as i8);
         let begin = [
             _mm512_loadu_epi32(t.begin),
             _mm512_loadu_epi32(t.begin.add(16)),

@@ -8,7 +8,7 @@ use std::arch::asm;
 use std::mem::offset_of;
 
 /// Where the words of four vectors lie that were packed to bytes quarter by quarter.
-static BY_VECTOR: [i32; 16] = [0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15];
+pub(super) static BY_VECTOR: [i32; 16] = [0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15];
 
 /// `MR` rows by panels of 32 columns.
 ///

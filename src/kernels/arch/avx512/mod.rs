@@ -1,11 +1,13 @@
 //! AVX-512: F, BW, VL, DQ, VNNI, VBMI and BF16; sixteen lanes, thirty-two registers.
 
+use super::byte_stem::ByteStem;
 use super::byte_strip::ByteStrip;
 use super::byte_tile::{ByteTile, ByteTileOperands};
 use super::float_tile::FloatTile;
 use super::simd::{Body, Simd};
 use std::arch::x86_64::*;
 
+mod byte_stem;
 mod byte_strip;
 mod byte_tile;
 mod float_tile;
@@ -86,6 +88,7 @@ impl Simd for Avx512 {
     const DOT_REGISTERS: usize = 1;
     const BYTE_TILE: bool = true;
     const BYTE_STRIP: bool = true;
+    const BYTE_STEM: bool = true;
     const FLOAT_ROWS: usize = float_tile::ROWS;
 
     #[inline(always)]
@@ -176,6 +179,12 @@ impl Simd for Avx512 {
     unsafe fn byte_strip(self, strip: &ByteStrip) {
         // SAFETY: the token says that the machine has the instructions, the caller that the memory is there.
         unsafe { byte_strip::run(strip) }
+    }
+
+    #[inline(always)]
+    unsafe fn byte_stem(self, stem: &ByteStem) {
+        // SAFETY: the token says that the machine has the instructions, the caller that the memory is there.
+        unsafe { byte_stem::run(stem) }
     }
 
     #[inline(always)]
