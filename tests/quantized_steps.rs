@@ -2,11 +2,13 @@
 
 use onrush::graph::{Graph, ValueId};
 use onrush::ops::elementwise::{Binary, BinaryKind, Cast, Unary, UnaryKind};
+use onrush::ops::layout::Transpose;
 use onrush::ops::matrix::{Gemm, MatMul};
 use onrush::ops::nn::{Conv, GlobalPool, GlobalPoolKind, LayerNormalization, Padding, Pool, PoolKind, Softmax};
 use onrush::ops::quant::{
     ConvInteger, DequantizeLinear, DynamicQuantizeLinear, MatMulInteger, QLinearConv, QLinearMatMul, QuantizeLinear,
 };
+use onrush::ops::reduce::{Reduce, ReduceKind};
 use onrush::{CompileOptions, DType, Fact, Model, Tensor};
 use std::sync::Arc;
 
@@ -181,6 +183,26 @@ fn matrix_products() {
         }
         net.quantize(0.01, 130);
         net.check(0.01, 1, &format!("form {form}"));
+    }
+}
+
+#[test]
+fn products_of_two_computed_matrices() {
+    for form in 0..4 {
+        let (signed, shared) = (form & 1 == 1, form & 2 == 2);
+        let mut net = Net::new(&[2, 3, 5, 14], signed);
+        let x = net.last;
+        let turned = Transpose { perm: Some(vec![0, 1, 3, 2]) };
+        net.last = net.graph.op("turned", turned, &[x]).unwrap();
+        if shared {
+            let axes = net.graph.constant("axes", Tensor::vector(vec![1i64])).unwrap();
+            let mean = Reduce { kind: ReduceKind::Mean, keep_dims: true, noop_with_empty_axes: false };
+            net.last = net.graph.op("one for all", mean, &[net.last, axes]).unwrap();
+        }
+        net.quantize(0.0079, 131);
+        net.last = net.graph.op("product", MatMul, &[x, net.last]).unwrap();
+        net.quantize(0.02, 110);
+        net.check(0.02, if shared { 3 } else { 1 }, &format!("form {form}"));
     }
 }
 

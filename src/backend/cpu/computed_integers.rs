@@ -1,14 +1,20 @@
-//! `MatMulInteger` of two matrices that are both computed, or whose zero points are: the sums themselves.
+//! Products of two matrices of bytes that are both computed: the sums themselves of `MatMulInteger` (whose zero points may
+//! be computed as well), and quantized values that are quantized again.
 
 use super::arena::Io;
-use super::kernel::{Context, Kernel, Spec};
+use super::integer::known;
+use super::kernel::{Context, Division, Kernel, Spec};
 use super::product::{Geometry, geometry};
 use crate::error::Result;
 use crate::kernels::arch::Isa;
-use crate::kernels::gemm::{ComputedBytes, gemm_computed_bytes};
+use crate::kernels::gemm::{ComputedBytes, Requantize, gemm_computed_bytes, gemm_computed_quantized};
+use crate::kernels::quantize::Byte;
 use crate::kernels::{Matrix, MatrixMut};
+use crate::ops::fused::Quantized;
+use crate::ops::matrix::MatMul;
 use crate::ops::quant::MatMulInteger;
 use crate::tensor::DType;
+use bytemuck::{AnyBitPattern, NoUninit};
 
 /// `batch` products of `[m, k]` by `[k, n]`.
 #[derive(Debug)]
@@ -98,5 +104,92 @@ impl Kernel for ComputedIntegers {
             gemm_computed_bytes(self.isa, own, a_zeros, b, MatrixMut::dense(out, m, n));
         }
         Ok(())
+    }
+}
+
+/// `batch` products of `[m, k]` by `[k, n]` between quantized values.
+#[derive(Debug)]
+pub(super) struct ComputedProduct {
+    isa: Isa,
+    g: Geometry,
+    signed: [bool; 2],
+    zeros: [i32; 2],
+    requantize: Requantize,
+    to_signed: bool,
+}
+
+impl ComputedProduct {
+    pub(super) fn new(spec: &Spec<'_>, isa: Isa) -> Result<Option<Self>> {
+        Ok(Self::of(spec, isa))
+    }
+
+    fn of(spec: &Spec<'_>, isa: Isa) -> Option<Self> {
+        let quantized = spec.op::<Quantized>()?;
+        if !quantized.op.is::<MatMul>() || quantized.arity != 2 || spec.constant(1).is_some() {
+            return None;
+        }
+        let g = geometry(spec.shape(0)?, spec.shape(1)?, spec.output_shape(0)?)?;
+        let [a, b] = [known(spec, quantized.input(0)?)?, known(spec, quantized.input(1)?)?];
+        let (scale, zero) = known(spec, quantized.output?)?;
+        let factor = (f64::from(a.0) * f64::from(b.0) / f64::from(scale)) as f32;
+        let signed = [0, 1].map(|index| spec.input(index).is_some_and(|slot| slot.dtype == DType::I8));
+        Some(ComputedProduct {
+            isa,
+            g,
+            signed,
+            zeros: [a.1 + if signed[0] { 128 } else { 0 }, b.1],
+            requantize: Requantize { factor, zero_point: zero },
+            to_signed: spec.output(0)?.dtype == DType::I8,
+        })
+    }
+
+    /// Bytes of a flipped left-hand matrix.
+    fn flipped(&self) -> usize {
+        if self.signed[0] { (self.g.m * self.g.k).next_multiple_of(64) } else { 0 }
+    }
+
+    fn products<T: Byte + AnyBitPattern + NoUninit>(&self, io: &Io<'_>, context: &mut Context<'_>) -> Result<()> {
+        let (a, b): (&[u8], &[u8]) = (io.input(0)?, io.input(1)?);
+        let (flipped, sums) = context.workspace.split_at_mut(self.flipped());
+        let Geometry { m, k, n, left, right } = &self.g;
+        let (m, k, n) = (*m, *k, *n);
+        let sums: &mut [i32] = &mut bytemuck::cast_slice_mut(sums)[..m * n];
+        let out: &mut [T] = io.output(0)?;
+        if out.is_empty() {
+            return Ok(());
+        }
+        for (index, out) in io.share().zip(out.chunks_exact_mut(m * n)) {
+            let mut own = &a[left[index] * m * k..][..m * k];
+            if self.signed[0] {
+                for (to, &from) in flipped.iter_mut().zip(own) {
+                    *to = from ^ 0x80;
+                }
+                own = &flipped[..m * k];
+            }
+            let data = &b[right[index] * k * n..][..k * n];
+            let b = ComputedBytes { data, signed: self.signed[1], zero_points: &self.zeros[1..] };
+            let own = Matrix::dense(own, m, k);
+            gemm_computed_quantized(self.isa, own, self.zeros[0], b, self.requantize, sums, out);
+        }
+        Ok(())
+    }
+}
+
+impl Kernel for ComputedProduct {
+    fn name(&self) -> String {
+        let Geometry { m, k, n, left, .. } = &self.g;
+        format!("integer gemm computed {}x{m}x{k}x{n}", left.len())
+    }
+
+    fn workspace(&self) -> usize {
+        self.flipped() + self.g.m * self.g.n * 4
+    }
+
+    fn division(&self) -> Division {
+        Division::units(self.g.left.len(), 1)
+    }
+
+    fn run(&self, io: &Io<'_>, context: &mut Context<'_>) -> Result<()> {
+        if self.to_signed { self.products::<i8>(io, context) } else { self.products::<u8>(io, context) }
     }
 }

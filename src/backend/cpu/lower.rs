@@ -6,7 +6,7 @@ use super::byte_maps::{ByteZip, Lookup};
 use super::byte_pooling::ByteWindow;
 use super::byte_rows::ByteRows;
 use super::cascade::Cascade;
-use super::computed_integers::ComputedIntegers;
+use super::computed_integers::{ComputedIntegers, ComputedProduct};
 use super::convolution::Convolution;
 use super::elementwise::{Copy, Map, Select, Zip};
 use super::elementwise_steps::Steps;
@@ -76,6 +76,7 @@ const FAMILIES: &[Family] = &[
     |spec, isa| boxed(IntegerProduct::new(spec, isa)?),
     |spec, isa| boxed(IntegerSums::new(spec, isa)?),
     |spec, isa| boxed(ComputedIntegers::new(spec, isa)?),
+    |spec, isa| boxed(ComputedProduct::new(spec, isa)?),
     |spec, isa| boxed(ConvolutionSums::new(spec, isa)?),
     |spec, isa| boxed(ByteZip::new(spec, isa)?),
     |spec, isa| boxed(Lookup::new(spec, isa)?),

@@ -7,8 +7,9 @@
 //! and all: so B always fits.
 
 use super::super::arch::{Body, Isa, Simd};
+use super::super::quantize::{Byte, to_steps};
 use super::super::view::{Matrix, MatrixMut};
-use super::integer::{ByteEpilogue, ByteOutput, gemm_bytes};
+use super::integer::{ByteEpilogue, ByteOutput, Requantize, gemm_bytes};
 use super::pack_bytes::{PackedBytes, panel_width};
 use crate::tensor::Buffer;
 use std::cell::RefCell;
@@ -56,6 +57,50 @@ pub fn gemm_computed_bytes(
     if m == 0 || n == 0 {
         return;
     }
+    let zero = if let [zero] = a_zeros { *zero } else { 0 };
+    packed_product(isa, a, zero, b, out.reborrow(), |offset, sums, out| {
+        if a_zeros.len() > 1 || b.zero_points.iter().any(|&zero| zero != offset) {
+            isa.dispatch(Center { a, a_zeros, offset, b_zeros: b.zero_points, sums, out });
+        }
+    });
+}
+
+/// The same, quantized at once: one zero point of `a`, one of `b`, and `out` of `[m, n]` in row-major order. The factor is that
+/// of the sums: both scales over the output's. `sums` has as many elements, with any content.
+///
+/// # Panics
+/// If the sizes do not fit together.
+#[track_caller]
+pub fn gemm_computed_quantized<T: Byte>(
+    isa: Isa,
+    a: Matrix<'_, u8>,
+    a_zero: i32,
+    b: ComputedBytes<'_>,
+    requantize: Requantize,
+    sums: &mut [i32],
+    out: &mut [T],
+) {
+    let (m, k) = (a.rows(), a.cols());
+    let Some(n) = out.len().checked_div(m) else { return };
+    assert!(k.checked_mul(n) == Some(b.data.len()), "B of {k} x {n} in {} bytes", b.data.len());
+    let &[b_zero] = b.zero_points else { panic!("{} zero points of B", b.zero_points.len()) };
+    if n > 0 {
+        packed_product(isa, a, a_zero, b, MatrixMut::dense(sums, m, n), |offset, _, sums| {
+            isa.dispatch(Round { a, a_zero, taken: b_zero - offset, sums, requantize, out });
+        });
+    }
+}
+
+/// Packs B, multiplies, and hands what B's zero points are less by, the sums of its columns and the product to `last`.
+fn packed_product<'o>(
+    isa: Isa,
+    a: Matrix<'_, u8>,
+    zero_point: i32,
+    b: ComputedBytes<'_>,
+    mut out: MatrixMut<'o, i32>,
+    last: impl FnOnce(i32, &[i32], MatrixMut<'o, i32>),
+) {
+    let (k, n) = (a.cols(), out.cols());
     let flip: u8 = if b.signed { 0 } else { 0x80 };
     PACKED.with_borrow_mut(|packed| {
         let panel = panel_width(isa);
@@ -68,13 +113,9 @@ pub fn gemm_computed_bytes(
         (packed.n, packed.panel, packed.segment) = (n, panel, k);
         let words: &mut [u32] = packed.data.as_mut_slice().map(bytemuck::cast_slice_mut).unwrap_or_default();
         isa.dispatch(Pack { b: b.data, k, n, panel, flip, words, sums: &mut packed.sums });
-        let epilogue =
-            ByteEpilogue { zero_point: if let [zero] = a_zeros { *zero } else { 0 }, ..ByteEpilogue::default() };
+        let epilogue = ByteEpilogue { zero_point, ..ByteEpilogue::default() };
         gemm_bytes(isa, a, packed, ByteOutput::I32(out.reborrow()), &epilogue);
-        let offset = i32::from(flip);
-        if a_zeros.len() > 1 || b.zero_points.iter().any(|&zero| zero != offset) {
-            isa.dispatch(Center { a, a_zeros, offset, b_zeros: b.zero_points, sums: &packed.sums, out });
-        }
+        last(i32::from(flip), &packed.sums, out);
     });
 }
 
@@ -179,6 +220,49 @@ impl Body for Center<'_> {
     }
 }
 
+/// Takes B's zero point off, of which the tile has taken all but `taken`, and quantizes.
+struct Round<'a, T> {
+    a: Matrix<'a, u8>,
+    a_zero: i32,
+    taken: i32,
+    sums: MatrixMut<'a, i32>,
+    requantize: Requantize,
+    out: &'a mut [T],
+}
+
+impl<T: Byte> Body for Round<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(mut self, s: S) {
+        let (k, n) = (self.a.cols(), self.sums.cols());
+        let (from, stride, sums, sums_stride) =
+            (self.a.as_ptr(), self.a.stride(), self.sums.as_mut_ptr(), self.sums.stride());
+        let Requantize { factor, zero_point } = self.requantize;
+        let factor = s.splat(factor);
+        for (r, out) in self.out.chunks_exact_mut(n).enumerate() {
+            let mut sum = 0i32;
+            if self.taken != 0 {
+                // SAFETY: the row is one of A, whose rows are as many as the output's.
+                for &byte in unsafe { std::slice::from_raw_parts(from.wrapping_add(r * stride), k) } {
+                    sum = sum.wrapping_add(i32::from(byte));
+                }
+                sum = sum.wrapping_sub(self.a_zero.wrapping_mul(k as i32)).wrapping_mul(self.taken);
+            }
+            let (sum, row) = (s.splat_i32(sum), sums.wrapping_add(r * sums_stride));
+            for c in (0..n).step_by(S::LANES) {
+                let count = (n - c).min(S::LANES);
+                // SAFETY: both rows have `count` elements from `c` on.
+                unsafe {
+                    let whole = s.sub_i32(s.load_i32_part(row.add(c), count), sum);
+                    let steps = to_steps(s, s.mul(s.from_i32(whole), factor), zero_point);
+                    T::store_part(s, out.as_mut_ptr().add(c), count, steps);
+                }
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -208,6 +292,15 @@ mod tests {
                     let mut out = vec![i32::MIN; m * n];
                     gemm_computed_bytes(isa, Matrix::dense(&a, m, k), &a_zeros, b, MatrixMut::dense(&mut out, m, n));
                     assert_eq!(out, expected, "{} case {case}, signed {signed}", isa.name());
+                    let ([a_zero], [_]) = (&a_zeros[..], &b_zeros[..]) else { continue };
+                    let to = Requantize { factor: 1.0 / 700.0, zero_point: 90 };
+                    let quantized =
+                        |sum: &i32| ((*sum as f32 * to.factor).round_ties_even() as i32 + 90).clamp(0, 255) as u8;
+                    let mut out = vec![1u8; m * n];
+                    let mut sums = vec![i32::MIN; m * n];
+                    gemm_computed_quantized(isa, Matrix::dense(&a, m, k), *a_zero, b, to, &mut sums, &mut out);
+                    let expected: Vec<u8> = expected.iter().map(quantized).collect();
+                    assert_eq!(out, expected, "{} case {case}, signed {signed}, quantized", isa.name());
                 }
             }
         }

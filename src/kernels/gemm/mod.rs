@@ -32,7 +32,7 @@ mod tile;
 pub(in crate::kernels) use tile::each;
 
 pub use bf16::{PackedBf16, gemm_bf16, gemm_bf16_region};
-pub use computed_bytes::{ComputedBytes, gemm_computed_bytes};
+pub use computed_bytes::{ComputedBytes, gemm_computed_bytes, gemm_computed_quantized};
 pub(in crate::kernels) use driver::RowPointers;
 pub use epilogue::{Activation, Epilogue, Residual};
 pub use few_bits::{FewBits, PackedBlocks, PackedCodes, few_bits_scratch_len, gemm_few_bits};

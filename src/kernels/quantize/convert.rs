@@ -5,7 +5,7 @@ use super::byte::Byte;
 
 /// Rounds `x` half to even and adds the zero point; what lies far out saturates, NaN as minus infinity.
 #[inline(always)]
-pub(super) fn to_steps<S: Simd>(s: S, x: S::F32, zero: i32) -> S::I32 {
+pub(in crate::kernels) fn to_steps<S: Simd>(s: S, x: S::F32, zero: i32) -> S::I32 {
     // The limit keeps the conversion in range, and is past every byte whatever the zero point.
     let limited = s.min(s.max(x, s.splat(-65_536.0)), s.splat(65_536.0));
     s.add_i32(s.to_i32(limited), s.splat_i32(zero))

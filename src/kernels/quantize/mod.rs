@@ -13,6 +13,7 @@ mod tests;
 
 pub use arithmetic::{ByteOp, Quantized, byte_binary};
 pub use byte::Byte;
+pub(in crate::kernels) use convert::to_steps;
 pub use convert::{dequantize, dequantize_i32, quantize, requantize};
 pub use dynamic::{dynamic_parameters, min_max};
 pub use table::{Table, map_table, table_of};

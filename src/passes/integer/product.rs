@@ -1,4 +1,5 @@
-//! Convolutions and matrix products of a quantized operand with constant quantized weights.
+//! Convolutions and matrix products of a quantized operand with constant quantized weights, and matrix products of two
+//! quantized operands.
 
 use super::builder::Builder;
 use super::source::{Source, source, target};
@@ -13,7 +14,7 @@ pub(super) fn product(graph: &Graph, node: &Node) -> Option<Patch> {
     let epilogue = node.op().downcast_ref::<Epilogue>();
     let inner = epilogue.map_or(node.op(), |e| &e.op);
     let (x, w) = (source(graph, node.input(0)?)?, source(graph, node.input(1)?)?);
-    let weight = constant(graph, w.value)?;
+    let Some(weight) = constant(graph, w.value) else { return computed(graph, node, x, w) };
     let (rank, columns) = if inner.is::<Conv>() {
         (graph.fact(x.value).rank().filter(|rank| (3..=4).contains(rank))?, 0)
     } else if inner.is::<MatMul>() {
@@ -53,6 +54,20 @@ pub(super) fn product(graph: &Graph, node: &Node) -> Option<Patch> {
     let wanted = target(graph, output);
     let (mut patch, made) = builder.node(node.name(), node.op().clone(), wanted)?;
     patch.replace(wanted.map_or(output, |Source { value, .. }| value), made);
+    Some(patch)
+}
+
+/// A product of two operands with one scale each, quantized at once.
+fn computed(graph: &Graph, node: &Node, x: Source, w: Source) -> Option<Patch> {
+    let matrix = |source: &Source| graph.fact(source.value).rank().is_some_and(|rank| rank >= 2);
+    let wanted = target(graph, node.output(0)?)?;
+    if !node.op().is::<MatMul>() || ![x, w].iter().all(|source| matrix(source) && source.is_plain(graph)) {
+        return None;
+    }
+    let mut builder = Builder::new(graph);
+    builder.quantized(x).quantized(w);
+    let (mut patch, made) = builder.node(node.name(), node.op().clone(), Some(wanted))?;
+    patch.replace(wanted.value, made);
     Some(patch)
 }
 
