@@ -134,15 +134,26 @@ impl Body for Pack<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, _s: S) {
+    fn run<S: Simd>(self, s: S) {
         let Pack { b, k, n, panel, flip, words, sums } = self;
         let flips = u32::from_le_bytes([flip; 4]);
         let height = k.div_ceil(4);
-        for row in 0..k {
-            let row = &b[row * n..][..n];
-            for c in 0..n {
-                sums[c] += i32::from((row[c] ^ flip) as i8);
+        let offset = s.splat_i32(i32::from(flip));
+        for (part, sums) in sums.chunks_mut(S::LANES).enumerate() {
+            let mut sum = s.splat_i32(0);
+            for row in 0..k {
+                let row = &b[row * n + part * S::LANES..][..sums.len()];
+                // SAFETY: the row has as many bytes as there are sums.
+                let bytes = unsafe {
+                    match flip {
+                        0 => s.load_i8_part(row.as_ptr().cast(), row.len()),
+                        _ => s.sub_i32(s.load_u8_part(row.as_ptr(), row.len()), offset),
+                    }
+                };
+                sum = s.add_i32(sum, bytes);
             }
+            // SAFETY: so many sums are written as there are.
+            unsafe { s.store_i32_part(sums.as_mut_ptr(), sums.len(), sum) };
         }
         for first in (0..n).step_by(panel) {
             let columns = panel.min(n - first);
@@ -220,6 +231,9 @@ impl Body for Center<'_> {
     }
 }
 
+/// Lanes of the widest instruction set.
+const MOST_LANES: usize = 16;
+
 /// Takes B's zero point off, of which the tile has taken all but `taken`, and quantizes.
 struct Round<'a, T> {
     a: Matrix<'a, u8>,
@@ -236,16 +250,24 @@ impl<T: Byte> Body for Round<'_, T> {
     #[inline(always)]
     fn run<S: Simd>(mut self, s: S) {
         let (k, n) = (self.a.cols(), self.sums.cols());
-        let (from, stride, sums, sums_stride) =
-            (self.a.as_ptr(), self.a.stride(), self.sums.as_mut_ptr(), self.sums.stride());
+        let (from, stride) = (self.a.as_ptr(), self.a.stride());
+        let (sums, sums_stride) = (self.sums.as_mut_ptr(), self.sums.stride());
         let Requantize { factor, zero_point } = self.requantize;
         let factor = s.splat(factor);
         for (r, out) in self.out.chunks_exact_mut(n).enumerate() {
             let mut sum = 0i32;
             if self.taken != 0 {
-                // SAFETY: the row is one of A, whose rows are as many as the output's.
-                for &byte in unsafe { std::slice::from_raw_parts(from.wrapping_add(r * stride), k) } {
-                    sum = sum.wrapping_add(i32::from(byte));
+                let row = from.wrapping_add(r * stride);
+                let mut lanes = s.splat_i32(0);
+                for i in (0..k).step_by(S::LANES) {
+                    // SAFETY: the row is one of A, whose rows are as many as the output's.
+                    lanes = s.add_i32(lanes, unsafe { s.load_u8_part(row.add(i), (k - i).min(S::LANES)) });
+                }
+                let mut each = [0i32; MOST_LANES];
+                // SAFETY: no vector has more lanes.
+                unsafe { s.store_i32(each.as_mut_ptr(), lanes) };
+                for lane in 0..S::LANES {
+                    sum = sum.wrapping_add(each[lane]);
                 }
                 sum = sum.wrapping_sub(self.a_zero.wrapping_mul(k as i32)).wrapping_mul(self.taken);
             }
