@@ -189,6 +189,37 @@ fn an_admission_that_panics_leaves_nobody_waiting() {
     });
 }
 
+#[test]
+fn a_wait_for_the_room_of_one_class_holds_up_no_other() {
+    let executor = build(|b| b.class_items(0, 1).class_items(1, 1));
+    let (gate, of) = (Arc::new(Gate::default()), |priority| SubmitOptions::new().priority(priority));
+    let first = submit(&executor, Ask::Stop(gate.clone()), of(2));
+    gate.wait_for(1);
+    let [kept, leaves] = [1, 0].map(|class| submit(&executor, Ask::Value(1), of(class)));
+    let entered = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let wait = |class| executor.submit(Ask::Value(2), of(class)).unwrap();
+        let full = scope.spawn(move || wait(1).wait());
+        std::thread::sleep(Duration::from_millis(50));
+        let entered = &entered;
+        let free = scope.spawn(move || {
+            let ticket = wait(0);
+            entered.store(true, Ordering::SeqCst);
+            ticket.wait()
+        });
+        std::thread::sleep(Duration::from_millis(50));
+        assert!(leaves.cancel());
+        let begun = Instant::now();
+        while !entered.load(Ordering::SeqCst) && begun.elapsed() < PATIENCE {
+            std::thread::yield_now();
+        }
+        gate.open();
+        assert!(full.join().unwrap().is_ok() && free.join().unwrap().is_ok());
+        assert!(begun.elapsed() < PATIENCE, "there was room for its class");
+    });
+    assert!(first.wait().is_ok() && kept.wait().is_ok());
+}
+
 /// Its scratches stop at the gate when they are dropped.
 struct Keeper(Arc<Gate>);
 

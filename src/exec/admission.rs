@@ -4,7 +4,9 @@
 //! batches are known to cost.
 
 use super::due::{Before, Due};
+use super::options::SubmitOptions;
 use super::pace::{LATEST_RETRY, Margin, Pace};
+use super::room::Kind;
 use crate::clock::{Time, nanos};
 use crate::monitor::CostModel;
 use crate::sched::{Costs, Precedence, Waiting};
@@ -239,6 +241,14 @@ impl Admission {
     /// From now on batches have at most so many rows.
     pub(super) fn set_max_batch_size(&self, rows: u32) {
         self.max_batch_size.store(rows, Ordering::Relaxed);
+    }
+
+    /// What such a request needs room of beside the queue's own.
+    pub(super) fn kind(&self, options: &SubmitOptions) -> Kind {
+        let by_class = self.timeouts.is_some() || self.limits.iter().any(|&limit| limit < u32::MAX);
+        let class = usize::from(options.class()).min(CLASSES - 1);
+        let tenant = self.tenants.as_ref().map_or(0, |_| options.owner());
+        Kind { class: if by_class { class } else { 0 }, tenant }
     }
 
     /// Takes a place in the request's class, and one of its tenant's; false if one of them is full.

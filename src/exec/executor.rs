@@ -112,10 +112,16 @@ impl<R: BatchRunner> Executor<R> {
         let options = options.from_now();
         let (room, clock) = (&self.shared.room, &*self.shared.clock);
         let deadline = options.deadline(clock.now(), clock);
+        let (place, mut was_woken) = (room.place(self.shared.admission.kind(&options)), false);
         loop {
-            let place = room.join(Wake::Thread(current()));
+            room.join(place, Wake::Thread(current()));
             match self.attempt(pin, refused.into_request(), &options) {
-                Err(still) if matches!(still.reason(), Reason::Full { .. }) => refused = still,
+                Err(still) if matches!(still.reason(), Reason::Full { .. }) => {
+                    refused = still;
+                    if was_woken {
+                        room.pass_on(place);
+                    }
+                }
                 other => {
                     room.leave(place);
                     // There may be room for the next one that waits.
@@ -134,6 +140,7 @@ impl<R: BatchRunner> Executor<R> {
                     park_timeout(left);
                 }
             }
+            was_woken = true;
         }
     }
 
@@ -357,11 +364,15 @@ impl<R: BatchRunner> Future for Submitting<'_, R> {
             // A deadline counts from the first attempt.
             self.options = self.options.from_now();
             // Joined anew, with the waker of this poll; then one more look, as room may have come meanwhile.
-            let place = executor.shared.room.join(Wake::Task(context.waker().clone()));
-            if let Some(before) = self.place.replace(place) {
-                executor.shared.room.leave(before);
-            }
+            let room = &executor.shared.room;
+            let was_woken = self.place.is_some_and(|place| !room.leave(place));
+            let place = self.place.unwrap_or_else(|| room.place(executor.shared.admission.kind(&self.options)));
+            self.place = Some(place);
+            room.join(place, Wake::Task(context.waker().clone()));
             end = end.or_else(|refused| executor.attempt(self.pin.as_ref(), refused.into_request(), &self.options));
+            if was_woken && full(&end) {
+                room.pass_on(place);
+            }
         }
         if !full(&end) {
             return Poll::Ready(self.arrived(end));
