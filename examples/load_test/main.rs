@@ -16,7 +16,7 @@ use drive::{Arrivals, Load, closed, open};
 use mix::{Kind, Mix};
 use onrush::monitor::Feedback;
 use onrush::sched::{EarliestDeadline, FairShare, FirstCome, Policy, ShortestJob, StrictPriority};
-use onrush::{Engine, EngineModel, Model, Result};
+use onrush::{Engine, EngineModel, Error, ErrorKind, Model, Result};
 use report::Record;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -274,7 +274,25 @@ impl Test<'_> {
     }
 }
 
+impl Arguments {
+    /// Refuses what cannot be measured.
+    fn check(&self) -> Result<()> {
+        let wrong = |what: &str| Err(Error::new(ErrorKind::InvalidInput, what));
+        let least = |least: f64, value: f64| value >= least && value.is_finite();
+        match self {
+            _ if !(self.seconds > 0.0 && self.seconds < 1e6) => wrong("--seconds must be above 0"),
+            _ if !least(0.0, self.load) || !self.rate.is_none_or(|rate| least(0.0, rate)) => {
+                wrong("--load and --rate must not be negative")
+            }
+            _ if !self.target_ms.is_none_or(|ms| ms > 0.0 && ms < 1e9) => wrong("--target-ms must be above 0"),
+            _ if self.clients == 0 || self.outstanding == 0 => wrong("--clients and --outstanding must be at least 1"),
+            _ => Ok(()),
+        }
+    }
+}
+
 fn run(arguments: &Arguments) -> Result<()> {
+    arguments.check()?;
     let model = Model::load(&arguments.model)?;
     let made = Made { batch: 1, seq: arguments.seq, fill: &arguments.fill, shape: &arguments.shape };
     let kinds = arguments.mix.kinds(&made, model.inputs())?;

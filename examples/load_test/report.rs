@@ -109,7 +109,7 @@ fn quantile(sorted: &[Duration], q: f64) -> f64 {
 
 fn mean(values: impl ExactSizeIterator<Item = Duration>) -> f64 {
     let count = values.len().max(1) as f64;
-    values.map(|value| value.as_secs_f64()).sum::<f64>() / count
+    values.sum::<Duration>().as_secs_f64() / count
 }
 
 fn sorted(values: impl Iterator<Item = Duration>) -> Vec<Duration> {
