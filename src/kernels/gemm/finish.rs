@@ -74,6 +74,14 @@ impl<'a> Finish<'a> {
         }
     }
 
+    /// Whether floats are stored as the activation leaves them, and nothing else is done to them.
+    #[inline(always)]
+    fn activates_alone(&self) -> bool {
+        let scaled = self.column_scale.is_some() || self.row_scale.is_some() || self.shift.is_some();
+        let added = self.residual.is_some() || self.byte_residual.is_some() || self.through.is_some();
+        !(self.integer || scaled || added) && self.store == Store::F32
+    }
+
     /// What is done to integers that become bytes by it alone, and whether these are signed.
     #[inline(always)]
     pub(in crate::kernels) fn narrow(&self) -> Option<(&Rescale, bool)> {
@@ -195,6 +203,8 @@ impl Body for FinishTile<'_> {
                 _ => {}
             }
         }
+        // An activation alone is common, and asked for once.
+        let plain = f.activates_alone();
         for (i, row) in self.rows.enumerate() {
             // SAFETY: the tile's maker saw to it that its rows and columns lie in the output and the operands.
             unsafe {
@@ -205,6 +215,12 @@ impl Body for FinishTile<'_> {
                     let at = self.words.add(i * self.pitch + column - self.columns.start);
                     let to = row * f.stride + column;
                     let sums = s.load_i32(at);
+                    if plain {
+                        let v = activation::apply(s, f.activation, s.from_bits(sums));
+                        s.store_part(f.out.cast::<f32>().add(to), n, v);
+                        column += S::LANES;
+                        continue;
+                    }
                     if f.store == Store::I32 {
                         s.store_i32_part(f.out.cast::<i32>().add(to), n, sums);
                         column += S::LANES;
