@@ -149,6 +149,9 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// Asks for the cache line at `p`, which need not be readable, in the second cache. Does nothing where it cannot.
     #[inline(always)]
     fn prefetch(self, _p: *const u8) {}
+    /// Asks for the cache line at `p` in the first cache, soon to be written, as [`Simd::prefetch`] does.
+    #[inline(always)]
+    fn prefetch_to_write(self, _p: *mut u8) {}
 
     /// Loads `LANES` integers.
     ///

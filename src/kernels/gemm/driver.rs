@@ -20,13 +20,14 @@
 //!    So do tiles with the rows of the next strip, where these are long and come from far.
 //! 5. The epilogue of a tile may wait for the next, whatever strip or block that is in; after the last, it is taken here.
 //! 6. Rows that lie a multiple of 4 KiB apart would share a few lines of the first cache, and are copied together if they
-//!    are to stay in it.
+//!    are to stay in it. Long ones are taken so many at a time that the lines suffice.
+//! 7. Before a strip of long rows, the lines that it will write are fetched where the output is larger than a second cache.
 
-use super::super::arch::{ByteTile, Isa};
+use super::super::arch::{Body, ByteTile, Isa, Simd};
 use super::deferred::{Columns, Deferred, FinishLast, Line};
-use super::finish::Direct;
+use super::finish::{Direct, Finish, Store};
 use super::strips::{StripOf, Strips};
-use super::tile::{Ahead, ROWS_AHEAD, Shared};
+use super::tile::{Ahead, LINE_BYTES, ROWS_AHEAD, Shared};
 use std::cell::RefCell;
 use std::ops::Range;
 
@@ -50,6 +51,11 @@ pub(in crate::kernels) trait RowPointers {
     /// Bytes that a row needs where it must be put together first.
     fn copy_bytes(&self) -> usize {
         0
+    }
+
+    /// Bytes from one row to the next, where they lie so; 1 where they do not.
+    fn apart(&self) -> usize {
+        1
     }
 
     /// Writes `[segments][count]` pointers for the rows `first..first + count`. `copies` holds
@@ -83,6 +89,12 @@ const MOST_ROWS_AHEAD: usize = 16;
 
 /// Rows that lie a multiple of this apart share lines of the first cache.
 const ALIAS_BYTES: usize = 4096;
+
+/// Rows of a strip that share lines of the first cache and leave one for B.
+const ALIASED_ROWS: usize = 11;
+
+/// Bytes of an output that is too large for a second cache.
+const FAR_BYTES: usize = 1 << 20;
 
 /// A product of rows and panels.
 pub(super) struct Drive<'a> {
@@ -119,19 +131,25 @@ impl Drive<'_> {
     pub(super) unsafe fn run(&self) {
         let &Strips { height, width, .. } = self.strips;
         let rows = self.range.len();
-        let strips = rows.div_ceil(height);
-        if strips == 0 {
+        if rows == 0 {
             return;
         }
+        let strips = rows.div_ceil(height);
         let segments = self.rows.segments();
         let Shared { words, panel_bytes, .. } = *self.shared;
         let long = segments == 1 && strips > DIVIDED_STRIPS && words > SHORT_WORDS;
+        let aliased = long && self.rows.apart().is_multiple_of(ALIAS_BYTES);
+        let height = if aliased { height.min(ALIASED_ROWS) } else { height };
+        let strips = rows.div_ceil(height);
         let cut = long && self.chunks && words > CHUNK_WORDS;
         let chunk = if cut { words.div_ceil(words.div_ceil(CHUNK_WORDS)).next_multiple_of(16) } else { words };
         let blocks = match long {
             true => strips.div_ceil((ROWS_BYTES / (chunk * 4 * height)).max(LEAST_STRIPS)),
             false => 1,
         };
+        let far = long
+            && self.shared.finish.store == Store::F32
+            && rows.saturating_mul(self.columns).saturating_mul(size_of::<f32>()) >= FAR_BYTES;
         let panels = self.columns.div_ceil(width);
         let in_block = match strips {
             1 => panels,
@@ -218,7 +236,7 @@ impl Drive<'_> {
                         ..*self.shared
                     };
                     let near = long && column > columns.start;
-                    let rows = Block { rows: range.clone(), offset: now * 4, near };
+                    let rows = Block { rows: range.clone(), offset: now * 4, height, near, far };
                     self.block(&shared, rows, column..end, pointers, copies, &mut state);
                     column = end;
                 }
@@ -234,14 +252,14 @@ impl Drive<'_> {
     fn block(
         &self,
         shared: &Shared<'_>,
-        Block { rows: range, offset, near }: Block,
+        Block { rows: range, offset, height, near, far }: Block,
         columns: Range<usize>,
         pointers: &mut [*const u8],
         copies: &mut Vec<u8>,
         state: &mut Option<ByteTile>,
     ) {
         let rows = range.len();
-        let &Strips { height, width, lanes, run } = self.strips;
+        let &Strips { width, lanes, run, .. } = self.strips;
         let strips = rows.div_ceil(height);
         let row_bytes = shared.words * 4 + shared.tail;
         let wide = columns.len() >= 8 * lanes;
@@ -284,6 +302,11 @@ impl Drive<'_> {
                 ahead.groups = count_ahead.div_ceil(ROWS_AHEAD * tiles);
                 ahead.count = count_ahead.next_multiple_of(ROWS_AHEAD * ahead.groups);
             }
+            if far {
+                let Finish { out, stride, .. } = *shared.finish;
+                let from = out.wrapping_add((done * stride + columns.start) * 4);
+                self.isa.dispatch(FetchOutput { from, stride: stride * 4, rows: count, bytes: columns.len() * 4 });
+            }
             let shared = Shared { ahead, ..*shared };
             let mut of =
                 StripOf { shared: &shared, rows: pointers.as_ptr(), row: done, columns: columns.clone(), state };
@@ -294,11 +317,39 @@ impl Drive<'_> {
     }
 }
 
-/// Rows of a product from byte `offset` on; `near` if they have been read before and are still in the second cache.
+/// Rows of a product from byte `offset` on, in strips of at most `height`.
 struct Block {
     rows: Range<usize>,
     offset: usize,
+    height: usize,
+    /// They have been read before and are still in the second cache.
     near: bool,
+    /// What is written is not there.
+    far: bool,
+}
+
+/// Fetches the lines of an output that is written next: the stores would each wait for one, as they are taken in order.
+struct FetchOutput {
+    from: *mut u8,
+    /// Bytes from row to row.
+    stride: usize,
+    rows: usize,
+    /// Bytes of a row.
+    bytes: usize,
+}
+
+impl Body for FetchOutput {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        for row in 0..self.rows {
+            let from = self.from.wrapping_add(row * self.stride);
+            for at in (0..self.bytes).step_by(LINE_BYTES) {
+                s.prefetch_to_write(from.wrapping_add(at));
+            }
+        }
+    }
 }
 
 /// Copies rows one behind the other, a line apart, and points to the copies.

@@ -21,6 +21,10 @@ impl RowPointers for Strided {
         1
     }
 
+    fn apart(&self) -> usize {
+        self.stride_bytes
+    }
+
     #[inline(always)]
     fn fill(&self, first: usize, count: usize, pointers: &mut [*const u8], _: &mut [u8]) {
         let from = self.data.wrapping_add(first * self.stride_bytes);

@@ -30,7 +30,7 @@ use std::mem::MaybeUninit;
 use std::ops::Range;
 
 /// Bytes of a cache line.
-const LINE_BYTES: usize = 64;
+pub(super) const LINE_BYTES: usize = 64;
 
 /// Words of a row that one turn of the inner loop takes.
 const UNROLL: usize = 4;
