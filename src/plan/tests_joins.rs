@@ -136,3 +136,26 @@ fn what_another_reads_is_not_joined() {
     assert_eq!(joined.len(), 1, "{profile}");
     assert!(!joined[0].contains("160->8"), "{profile}");
 }
+
+#[test]
+fn sizes_that_make_no_sense_are_left_to_the_kernels() {
+    let x = numbers(&[1, 8, 60, 60], 0.1);
+    for (kernel, stride, dilation) in [(0, 1, 1), (3, usize::MAX, 1), (3, 1, usize::MAX / 2), (1, 0, 1)] {
+        let mut g = Graph::new("sizes");
+        let input = g.input("x", Fact::concrete(DType::F32, x.shape())).unwrap();
+        let a = g.constant("a", numbers(&[160, 8, 1, 1], 0.3)).unwrap();
+        let b = g.constant("b", numbers(&[160, 1, kernel, kernel], 0.7)).unwrap();
+        let y = g.op("a", conv(1, 1, 1), &[input, a]).unwrap();
+        let odd = Conv { dilations: vec![dilation; 2], strides: vec![stride; 2], ..conv(3, 1, 160) };
+        // Refused by inference, or by the plan, or run: but no panic.
+        let Ok(y) = g.op("b", odd, &[y, b]) else { continue };
+        let made = g.output(y).and_then(|()| passes::optimize(&mut g).map(|_| ()));
+        let limits = RunLimits { bytes: 1 << 30, steps: 1000 };
+        let division = Division { threads: Threads::serial(), micro_batch: None };
+        let shapes = [x.shape().clone()];
+        let plan = made.and_then(|()| Plan::new(&g, &shapes, &Cpu::new()?, &Weights::new(), limits, &division));
+        if let Ok(plan) = plan {
+            plan.run(&mut plan.scratch().unwrap(), std::slice::from_ref(&x)).unwrap();
+        }
+    }
+}

@@ -68,6 +68,7 @@ fn described(spec: &Spec<'_>) -> Option<(Geometry, usize)> {
     let conv = epilogue.map_or(&last.op, |e| &e.op).downcast_ref::<Conv>()?;
     let input = spec.shape(0)?;
     let geometry = geometry(conv, input, spec.constant(1)?.shape()).ok()??;
+    geometry.validate().ok()?;
     Some((geometry, *input.first()?))
 }
 
