@@ -16,7 +16,6 @@
 
 use super::health::Health;
 use super::models::Served;
-use crate::monitor::thread_number;
 use crate::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use crate::sync::{Mutex, MutexGuard, Padded, UnsafeCell, in_one_order, yield_now};
 use std::ops::Deref;
@@ -27,7 +26,7 @@ use std::sync::Arc;
 pub(super) const MAX_GENERATIONS: usize = 64;
 /// Models that can be served at the same time.
 pub(super) const MAX_MODELS: usize = MAX_GENERATIONS / 2;
-const SHARDS: usize = 8;
+const SHARDS: usize = if cfg!(loom) { 2 } else { 8 };
 /// In place of a model's number and seat: there is none.
 const ABSENT: u64 = u64::MAX;
 
@@ -119,6 +118,22 @@ pub(super) struct Generations<R> {
     roster: Mutex<Roster>,
     reaped: AtomicU64,
 }
+
+/// The shard of the calling thread.
+#[cfg(not(loom))]
+#[inline]
+fn shard() -> usize {
+    crate::monitor::thread_number() % SHARDS
+}
+
+/// The same in a model, whose threads are all one to the system.
+#[cfg(loom)]
+fn shard() -> usize {
+    SHARD.with(std::cell::Cell::get)
+}
+
+#[cfg(loom)]
+loom::thread_local!(static SHARD: std::cell::Cell<usize> = std::cell::Cell::new(0));
 
 fn word(model: u32, seat: usize) -> u64 {
     u64::from(model) << 8 | seat as u64
@@ -263,7 +278,7 @@ impl<R> Generations<R> {
     #[inline]
     fn try_pin(&self, seat: usize) -> Option<Hold<'_, R>> {
         let place = self.seats.get(seat)?;
-        let shard = &place.pins[thread_number() % SHARDS];
+        let shard = &place.pins[shard()];
         shard.fetch_add(1, Ordering::SeqCst);
         in_one_order();
         if matches!(place.state.load(Ordering::SeqCst), LIVE | RETIRING) {
@@ -278,7 +293,7 @@ impl<R> Generations<R> {
     #[inline]
     pub(super) fn unpin(&self, seat: usize, pins: u64) {
         let Some(place) = self.seats.get(seat) else { return };
-        place.pins[thread_number() % SHARDS].fetch_sub(pins, Ordering::SeqCst);
+        place.pins[shard()].fetch_sub(pins, Ordering::SeqCst);
         in_one_order();
         if place.state.load(Ordering::SeqCst) >= RETIRING {
             self.reap(seat);
@@ -488,6 +503,33 @@ mod loom_tests {
             generations.swap(0, 2).unwrap();
             user.join().unwrap();
             assert_eq!((generations.reaped(), generations.serials()), (1, vec![1]));
+        });
+    }
+
+    #[test]
+    fn loom_pins_that_begin_and_end_on_two_shards_hide_no_other() {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(3);
+        model.check(|| {
+            let generations = Arc::new(Generations::new(2));
+            generations.add(1, Served::new(String::new(), 1)).unwrap();
+            // Held to the end, and others made from it meanwhile.
+            let seat = generations.pin(0).unwrap().keep();
+            let others = [(); 2].map(|()| {
+                let generations = generations.clone();
+                loom::thread::spawn(move || {
+                    let held = std::mem::ManuallyDrop::new(Hold { generations: &generations, seat });
+                    let seat = Hold::clone(&held).keep();
+                    SHARD.with(|shard| shard.set(1));
+                    generations.unpin(seat, 1);
+                })
+            });
+            generations.swap(0, 2).unwrap();
+            assert_eq!(generations.reaped(), 0);
+            others.into_iter().for_each(|other| other.join().unwrap());
+            assert_eq!(generations.reaped(), 0);
+            generations.unpin(seat, 1);
+            assert_eq!(generations.reaped(), 1);
         });
     }
 
