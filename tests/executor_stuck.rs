@@ -265,10 +265,15 @@ fn a_shutdown_ends_though_a_swap_still_throws_scratches_away() {
 
 #[test]
 fn what_was_learned_in_a_stall_is_unlearned_after_it() {
-    let policies: [Box<dyn Policy>; 2] = [Box::new(FirstCome), Box::new(EarliestDeadline::new())];
-    for policy in policies {
+    let policies: [(Box<dyn Policy>, bool); 3] = [
+        (Box::new(FirstCome), true),
+        (Box::new(EarliestDeadline::new()), true),
+        // Here it is the policy that gives up what would be late.
+        (Box::new(EarliestDeadline::new()), false),
+    ];
+    for (policy, predicts) in policies {
         let (hand, name) = (Hand::default(), policy.name().to_owned());
-        let executor = build(|b| b.policy(policy).clock(hand.clone()));
+        let executor = build(|b| b.policy(policy).clock(hand.clone()).predict_deadlines(predicts));
         let run = |ms, options| {
             let ticket = executor.try_submit(Ask::Take(hand.clone(), ms), options).ok()?;
             ticket.wait_timeout(LONG).unwrap().ok()

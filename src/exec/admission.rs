@@ -50,8 +50,8 @@ pub(super) struct Admission {
     max_batch_size: AtomicU32,
     /// Whether deadlines are predicted at all.
     predicts: bool,
-    /// Requests that were refused for their own run alone since one was tried; [`TRIAL`] where the last one that was tried was in
-    /// time. `Relaxed`: it bounds nothing but itself.
+    /// Requests that would have been late by their own run alone since one was tried; [`TRIAL`] where the last one that was tried was
+    /// in time. `Relaxed`: it bounds nothing but itself.
     doubts: AtomicU32,
     /// Most waiting requests of a class.
     limits: [u32; CLASSES],
@@ -67,7 +67,7 @@ pub(super) struct Admission {
     magnitudes: Option<Box<[AtomicU32]>>,
 }
 
-/// Of so many requests that an idle engine would answer too late by what it has learned, one is tried.
+/// Of so many requests that by what was learned would be late even if nothing stood before them, one is tried.
 const TRIAL: u32 = 16;
 
 /// The last one is for times that nothing is known of.
@@ -306,15 +306,26 @@ impl Admission {
         meta.arrived.after(Duration::from_nanos(wait.saturating_add(own))) > meta.deadline
     }
 
-    /// Whether a request is taken in though its own run would make it late, on an engine that has nothing else to do. What was
-    /// learned while the system was held up would otherwise never be corrected: where all have deadlines nothing would run any
-    /// more. As long as those that are tried are in time, all are.
-    pub(super) fn tries(&self) -> bool {
-        let tried = self.doubts.fetch_add(1, Ordering::Relaxed) + 1 >= TRIAL;
-        if tried {
+    /// Whether a request with a deadline is taken in, as one that will probably be in time or as one that is tried.
+    pub(super) fn accepts(&self, meta: &mut Waiting, waiting: u32, busy: bool) -> bool {
+        let misses = self.would_miss(meta, waiting, busy);
+        meta.trial = (misses || !self.predicts) && self.is_tried(meta);
+        !misses || meta.trial
+    }
+
+    /// Whether a request that would be late if nothing stood before it is tried all the same. What was learned while the system was
+    /// held up would otherwise never be corrected: where all have deadlines nothing would run any more. As long as those that are
+    /// tried are in time, all are.
+    fn is_tried(&self, meta: &Waiting) -> bool {
+        let own = self.costs.high(meta.group, meta.rows).map_or(Duration::ZERO, Duration::from_nanos);
+        if meta.arrived.after(own) <= meta.deadline {
+            return false;
+        }
+        let is_due = self.doubts.fetch_add(1, Ordering::Relaxed) + 1 >= TRIAL;
+        if is_due {
             self.doubts.store(0, Ordering::Relaxed);
         }
-        tried
+        is_due
     }
 
     /// Some request was answered.

@@ -497,6 +497,7 @@ mod loom_tests {
                 loom::thread::spawn(move || {
                     let seat = generations.pin(0).unwrap().keep();
                     assert!(generations.pin_seat(seat).is_some_and(|pin| pin.runner > 0));
+                    SHARD.with(|shard| shard.set(1));
                     generations.unpin(seat, 1);
                 })
             };

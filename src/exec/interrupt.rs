@@ -14,7 +14,7 @@ use crate::clock::{Time, nanos};
 use crate::sched::{Costs, Waiting};
 use crate::sync::Padded;
 use parking_lot::Mutex;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
 use std::time::Duration;
 
 /// No batch runs in the slot, or one that nothing may interrupt.
@@ -76,6 +76,8 @@ impl<T> Interruption<T> {
     /// than this, of those that were not told so already. The first that comes to a checkpoint takes it, so that a long step, or
     /// a thread that the system holds up, delays it in no more than one of them.
     fn demand(&self, urgency: u8) {
+        // Against the one in `interruptible`: either this sees what runs, or what begins to run sees the request that waits.
+        fence(Ordering::SeqCst);
         let told = |station: &Station| station.signal.load(Ordering::Relaxed) != 0;
         let of = |station: &Station| station.urgency.load(Ordering::Relaxed);
         let untold = || self.stations.iter().filter(|station| of(station) > urgency && !told(station));
@@ -204,6 +206,9 @@ impl<R: BatchRunner> Shared<R> {
     ) -> (T, Duration) {
         let station = &self.interruption.stations[slot];
         let before = station.urgency.swap(if nested { NOTHING } else { running.urgency }, Ordering::SeqCst);
+        if self.interruption.preemption.is_some() {
+            fence(Ordering::SeqCst);
+        }
         // What came after the batch was formed, and before it could be seen here, told nobody, or this slot in vain.
         if nested {
             self.demand_left();

@@ -134,11 +134,8 @@ impl<R: BatchRunner> Shared<R> {
         self.admission.complete(&mut meta);
         if deadline != Time::NEVER {
             let (waiting, busy) = (self.credit.held().items, !self.slots.any_free());
-            if self.admission.would_miss(&meta, waiting, busy) {
-                meta.trial = waiting == 0 && !busy && self.admission.tries();
-                if !meta.trial {
-                    return Err(Reason::WouldMissDeadline);
-                }
+            if !self.admission.accepts(&mut meta, waiting, busy) {
+                return Err(Reason::WouldMissDeadline);
             }
         }
         if let Some(retry_after) = self.admission.would_time_out(&meta, self.credit.held().items) {
