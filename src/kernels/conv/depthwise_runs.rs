@@ -2,15 +2,19 @@
 //! columns that it takes part in.
 //!
 //! ```text
-//! for each output row, for each run of COLUMNS output columns, for each vector of channels:
-//!     acc[j] = bias
-//!     for each row of taps in the image, for each input column i of the run:
-//!         x = input[row][i]
-//!         for each tap k that meets it: acc[(i - k) / stride] += x * weight[row][k]
+//! for each band of output rows, for each block of channels, for each row of the band:
+//!     for each run of COLUMNS output columns, for each vector of the block:
+//!         acc[j] = bias
+//!         for each row of taps in the image, for each input column i of the run:
+//!             x = input[row][i]
+//!             for each tap k that meets it: acc[(i - k) / stride] += x * weight[row][k]
 //! ```
-//! Columns are found through tables of pointers, one for each row of taps, which are made once for all runs and channels of
-//! an output row; those beside the image point to zeros, so that there is no other path for the edges. A run that ends behind
-//! the row computes what it does not store.
+//! Blocks are so small that the input rows of one output row are still in the first cache at the next, and bands so small
+//! that their input is in the second for all blocks.
+//!
+//! Columns are found through tables of pointers, one for each input row, which are made once for all runs and channels of a
+//! band; those beside the image point to zeros, so that there is no other path for the edges. A run that ends behind the row
+//! computes what it does not store.
 
 use super::super::arch::{Body, Simd};
 use super::super::gemm::{Finish, FinishTile, each};
@@ -24,6 +28,18 @@ const COLUMNS: usize = 8;
 
 /// Output columns of the longest row, so that tables stay small.
 const MOST_COLUMNS: usize = 1 << 14;
+
+/// Bytes of input that a band sees.
+const BAND_BYTES: usize = 384 << 10;
+
+/// Most output rows of a band, so that tables stay small.
+const MOST_LINES: usize = 16;
+
+/// Bytes of input that a block sees for an output row.
+const BLOCK_BYTES: usize = 12 << 10;
+
+/// Bytes of a vector at most.
+const LINE: usize = 64;
 
 /// The highest kernel.
 const HEIGHT: usize = 5;
@@ -108,58 +124,97 @@ impl<const K: usize, const STEP: usize> Body for Sized<'_, K, STEP> {
             row: 0,
             count: 0,
         };
+        let [height, stride] = [g.kernel[0], g.strides[0]];
+        // Tables are of input rows where output rows share them, or else of the taps of each output row.
+        let shared = g.dilations[0] == 1 && stride <= height;
+        let band = band(g, d.pixel);
+        let block = block(g) * S::LANES;
         // Taken out and put back: a closure would be compiled without the instruction set.
         let mut tables = TABLES.take();
-        tables.clear();
-        tables.resize(g.kernel[0] * columns, zeros);
         let mut row = d.rows.start;
         while row < d.rows.end {
-            let (line, first) = (row / out_width, row % out_width);
+            let line = row / out_width;
             let (image, y) = (line / out_height, line % out_height);
-            let end = out_width.min(first + d.rows.end - row);
-            let (mut lines, mut height) = ([std::ptr::null(); HEIGHT], 0);
-            for tap in 0..g.kernel[0] {
-                // Positions before the image wrap round to one behind it.
-                let y = (y * g.strides[0] + tap * g.dilations[0]).wrapping_sub(g.pad_begin[0]);
-                if y >= g.input[0] {
-                    continue;
-                }
-                if height == 0 {
-                    run.weights = d.weights[tap * K * padded..].as_ptr();
-                }
-                let table = &mut tables[height * columns..][..columns];
-                let from = d.input.wrapping_add((image * g.input[0] + y) * g.input[1] * d.pixel);
-                for (x, pixel) in table[inside.clone()].iter_mut().enumerate() {
-                    *pixel = from.wrapping_add(x * d.pixel);
-                }
-                lines[height] = table.as_ptr();
-                height += 1;
-            }
-            run.height = height;
-            for x in (first..end).step_by(COLUMNS) {
-                run.count = COLUMNS.min(end - x);
-                run.row = row - d.rows.start + x - first;
-                for (pixels, line) in run.pixels[..height].iter_mut().zip(&lines) {
-                    *pixels = line.wrapping_add(x * STEP);
-                }
-                let mut channel = 0;
-                // SAFETY: a table has as many columns as the last run of a row; the pixels lie in the image or are
-                // zeros, both as many as channels; weights are whole vectors; the columns that are stored lie in the
-                // output.
-                unsafe {
-                    while channel + S::LANES <= g.channels {
-                        vector::<S, K, STEP, true>(s, &run, channel, S::LANES);
-                        channel += S::LANES;
-                    }
-                    if channel < g.channels {
-                        vector::<S, K, STEP, false>(s, &run, channel, g.channels - channel);
+            let lines = band.min(out_height - y).min((d.rows.end - 1) / out_width + 1 - line);
+            let end = d.rows.end.min((line + lines) * out_width);
+            let slots = if shared { (lines - 1) * stride + height } else { lines * height };
+            // Positions before the image wrap round to ones behind it.
+            let position = |slot: usize| match shared {
+                true => (y * stride + slot).wrapping_sub(g.pad_begin[0]),
+                false => ((y + slot / height) * stride + slot % height * g.dilations[0]).wrapping_sub(g.pad_begin[0]),
+            };
+            tables.clear();
+            tables.resize(slots * columns, zeros);
+            for slot in 0..slots {
+                let y = position(slot);
+                if y < g.input[0] {
+                    let table = &mut tables[slot * columns..][..columns];
+                    let mut from = d.input.wrapping_add((image * g.input[0] + y) * g.input[1] * d.pixel);
+                    for pixel in &mut table[inside.clone()] {
+                        *pixel = from;
+                        from = from.wrapping_add(d.pixel);
                     }
                 }
             }
-            row += end - first;
+            for start in (0..g.channels).step_by(block) {
+                let behind = g.channels.min(start + block);
+                let mut row = row;
+                while row < end {
+                    let (at, first) = (row / out_width - line, row % out_width);
+                    let stop = out_width.min(first + end - row);
+                    let mut lines = [std::ptr::null(); HEIGHT];
+                    run.height = 0;
+                    for tap in 0..height {
+                        let slot = if shared { at * stride + tap } else { at * height + tap };
+                        if position(slot) >= g.input[0] {
+                            continue;
+                        }
+                        if run.height == 0 {
+                            run.weights = d.weights[tap * K * padded..].as_ptr();
+                        }
+                        lines[run.height] = tables[slot * columns..].as_ptr();
+                        run.height += 1;
+                    }
+                    for x in (first..stop).step_by(COLUMNS) {
+                        run.count = COLUMNS.min(stop - x);
+                        run.row = row - d.rows.start + x - first;
+                        for tap in 0..run.height {
+                            run.pixels[tap] = lines[tap].wrapping_add(x * STEP);
+                        }
+                        let mut channel = start;
+                        // SAFETY: a table has as many columns as the last run of a row; the pixels lie in the image or
+                        // are zeros, both as many as channels; weights are whole vectors; the columns that are stored
+                        // lie in the output.
+                        unsafe {
+                            while channel + S::LANES <= behind {
+                                vector::<S, K, STEP, true>(s, &run, channel, S::LANES);
+                                channel += S::LANES;
+                            }
+                            if channel < behind {
+                                vector::<S, K, STEP, false>(s, &run, channel, behind - channel);
+                            }
+                        }
+                    }
+                    row += stop - first;
+                }
+            }
+            row = end;
         }
         TABLES.set(tables);
     }
+}
+
+/// Output rows of a band, whose input stays in the second cache.
+fn band(g: &Geometry, pixel: usize) -> usize {
+    let row = g.input[1].saturating_mul(pixel * size_of::<f32>()).max(1);
+    let rows = (BAND_BYTES / row).saturating_sub(g.kernel[0]);
+    (rows / g.strides[0]).clamp(1, MOST_LINES)
+}
+
+/// Vectors of channels of a block, whose input rows stay in the first cache from output row to output row.
+fn block(g: &Geometry) -> usize {
+    let vector = g.kernel[0] * g.input[1].saturating_mul(LINE);
+    (BLOCK_BYTES / vector.max(1)).max(1)
 }
 
 /// One vector of channels, of which the first `n` are there: all of them where it is `WHOLE`.
