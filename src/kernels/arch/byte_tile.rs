@@ -36,6 +36,32 @@ pub struct Narrow {
     pub other_zero: i32,
 }
 
+/// What is left to do when rounded integers are packed to bytes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[repr(u32)]
+pub(super) enum Packing {
+    /// Bounds, offset and sign.
+    General = 0,
+    /// Unsigned saturation is the bounds: only the offset.
+    Saturating = 1,
+    /// Not even that.
+    Bare = 2,
+}
+
+impl Packing {
+    /// `scale` is the largest of the product's factors.
+    fn of(to: &Narrow, scale: f32) -> Self {
+        let whole = to.flip == 128 && to.least == -128 && to.most.round_ties_even() + to.offset as f32 == 127.0;
+        // What is converted is below 2^31.
+        let small = if to.sums > 0 { to.step.abs().max(to.other_step.abs()) < 1e6 } else { scale < 1.0 };
+        match to.offset {
+            _ if !whole || !small => Packing::General,
+            -128 => Packing::Bare,
+            _ => Packing::Saturating,
+        }
+    }
+}
+
 /// Words of the largest tile: 12 rows by 2 vectors of 16 lanes.
 const WORDS: usize = 12 * 2 * 16;
 
@@ -47,13 +73,14 @@ struct Words(MaybeUninit<[i32; WORDS]>);
 #[repr(C)]
 pub struct ByteTile {
     words: Words,
-    /// What `to` says of whole bytes, once for each.
+    /// What `to` says of whole bytes, once for each; where packing bounds, the offset from signed words to unsigned bytes.
     pub(super) offsets: [i16; 32],
     pub(super) leasts: [i8; 64],
     pub(super) flips: [u8; 64],
     /// Where the second row goes that there is not.
     pub(super) spare: [u8; 32],
     pub(super) to: Narrow,
+    pub(super) packing: Packing,
     /// Bytes from row to row of the output, and of the other summand.
     pub(super) stride: usize,
     pub(super) other_stride: usize,
@@ -104,16 +131,20 @@ pub struct ByteTileOperands {
 }
 
 impl ByteTile {
-    /// For a product whose results are `stride` bytes apart from row to row, and its other summands `other_stride`.
+    /// For a product whose factors are at most `scale` (a NaN if one is), whose results are `stride` bytes apart from row to
+    /// row, and its other summands `other_stride`.
     #[must_use]
-    pub fn new(to: Narrow, stride: usize, other_stride: usize) -> Self {
+    pub fn new(to: Narrow, scale: f32, stride: usize, other_stride: usize) -> Self {
+        let packing = Packing::of(&to, scale);
+        let offset = if packing == Packing::General { to.offset } else { to.offset + to.flip };
         ByteTile {
             words: Words(MaybeUninit::uninit()),
-            offsets: [to.offset as i16; 32],
+            offsets: [offset as i16; 32],
             leasts: [to.least as i8; 64],
             flips: [to.flip as u8; 64],
             spare: [0; 32],
             to,
+            packing,
             stride,
             other_stride,
             left: 0,
@@ -148,7 +179,8 @@ impl ByteTile {
     #[inline(always)]
     pub(super) unsafe fn finish<S: Simd>(&mut self, s: S) {
         let to = &self.to;
-        let (offset, least) = (s.splat_i32(to.offset), s.splat_i32(to.least));
+        // Bounded first: the offset would carry the least integers round to the greatest.
+        let (offset, least) = (s.splat_i32(to.offset + to.flip), s.splat_i32(to.least - to.offset));
         while self.left > 0 {
             for column in [0, S::LANES] {
                 // SAFETY: as the caller promises.
@@ -160,8 +192,7 @@ impl ByteTile {
                         let other = s.mul(s.from_i32(other), s.splat(to.other_step));
                         v = s.add(s.mul(steps, s.splat(to.step)), other);
                     }
-                    let v = s.add_i32(s.to_i32(s.min(s.splat(to.most), v)), offset);
-                    let v = s.add_i32(s.max_i32(v, least), s.splat_i32(to.flip));
+                    let v = s.add_i32(s.max_i32(s.to_i32(s.min(s.splat(to.most), v)), least), offset);
                     let out = self.out.add(column);
                     if to.flip == 0 { s.store_i8(out.cast(), v) } else { s.store_u8(out, v) }
                 }

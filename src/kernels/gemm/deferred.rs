@@ -41,9 +41,9 @@ impl Deferred {
         Some(Deferred { to, scale: rescale.scale, other, other_stride, out: finish.out, stride: finish.stride })
     }
 
-    /// What the tiles of the product share.
-    pub(super) fn state(&self) -> ByteTile {
-        ByteTile::new(self.to, self.stride, self.other_stride)
+    /// What the tiles of the product share, whose factors are at most `scale`.
+    pub(super) fn state(&self, scale: f32) -> ByteTile {
+        ByteTile::new(self.to, scale, self.stride, self.other_stride)
     }
 
     /// The operands of the first `columns`, copied to `lines`, where no vector of them lies in two lines of the cache.
@@ -66,7 +66,11 @@ impl Deferred {
             }
             std::ptr::copy_nonoverlapping(self.scale, scales, columns);
         }
-        Columns { starts: first, scales }
+        // SAFETY: as above.
+        let bits = unsafe { std::slice::from_raw_parts(scales.cast::<u32>(), columns) };
+        // Without their signs, floats are in the order of their bits, and NaNs above all.
+        let largest = bits.iter().fold(0, |largest, bits| largest.max(bits & 0x7fff_ffff));
+        Columns { starts: first, scales, largest: f32::from_bits(largest) }
     }
 
     /// The other summand at a place.
@@ -96,10 +100,12 @@ pub(super) struct Line([i32; LINE_WORDS]);
 pub(super) struct Columns {
     pub(super) starts: *const i32,
     pub(super) scales: *const f32,
+    /// The largest factor, its sign apart.
+    pub(super) largest: f32,
 }
 
 impl Columns {
-    pub(super) const NONE: Columns = Columns { starts: std::ptr::null(), scales: std::ptr::null() };
+    pub(super) const NONE: Columns = Columns { starts: std::ptr::null(), scales: std::ptr::null(), largest: 0.0 };
 }
 
 /// Narrows what the last tile has left.

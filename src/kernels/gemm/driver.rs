@@ -24,7 +24,7 @@
 //! 7. Before a strip of long rows, the lines that it will write are fetched where the output is larger than a second cache.
 
 use super::super::arch::{Body, ByteTile, Isa, Simd};
-use super::deferred::{Columns, Deferred, FinishLast, Line};
+use super::deferred::{Columns, FinishLast, Line};
 use super::finish::{Direct, Finish, Store};
 use super::strips::{StripOf, Strips};
 use super::tile::{Ahead, LINE_BYTES, ROWS_AHEAD, Shared};
@@ -165,14 +165,16 @@ impl Drive<'_> {
             _ => panels.div_ceil((panels * panel_bytes).div_ceil(SIDE_BYTES)).next_multiple_of(in_block) * width,
         };
         let copy_bytes = self.rows.copy_bytes();
-        let mut state = self.shared.deferred.as_ref().map(Deferred::state);
+        let mut state = None;
         WORKSPACE.with_borrow_mut(|Workspace { pointers, copies, lines }| {
             let operands = match &self.shared.deferred {
                 Some(deferred) => deferred.columns(self.shared.finish, self.columns, lines),
                 None => Columns::NONE,
             };
-            if pointers.len() < segments * height {
-                pointers.resize(segments * height, std::ptr::null());
+            state = self.shared.deferred.as_ref().map(|deferred| deferred.state(operands.largest));
+            // With room for short runs of them to be written as long ones.
+            if pointers.len() < (segments + 1) * height {
+                pointers.resize((segments + 1) * height, std::ptr::null());
             }
             if copies.len() < copy_bytes * height {
                 copies.resize(copy_bytes * height, 0);

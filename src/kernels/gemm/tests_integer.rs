@@ -144,17 +144,19 @@ fn the_same_bytes_on_every_instruction_set() {
 /// Scales that hold the output's factor, a first rounding, and what is added behind it: the definition, number by number.
 #[test]
 fn bytes_are_rounded_once_or_twice() {
-    rounded((13, 9, 50));
+    rounded((13, 9, 50), 0.002);
     // Tiles of every height whose epilogue waits for the next.
     for m in [7, 9, 11, 12, 16, 20, 25] {
-        rounded((m, 64, 70));
+        rounded((m, 64, 70), 0.002);
     }
-    rounded((23, 136, 128));
+    rounded((23, 136, 128), 0.002);
+    // Beyond what an integer holds.
+    rounded((23, 64, 70), 1e6);
 }
 
-fn rounded((m, k, n): (usize, usize, usize)) {
+fn rounded((m, k, n): (usize, usize, usize), first: f32) {
     let (a, b, other) = (bytes(m * k, 5), bytes(k * n, 6), bytes(m * n, 7));
-    let scale: Vec<f32> = (0..n).map(|c| 0.002 + c as f32 * 1e-4).collect();
+    let scale: Vec<f32> = (0..n).map(|c| first + c as f32 * 1e-4).collect();
     let shift: Vec<f32> = (0..n).map(|c| c as f32 - 20.0).collect();
     let bias: Vec<i32> = (0..n as i32).map(|c| 900 - 77 * c).collect();
     for isa in Isa::available() {
@@ -166,6 +168,7 @@ fn rounded((m, k, n): (usize, usize, usize)) {
         for (through, activation, shifted) in [
             (None, Activation::None, false),
             (None, Activation::Clip { lo: -3.0, hi: 20.5 }, true),
+            (None, Activation::Clip { lo: -3.0, hi: 20.5 }, false),
             (Some(through), Activation::None, true),
             (Some(Through { shift: None, ..through }), Activation::Relu, false),
             (Some(Through { residual: None, ..through }), Activation::LeakyRelu { alpha: 0.25 }, false),
@@ -198,10 +201,13 @@ fn rounded((m, k, n): (usize, usize, usize)) {
             let to = |zero_point| Requantize { factor: 1.0, zero_point };
             let (mut unsigned, mut signed) = (vec![0u8; m * n], vec![0i8; m * n]);
             let a = Matrix::dense(&a, m, k);
+            let mut positive = vec![0u8; m * n];
+            gemm_bytes(isa, a, &packed, ByteOutput::U8(MatrixMut::dense(&mut positive, m, n), to(0)), &epilogue);
             gemm_bytes(isa, a, &packed, ByteOutput::U8(MatrixMut::dense(&mut unsigned, m, n), to(30)), &epilogue);
             gemm_bytes(isa, a, &packed, ByteOutput::I8(MatrixMut::dense(&mut signed, m, n), to(-40)), &epilogue);
             for at in 0..m * n {
                 let v = value(at);
+                assert_eq!(f32::from(positive[at]), v.clamp(0.0, 255.0), "{} {activation:?}", isa.name());
                 assert_eq!(f32::from(unsigned[at]), (v + 30.0).clamp(0.0, 255.0), "{} {activation:?}", isa.name());
                 assert_eq!(f32::from(signed[at]), (v - 40.0).clamp(-128.0, 127.0), "{} {activation:?}", isa.name());
             }
