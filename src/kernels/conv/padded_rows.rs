@@ -5,7 +5,7 @@
 
 use super::super::gemm::RowPointers;
 use super::geometry::Geometry;
-use super::taps::merges;
+use super::taps::{merges, spread_over};
 use std::ops::Range;
 
 /// Whether the taps of a kernel row are taken together: few channels, and not much more padding than the kernel reaches.
@@ -89,21 +89,17 @@ impl RowPointers for PaddedRows<'_> {
     fn fill(&self, first: usize, count: usize, pointers: &mut [*const u8], _: &mut [u8]) {
         let g = self.geometry;
         let width = g.output()[1];
-        let (mut y, mut x) = ((first - self.before) / width, (first - self.before) % width);
+        let (line, start) = ((first - self.before) / width, (first - self.before) % width);
         let (down, across) = (g.dilations[0] * self.row_bytes, g.strides[1] * g.channels);
-        let mut row = 0;
-        while row < count {
-            let run = (count - row).min(width - x);
-            let from = (y * g.strides[0] - self.first) * self.row_bytes + x * across;
-            let from = self.copy.as_ptr().wrapping_add(from);
-            for ky in 0..g.kernel[0] {
-                let from = from.wrapping_add(ky * down);
-                for (j, slot) in pointers[ky * count + row..][..run].iter_mut().enumerate() {
-                    *slot = from.wrapping_add(j * across);
-                }
+        for ky in 0..g.kernel[0] {
+            let (mut y, mut x, mut row) = (line, start, 0);
+            while row < count {
+                let run = (count - row).min(width - x);
+                let from = (y * g.strides[0] - self.first) * self.row_bytes + x * across + ky * down;
+                spread_over(&mut pointers[ky * count + row..], run, self.copy.as_ptr().wrapping_add(from), across);
+                row += run;
+                (x, y) = (0, y + 1);
             }
-            row += run;
-            (x, y) = (0, y + 1);
         }
     }
 }

@@ -129,6 +129,19 @@ fn spread(slots: &mut [*const u8], from: *const u8, step: usize) {
     }
 }
 
+/// Pointers that are written at once: the rows of a strip.
+const SPREAD: usize = 12;
+
+/// The same in the first `count` slots, and maybe in some behind them, so that short loops have one length: what belongs
+/// there is written later.
+#[inline(always)]
+pub(super) fn spread_over(slots: &mut [*const u8], count: usize, from: *const u8, step: usize) {
+    match slots.first_chunk_mut::<SPREAD>() {
+        Some(slots) if count <= SPREAD => spread(slots, from, step),
+        _ => spread(&mut slots[..count], from, step),
+    }
+}
+
 /// The positions none of whose `kernel` taps lies in the padding, where these follow each other.
 fn inside(across: &[isize], kernel: usize) -> Range<usize> {
     let mut runs = across.chunks_exact(kernel.max(1)).map(|taps| taps.iter().all(|&tap| tap >= 0));
@@ -175,20 +188,14 @@ impl RowPointers for TapRows<'_> {
         let [kernel_height, kernel_width] = t.kernel;
         let [height, width] = t.output;
         let image_bytes = t.input[0] * t.input[1] * self.pixel_bytes;
-        if self.fill_inside(first, count, pointers) {
+        if self.fill_spread(first, count, pointers, copies) || self.fill_inside(first, count, pointers) {
             return;
         }
         let (pixel, mut x) = (first / width, first % width);
         let (mut image, mut y) = (pixel / height, pixel % height);
         // Padding of its own stands behind what the rows put together.
         let (copies, own) = copies.split_at_mut(self.merged_bytes() * count);
-        let padding = if self.padding_byte == t.padding_byte {
-            t.padding.as_slice()
-        } else {
-            let own = &mut own[..self.segment() * self.element_bytes];
-            own.fill(self.padding_byte);
-            &*own
-        };
+        let padding = self.padding(own);
         let dense = self.pixel_bytes == t.channels * self.element_bytes;
         let mut row = 0;
         while row < count {
@@ -262,7 +269,106 @@ impl TapRows<'_> {
     }
 }
 
-impl TapRows<'_> {
+/// Output pixels of a strip that lie in one row of one image.
+#[derive(Clone, Copy)]
+struct Run<'a> {
+    /// The first of them in the strip, and in its row.
+    row: usize,
+    x: usize,
+    count: usize,
+    image: *const u8,
+    down: &'a [isize],
+}
+
+/// Rows of an image that a strip reaches into at most, to be filled by spreading.
+const MOST_RUNS: usize = 4;
+
+impl<'a> TapRows<'a> {
+    /// What padding reads; `own` is used where the table's has another byte.
+    fn padding<'b>(&'b self, own: &'b mut [u8]) -> &'b [u8] {
+        if self.padding_byte == self.table.padding_byte {
+            return self.table.padding.as_slice();
+        }
+        let own = &mut own[..self.segment() * self.element_bytes];
+        own.fill(self.padding_byte);
+        own
+    }
+
+    /// The output pixels `first..first + count` by rows, if these are few; how many rows they are.
+    fn runs(&self, first: usize, count: usize) -> Option<([Run<'a>; MOST_RUNS], usize)> {
+        let t = self.table;
+        let [height, width] = t.output;
+        let image_bytes = t.input[0] * t.input[1] * self.pixel_bytes;
+        let none = Run { row: 0, x: 0, count: 0, image: self.input, down: &[] };
+        let (mut runs, mut len, mut row) = ([none; MOST_RUNS], 0, 0);
+        let (mut line, mut x) = (first / width, first % width);
+        while row < count {
+            let run = (count - row).min(width - x);
+            *runs.get_mut(len)? = Run {
+                row,
+                x,
+                count: run,
+                image: self.input.wrapping_add(line / height * image_bytes),
+                down: t.down.get(line % height * t.kernel[0]..)?.get(..t.kernel[0])?,
+            };
+            len += 1;
+            row += run;
+            (line, x) = (line + 1, 0);
+        }
+        Some((runs, len))
+    }
+
+    /// The pointers of a short strip, as if no tap lay beside the image, then once more those of the pixels with taps that
+    /// do: so no loop depends on where the strip lies. Otherwise nothing, and `false`.
+    fn fill_spread(&self, first: usize, count: usize, pointers: &mut [*const u8], copies: &mut [u8]) -> bool {
+        let t = self.table;
+        let [kernel_height, kernel_width] = t.kernel;
+        if count > SPREAD {
+            return false;
+        }
+        let Some(near) = t.across.get(t.inside.start * kernel_width..).and_then(|near| near.get(..kernel_width)) else {
+            return false;
+        };
+        let Some((runs, len)) = self.runs(first, count).filter(|_| !t.inside.is_empty()) else { return false };
+        let (copies, own) = copies.split_at_mut(self.merged_bytes() * count);
+        let (padding, runs) = (self.padding(own), &runs[..len]);
+        // Merged, a segment begins with the leftmost tap.
+        let near = if self.merged { &near[..1] } else { near };
+        let step = t.step * self.pixel_bytes;
+        let mut at = 0;
+        for ky in 0..kernel_height {
+            for &near in near {
+                for run in runs {
+                    let down = run.down[ky];
+                    let pixel = down + near + (run.x * t.step) as isize - (t.inside.start * t.step) as isize;
+                    let inside = run.image.wrapping_offset(pixel * self.pixel_bytes as isize);
+                    let (from, step) = if down < 0 { (padding.as_ptr(), 0) } else { (inside, step) };
+                    spread_over(&mut pointers[at + run.row..], run.count, from, step);
+                }
+                at += count;
+            }
+        }
+        for run in runs {
+            let beside = (run.x..run.x + run.count).filter(|x| !t.inside.contains(x));
+            for x in beside {
+                let across = &t.across[x * kernel_width..][..kernel_width];
+                let row = run.row + x - run.x;
+                let slots = pointers[row..].iter_mut().step_by(count);
+                if self.merged {
+                    let copies = &mut copies[row * self.merged_bytes()..][..self.merged_bytes()];
+                    self.fill_merged(run.image, run.down, x, slots, copies, padding);
+                    continue;
+                }
+                let taps = run.down.iter().flat_map(|&down| across.iter().map(move |&across| (down, across)));
+                for (slot, (down, across)) in slots.zip(taps) {
+                    let pixel = run.image.wrapping_offset((down + across) * self.pixel_bytes as isize);
+                    *slot = if down | across >= 0 { pixel } else { padding.as_ptr() };
+                }
+            }
+        }
+        true
+    }
+
     /// The pointers of output pixels that follow each other in one row, where none of their taps lies in the padding;
     /// otherwise nothing, and `false`.
     fn fill_inside(&self, first: usize, count: usize, pointers: &mut [*const u8]) -> bool {
