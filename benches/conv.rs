@@ -36,7 +36,7 @@ fn convolutions(criterion: &mut Criterion) {
         };
         let weights = vec![0.25; g.weights_len()];
         let direct = ConvWeights::pack(isa, &weights, filters, channels / groups, g.kernel, groups);
-        let winograd = g.suits_winograd().then(|| ConvWeights::pack_winograd(isa, &weights, filters, channels));
+        let winograd = g.winograd_tile().map(|tile| ConvWeights::pack_winograd(isa, &weights, filters, channels, tile));
         let (input, bias) = (vec![0.5; g.input_pixels() * channels], vec![0.125; filters]);
         let mut output = vec![0.0; g.output_pixels() * filters];
         let mut group = criterion.benchmark_group(format!("{name} {size}x{size} {channels}->{filters}"));

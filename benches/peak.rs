@@ -207,7 +207,7 @@ fn name(g: &Geometry) -> String {
 fn convolution(isa: Isa, g: Geometry, peak: f64, report: &Report<'_>) {
     let weights = numbers(g.weights_len());
     let packed = ConvWeights::pack(isa, &weights, g.filters, g.channels_per_group(), g.kernel, g.groups);
-    let winograd = g.suits_winograd().then(|| ConvWeights::pack_winograd(isa, &weights, g.filters, g.channels));
+    let winograd = g.winograd_tile().map(|tile| ConvWeights::pack_winograd(isa, &weights, g.filters, g.channels, tile));
     for packed in [Some(packed), winograd].into_iter().flatten() {
         let conv = Conv2d::new(g, Arc::new(packed.expect("the sizes fit"))).expect("the geometry is right");
         let (input, bias) = (numbers(g.input_pixels() * g.channels), numbers(g.filters));

@@ -65,16 +65,20 @@ impl Convolution {
         };
         let Some(activation) = activation(epilogue.and_then(|e| e.activation)) else { return Ok(None) };
         let Some(geometry) = geometry(conv, input, weight.shape())? else { return Ok(None) };
-        let winograd = spec.weights.allow_winograd() && geometry.suits_winograd();
+        let winograd = geometry.winograd_tile().filter(|_| spec.weights.allow_winograd());
         let pack = |w: &Tensor| {
             let (filters, channels) = (w.shape()[0], w.shape()[1]);
             match winograd {
-                true => ConvWeights::pack_winograd(isa, w.as_slice()?, filters, channels),
-                false => ConvWeights::pack(isa, w.as_slice()?, filters, channels, geometry.kernel, conv.group),
+                Some(tile) => ConvWeights::pack_winograd(isa, w.as_slice()?, filters, channels, tile),
+                None => ConvWeights::pack(isa, w.as_slice()?, filters, channels, geometry.kernel, conv.group),
             }
         };
-        // No convolution has no group.
-        let variant = if winograd { 0 } else { conv.group as u64 };
+        // No convolution has no group, or as many.
+        let variant = match winograd {
+            Some(4) => 0,
+            Some(tile) => u64::MAX - tile as u64,
+            None => conv.group as u64,
+        };
         let weights = spec.weights.get_or_pack(weight, variant, pack)?;
         let [height, width] = geometry.output();
         let expected = input[0] * height * width * weight.shape()[0];

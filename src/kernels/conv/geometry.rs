@@ -125,6 +125,13 @@ impl Geometry {
     /// number of images plays no part.
     #[must_use]
     pub fn suits_winograd(&self) -> bool {
+        self.winograd_tile().is_some()
+    }
+
+    /// Output pixels of a side of the tiles that it is expected to be fastest with: four, or two where the image is small
+    /// beside many filters.
+    #[must_use]
+    pub fn winograd_tile(&self) -> Option<usize> {
         super::winograd::suits(self)
     }
 

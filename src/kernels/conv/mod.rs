@@ -7,7 +7,7 @@
 //! | fewer than 16 channels (stems) | the same with a segment per kernel row; of bytes, over a padded copy |
 //! | depthwise | a kernel of its own over vectors of channels; of f32, another for taps three or five wide |
 //! | depthwise 3x3 of bytes, AVX-512 | strips: a word is a column of taps, made once for all outputs that see it |
-//! | 3x3, stride 1, where asked for | Winograd's, with 36 products of tiles |
+//! | 3x3, stride 1, where asked for | Winograd's, with 36 products of tiles, or 16 where the image is small |
 //!
 //! f32 images take a [`Conv2d`], bytes a [`ByteConv2d`], which pads with the input's zero point; a [`ConvTranspose2d`] is
 //! made of the same products.
@@ -70,7 +70,7 @@ impl Conv2d {
             && weights.channels_per_group == geometry.channels_per_group()
             && weights.groups == geometry.groups
             && weights.kernel == geometry.kernel
-            && (!weights.is_winograd() || (geometry.strides == [1; 2] && geometry.dilations == [1; 2]));
+            && (weights.winograd_tile().is_none() || (geometry.strides == [1; 2] && geometry.dilations == [1; 2]));
         ensure!(fits, Shape, "the weights are of another convolution than {geometry:?}");
         let taps = match weights.form {
             Form::Groups(_) if !geometry.is_pointwise() => Some(TapTable::new(&geometry, 4, 0)),
@@ -107,7 +107,7 @@ impl Conv2d {
     /// Whether it runs by Winograd's algorithm.
     #[must_use]
     pub fn is_winograd(&self) -> bool {
-        self.weights.is_winograd()
+        self.weights.winograd_tile().is_some()
     }
 
     /// Bytes of the packed weights.
@@ -126,7 +126,7 @@ impl Conv2d {
     /// same answer, but computes some things twice.
     #[must_use]
     pub fn rows_together(&self) -> usize {
-        if self.is_winograd() { winograd::ROWS_OF_A_TILE * self.geometry.output()[1] } else { 1 }
+        self.weights.winograd_tile().map_or(1, |lines| lines * self.geometry.output()[1])
     }
 
     /// Convolves `input`, a matrix of `[batch * height * width, channels]`, to `output`, `[batch * output height *

@@ -62,7 +62,7 @@ impl Stored for ConvWeights {
                 parts.put_elements(packed);
             }
             weights::Form::Winograd(packed) => {
-                parts.put(2);
+                parts.put(packed.outputs());
                 packed.store(parts);
             }
         }
@@ -79,10 +79,10 @@ impl Stored for ConvWeights {
                 weights::Form::Groups(groups)
             }
             1 => weights::Form::Depthwise(parts.take_elements(&[sizes.taps.saturating_add(1), sizes.padded(isa)?])?),
-            2 => {
+            outputs @ (2 | 4) => {
                 let plain = sizes.groups == 1 && sizes.kernel == [3; 2];
                 ensure!(plain, Malformed, "Winograd's weights of {:?} taps", sizes.kernel);
-                weights::Form::Winograd(WinogradWeights::restore(isa, parts, sizes.filters, sizes.channels)?)
+                weights::Form::Winograd(WinogradWeights::restore(isa, parts, sizes.filters, sizes.channels, outputs)?)
             }
             form => bail!(Malformed, "weights in form {form}"),
         };
@@ -216,8 +216,10 @@ mod tests {
                 let packed = ConvWeights::pack(isa, &floats, filters, channels, g.kernel, g.groups).unwrap();
                 check(isa, &packed, &g);
                 if g.kernel == [3; 2] && g.groups == 1 {
-                    let packed = ConvWeights::pack_winograd(isa, &floats, filters, channels).unwrap();
-                    check(isa, &packed, &g);
+                    for tile in [2, 4] {
+                        let packed = ConvWeights::pack_winograd(isa, &floats, filters, channels, tile).unwrap();
+                        check(isa, &packed, &g);
+                    }
                 }
                 let signed: Vec<i8> = (0..len).map(|i| (i % 100) as i8 - 50).collect();
                 let unsigned: Vec<u8> = (0..len).map(|i| (i % 256) as u8).collect();

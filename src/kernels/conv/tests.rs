@@ -150,8 +150,8 @@ fn winograd_by_the_definition() {
         let input = numbers((batch * g.input_pixels() - 1) * pixel + g.channels, 1);
         let expected = reference(&g, batch, &input, pixel, &weights);
         let view = Matrix::new(&input, batch * g.input_pixels(), g.channels, pixel);
-        for isa in Isa::available() {
-            let packed = ConvWeights::pack_winograd(isa, &weights, g.filters, g.channels).unwrap();
+        for (isa, tile) in Isa::available().into_iter().flat_map(|isa| [(isa, 2), (isa, 4)]) {
+            let packed = ConvWeights::pack_winograd(isa, &weights, g.filters, g.channels, tile).unwrap();
             let conv = Conv2d::new(g, Arc::new(packed)).unwrap();
             let epilogue = Epilogue { bias: Some(&bias), ..Epilogue::default() };
             let mut out = vec![0.0; rows * g.filters];

@@ -64,17 +64,18 @@ impl ConvWeights {
         Ok(ConvWeights { isa, filters, channels_per_group, groups, kernel, form })
     }
 
-    /// Packs `weights` of `[filters, channels, 3, 3]` for Winograd's algorithm; see [`Geometry::suits_winograd`]. They take
-    /// four times the memory.
+    /// Packs `weights` of `[filters, channels, 3, 3]` for Winograd's algorithm in tiles of four output pixels a side, or of two;
+    /// see [`Geometry::winograd_tile`]. They take four times the memory, or less than twice as much.
     ///
     /// # Errors
     /// `Shape` where the number of elements is not the product of the sizes.
     ///
-    /// [`Geometry::suits_winograd`]: super::Geometry::suits_winograd
-    pub fn pack_winograd(isa: Isa, weights: &[f32], filters: usize, channels: usize) -> Result<Self> {
+    /// [`Geometry::winograd_tile`]: super::Geometry::winograd_tile
+    pub fn pack_winograd(isa: Isa, weights: &[f32], filters: usize, channels: usize, tile: usize) -> Result<Self> {
+        ensure!([2, 4].contains(&tile), Unsupported, "Winograd's tiles have two or four pixels a side, not {tile}");
         let len = filters.checked_mul(channels).and_then(|len| len.checked_mul(9));
         ensure!(len == Some(weights.len()), Shape, "{} weights for {filters} x {channels} x 3 x 3", weights.len());
-        let form = Form::Winograd(WinogradWeights::pack(isa, weights, filters, channels));
+        let form = Form::Winograd(WinogradWeights::pack(isa, weights, filters, channels, tile));
         Ok(ConvWeights { isa, filters, channels_per_group: channels, groups: 1, kernel: [3; 2], form })
     }
 
@@ -84,8 +85,12 @@ impl ConvWeights {
         self.isa
     }
 
-    pub(super) fn is_winograd(&self) -> bool {
-        matches!(self.form, Form::Winograd(_))
+    /// Output pixels of a side of Winograd's tiles, where it runs so.
+    pub(super) fn winograd_tile(&self) -> Option<usize> {
+        match &self.form {
+            Form::Winograd(packed) => Some(packed.outputs()),
+            _ => None,
+        }
     }
 
     /// What a run reads first of those for `filter` and the following, where it reads them in sequence.

@@ -7,9 +7,9 @@ use super::points::{INPUT, OUTPUT, output};
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-/// Reads point `p` of tile `t` at `from[p * plane + (t - tiles.start) * row..]`, whole vectors of filters, and stores those
+/// Reads, of tiles of `O` outputs a side, point `p` of tile `t` at `from[p * plane + (t - tiles.start) * row..]`, whole vectors of filters, and stores those
 /// of the tiles' pixels that lie in `rows`.
-pub(super) struct Gather<'a> {
+pub(super) struct Gather<'a, const O: usize> {
     pub(super) g: &'a Geometry,
     pub(super) tiles: Range<usize>,
     /// Pixels of all images; the first is the output's first row.
@@ -22,7 +22,7 @@ pub(super) struct Gather<'a> {
     pub(super) finish: &'a Finish<'a>,
 }
 
-impl Body for Gather<'_> {
+impl<const O: usize> Body for Gather<'_, O> {
     type Output = ();
 
     #[inline(always)]
@@ -30,12 +30,12 @@ impl Body for Gather<'_> {
         let g = self.g;
         let [height, width] = g.output();
         for (at, tile) in self.tiles.clone().enumerate() {
-            let (image, y, x) = super::place(g, tile);
+            let (image, y, x) = super::place(g, O, tile);
             // Of each line, the pixel that would be the tile's first, and those that are stored.
             let mut lines = [const { (0, 0..0) }; OUTPUT];
-            for (i, line) in lines.iter_mut().enumerate().take(height - y) {
+            for (i, line) in lines.iter_mut().enumerate().take(O.min(height - y)) {
                 let first = (image * height + y + i) * width + x;
-                let end = (first + OUTPUT.min(width - x)).min(self.rows.end);
+                let end = (first + O.min(width - x)).min(self.rows.end);
                 *line = (first, first.max(self.rows.start)..end);
             }
             let from = self.from.wrapping_add(at * self.row);
@@ -50,7 +50,7 @@ impl Body for Gather<'_> {
     }
 }
 
-impl Gather<'_> {
+impl<const O: usize> Gather<'_, O> {
     /// One vector of filters of one tile, of which the first `n` are there.
     ///
     /// # Safety
@@ -68,21 +68,22 @@ impl Gather<'_> {
         // SAFETY: as the caller promises.
         unsafe {
             let mut columns = [[s.splat(0.0); OUTPUT]; INPUT];
-            for (x, column) in columns.iter_mut().enumerate() {
-                let at = |y: usize| s.load(from.add((y * INPUT + x) * self.plane));
-                *column = output(s, [at(0), at(1), at(2), at(3), at(4), at(5)]);
+            for (x, column) in columns.iter_mut().enumerate().take(O + 2) {
+                let at =
+                    |y: usize| if y < O + 2 { s.load(from.add((y * (O + 2) + x) * self.plane)) } else { s.splat(0.0) };
+                *column = output::<S, O>(s, [at(0), at(1), at(2), at(3), at(4), at(5)]);
             }
             let start = finish.start.map_or(s.splat(0.0), |start| s.from_bits(s.load_i32_part(start.add(filter), n)));
-            for (i, (first, range)) in lines.iter().enumerate() {
+            for (i, (first, range)) in lines.iter().enumerate().take(O) {
                 if range.is_empty() {
                     continue;
                 }
                 let at = |x: usize| columns[x][i];
-                let pixels = output(s, [at(0), at(1), at(2), at(3), at(4), at(5)]);
+                let pixels = output::<S, O>(s, [at(0), at(1), at(2), at(3), at(4), at(5)]);
                 match &finish.direct {
-                    Some(direct) if n == S::LANES && range.len() == OUTPUT => {
+                    Some(direct) if n == S::LANES && range.len() == O => {
                         let row = first - self.rows.start;
-                        for (j, &v) in pixels.iter().enumerate() {
+                        for (j, &v) in pixels.iter().enumerate().take(O) {
                             let mut v = s.add(v, start);
                             if let Some(residual) = direct.residual {
                                 v = s.add(v, s.load(residual.add((row + j) * direct.residual_stride + filter)));
@@ -96,7 +97,7 @@ impl Gather<'_> {
                     _ => {
                         let mut words = MaybeUninit::<[i32; OUTPUT * 16]>::uninit();
                         let words = words.as_mut_ptr().cast::<i32>();
-                        for (j, &v) in pixels.iter().enumerate() {
+                        for (j, &v) in pixels.iter().enumerate().take(O) {
                             s.store_i32(words.add(j * S::LANES), s.to_bits(s.add(v, start)));
                         }
                         let rows = range.start - self.rows.start..range.end - self.rows.start;

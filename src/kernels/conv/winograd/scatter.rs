@@ -5,8 +5,8 @@ use super::super::geometry::Geometry;
 use super::points::{INPUT, POINTS, input};
 use std::ops::Range;
 
-/// Writes point `p` of tile `t` to `to[p * plane + (t - tiles.start) * row..]`, whole vectors of channels.
-pub(super) struct Scatter<'a> {
+/// Writes, of tiles of `O` outputs a side, point `p` of tile `t` to `to[p * plane + (t - tiles.start) * row..]`, whole vectors of channels.
+pub(super) struct Scatter<'a, const O: usize> {
     pub(super) g: &'a Geometry,
     pub(super) input: *const f32,
     /// Elements from pixel to pixel of the input.
@@ -19,16 +19,16 @@ pub(super) struct Scatter<'a> {
     pub(super) plane: usize,
 }
 
-impl Body for Scatter<'_> {
+impl<const O: usize> Body for Scatter<'_, O> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let g = self.g;
         for (at, tile) in self.tiles.clone().enumerate() {
-            let (image, y, x) = super::place(g, tile);
+            let (image, y, x) = super::place(g, O, tile);
             let mut pixels = [self.zeros; POINTS];
-            for (i, pixels) in pixels.chunks_exact_mut(INPUT).enumerate() {
+            for (i, pixels) in pixels.chunks_exact_mut(O + 2).enumerate().take(O + 2) {
                 // Positions before the image wrap round to one behind it.
                 let y = (y + i).wrapping_sub(g.pad_begin[0]);
                 if y < g.input[0] {
@@ -47,12 +47,12 @@ impl Body for Scatter<'_> {
             // of whole vectors for every tile.
             unsafe {
                 while channel + S::LANES <= g.channels {
-                    transform(s, &pixels, channel, |p| s.load(p), to, self.plane);
+                    transform::<S, O>(s, &pixels, channel, |p| s.load(p), to, self.plane);
                     channel += S::LANES;
                 }
                 let rest = g.channels - channel;
                 if rest > 0 {
-                    transform(s, &pixels, channel, |p| s.load_part(p, rest), to, self.plane);
+                    transform::<S, O>(s, &pixels, channel, |p| s.load_part(p, rest), to, self.plane);
                 }
             }
         }
@@ -65,7 +65,7 @@ impl Body for Scatter<'_> {
 /// The pixels can be loaded from `channel` on, and a vector stored at `channel` of `to` in every plane.
 #[inline(always)]
 #[allow(clippy::needless_range_loop)] // A column of several rows.
-unsafe fn transform<S: Simd>(
+unsafe fn transform<S: Simd, const O: usize>(
     s: S,
     pixels: &[*const f32; POINTS],
     channel: usize,
@@ -74,15 +74,16 @@ unsafe fn transform<S: Simd>(
     plane: usize,
 ) {
     let mut lines = [[s.splat(0.0); INPUT]; INPUT];
-    for (y, line) in lines.iter_mut().enumerate() {
-        let at = |x: usize| load(pixels[y * INPUT + x].wrapping_add(channel));
-        *line = input(s, [at(0), at(1), at(2), at(3), at(4), at(5)]);
+    for (y, line) in lines.iter_mut().enumerate().take(O + 2) {
+        let at = |x: usize| if x < O + 2 { load(pixels[y * (O + 2) + x].wrapping_add(channel)) } else { s.splat(0.0) };
+        *line = input::<S, O>(s, [at(0), at(1), at(2), at(3), at(4), at(5)]);
     }
-    for x in 0..INPUT {
+    for x in 0..O + 2 {
         let at = |i: usize| lines[i][x];
-        for (y, v) in input(s, [at(0), at(1), at(2), at(3), at(4), at(5)]).into_iter().enumerate() {
+        let points = input::<S, O>(s, [at(0), at(1), at(2), at(3), at(4), at(5)]);
+        for (y, v) in points.into_iter().enumerate().take(O + 2) {
             // SAFETY: as the caller promises.
-            unsafe { s.store(to.add((y * INPUT + x) * plane + channel), v) };
+            unsafe { s.store(to.add((y * (O + 2) + x) * plane + channel), v) };
         }
     }
 }

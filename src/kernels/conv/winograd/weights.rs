@@ -3,13 +3,15 @@
 use super::super::super::arch::{Body, Isa, Simd};
 use super::super::super::gemm::{PackedView, panel_width};
 use super::super::super::stored::Parts;
-use super::points::{INPUT, POINTS, filter};
+use super::points::{INPUT, filter, points};
 use crate::error::{Result, ensure};
 use crate::tensor::Buffer;
 
 /// A packed B of `[channels, filters]` for each point.
 #[derive(Debug, Clone)]
 pub(in super::super) struct WinogradWeights {
+    /// Outputs of a tile's side: two or four.
+    outputs: usize,
     data: Buffer,
     channels: usize,
     panel: usize,
@@ -18,19 +20,27 @@ pub(in super::super) struct WinogradWeights {
 }
 
 impl WinogradWeights {
+    /// Outputs of a tile's side.
+    pub(in super::super) fn outputs(&self) -> usize {
+        self.outputs
+    }
+
     /// Those of the point that is multiplied first.
     pub(in super::super) fn first_point(&self) -> &[u8] {
         self.data.as_slice().get(..self.plane * 4).unwrap_or_default()
     }
 
-    /// Transforms `weights` of `[filters, channels, 3, 3]`.
-    pub(in super::super) fn pack(isa: Isa, weights: &[f32], filters: usize, channels: usize) -> Self {
+    /// Transforms `weights` of `[filters, channels, 3, 3]` for tiles of so many outputs a side.
+    pub(in super::super) fn pack(isa: Isa, weights: &[f32], filters: usize, channels: usize, outputs: usize) -> Self {
         let panel = panel_width(isa);
         let plane = filters.div_ceil(panel) * panel * channels;
-        let mut data = Buffer::zeroed_to_stay(POINTS * plane * 4);
+        let mut data = Buffer::zeroed_to_stay(points(outputs) * plane * 4);
         let words: &mut [f32] = data.as_mut_slice().map(bytemuck::cast_slice_mut).unwrap_or_default();
-        isa.dispatch(Transform { weights, filters, channels, panel, words });
-        WinogradWeights { data, channels, panel, plane }
+        match outputs {
+            2 => isa.dispatch(Transform::<2> { weights, filters, channels, panel, words }),
+            _ => isa.dispatch(Transform::<4> { weights, filters, channels, panel, words }),
+        }
+        WinogradWeights { outputs, data, channels, panel, plane }
     }
 
     /// B of one point, of `n` columns from `first` on, which begins a panel; those behind the last filter are zero.
@@ -48,12 +58,18 @@ impl WinogradWeights {
     }
 
     /// The same back, for so many filters and channels.
-    pub(in super::super) fn restore(isa: Isa, parts: &mut Parts, filters: usize, channels: usize) -> Result<Self> {
+    pub(in super::super) fn restore(
+        isa: Isa,
+        parts: &mut Parts,
+        filters: usize,
+        channels: usize,
+        outputs: usize,
+    ) -> Result<Self> {
         let panel = parts.take()?;
         ensure!(panel == panel_width(isa), Malformed, "panels of {panel} columns, not for {}", isa.name());
-        let data = parts.take_buffer(&[POINTS, filters.div_ceil(panel), panel, channels, 4])?;
+        let data = parts.take_buffer(&[points(outputs), filters.div_ceil(panel), panel, channels, 4])?;
         // The product with the number of points did not overflow.
-        Ok(WinogradWeights { data, channels, panel, plane: filters.div_ceil(panel) * panel * channels })
+        Ok(WinogradWeights { outputs, data, channels, panel, plane: filters.div_ceil(panel) * panel * channels })
     }
 
     pub(in super::super) fn len_bytes(&self) -> usize {
@@ -61,7 +77,7 @@ impl WinogradWeights {
     }
 }
 
-struct Transform<'a> {
+struct Transform<'a, const O: usize> {
     weights: &'a [f32],
     filters: usize,
     channels: usize,
@@ -69,12 +85,12 @@ struct Transform<'a> {
     words: &'a mut [f32],
 }
 
-impl Body for Transform<'_> {
+impl<const O: usize> Body for Transform<'_, O> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let plane = self.words.len() / POINTS;
+        let plane = self.words.len() / points(O);
         for first in (0..self.filters).step_by(S::LANES) {
             let count = S::LANES.min(self.filters - first);
             let column = first / self.panel * self.panel * self.channels + first % self.panel;
@@ -91,13 +107,14 @@ impl Body for Transform<'_> {
                 for (rows, taps) in rows.iter_mut().zip(taps.chunks_exact(3)) {
                     // SAFETY: no instruction set has more than sixteen lanes.
                     let g = unsafe { [s.load(taps[0].as_ptr()), s.load(taps[1].as_ptr()), s.load(taps[2].as_ptr())] };
-                    *rows = filter(s, g);
+                    *rows = filter::<S, O>(s, g);
                 }
                 let at = column + channel * self.panel;
                 #[allow(clippy::needless_range_loop)] // A column of several rows.
-                for x in 0..INPUT {
-                    for (y, u) in filter(s, [rows[0][x], rows[1][x], rows[2][x]]).into_iter().enumerate() {
-                        let to = &mut self.words[(y * INPUT + x) * plane + at..][..S::LANES];
+                for x in 0..O + 2 {
+                    let us = filter::<S, O>(s, [rows[0][x], rows[1][x], rows[2][x]]);
+                    for (y, u) in us.into_iter().enumerate().take(O + 2) {
+                        let to = &mut self.words[(y * (O + 2) + x) * plane + at..][..S::LANES];
                         // SAFETY: the slice holds a vector.
                         unsafe { s.store(to.as_mut_ptr(), u) };
                     }
