@@ -14,6 +14,9 @@ use std::sync::Arc;
 /// Nodes in one run, at most.
 const MOST_NODES: usize = 8;
 
+/// Bytes of the smallest value that a backend is asked about: smaller ones stay in a near cache as they are.
+const LEAST_BYTES: usize = 256 * 1024;
+
 /// The runs of a graph at concrete shapes.
 #[derive(Default)]
 pub(super) struct Joins {
@@ -87,6 +90,7 @@ impl Joins {
 fn follower(graph: &Graph, id: NodeId) -> Option<NodeId> {
     let &[Some(between)] = graph.get(id)?.outputs() else { return None };
     let (next, node) = graph.single_user(between)?;
+    graph.fact(between).bytes().filter(|bytes| *bytes >= LEAST_BYTES)?;
     (node.input(0) == Some(between) && node.outputs().len() == 1).then_some(next)
 }
 
