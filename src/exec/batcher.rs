@@ -121,12 +121,14 @@ impl<Q, S> Batcher<Q, S> {
         (look == Look::Formed).then(|| now.since(before))
     }
 
-    /// Told after each batch: how many rows rode, and how long the slowest request was in the executor.
-    pub(super) fn observe(&mut self, Ran { rows, slowest }: Ran) {
+    /// Told after each batch: how many rows rode, and how long the slowest request was in the executor. Most rows in a batch from
+    /// now on.
+    pub(super) fn observe(&mut self, Ran { rows, slowest }: Ran) -> u32 {
         if let Some(cap) = &mut self.cap {
             cap.observe(rows, slowest);
             self.limits.max_batch_size = cap.rows();
         }
+        self.limits.max_batch_size
     }
 
     /// When the first of those in the queue is given up, or an earlier time.

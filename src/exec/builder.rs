@@ -310,7 +310,8 @@ impl<R: BatchRunner> Builder<R> {
         let limits = Limits { max_batch_size: cap.as_ref().map_or(most, AdaptiveCap::rows), ..self.limits };
         let policy = self.policy;
         let precedence = policy.precedence();
-        let admission = Admission::new(precedence, workers, most, self.predict_deadlines, self.class_items)
+        let at_first = limits.max_batch_size;
+        let admission = Admission::new(precedence, workers, at_first, self.predict_deadlines, self.class_items)
             .tenant_room(self.tenant_items, self.tenant_bytes)
             .timeouts(|priority| policy.timeout(priority));
         let shared = Arc::new(Shared {

@@ -249,7 +249,7 @@ impl<R: BatchRunner> Shared<R> {
             batcher.timer = Time::NEVER;
         }
         if let Some(ran) = taken.ran.take() {
-            batcher.observe(ran);
+            self.admission.set_max_batch_size(batcher.observe(ran));
         }
         let now = self.clock.now();
         batcher.drain(&self.lanes);

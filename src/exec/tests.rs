@@ -539,6 +539,29 @@ fn the_batch_size_follows_the_latency() {
 }
 
 #[test]
+fn a_deadline_is_held_against_batches_as_large_as_they_may_be_now() {
+    let hand = Hand::default();
+    // One row at a time is too long already, so that no batch has more.
+    let target = Duration::from_nanos(1);
+    let executor = executor(|b| b.workers(1).max_batch_size(16).latency_target(target).clock(hand.clone()));
+    let ms = Duration::from_millis;
+    executor.seed_cost(&executor.runner(), 0, 16, ms(20));
+    (0..9).for_each(|_| _ = submit(&executor, Ask::Take(hand.clone(), ms(10))).wait().unwrap());
+    let flag = Arc::new(AtomicBool::new(false));
+    let first = submit(&executor, Ask::Until(flag.clone()));
+    while executor.snapshot().queued > 0 {
+        std::thread::yield_now();
+    }
+    let before = [(); 3].map(|()| submit(&executor, Ask::Double(1)));
+    let within = |time| executor.try_submit(Ask::Double(1), SubmitOptions::new().deadline_in(time)).map(drop);
+    assert!(within(ms(35)).is_err(), "three batches of one go before it, and not one of four");
+    assert!(within(ms(60)).is_ok());
+    flag.store(true, Ordering::SeqCst);
+    first.wait().unwrap();
+    before.into_iter().for_each(|ticket| assert!(ticket.wait().is_ok()));
+}
+
+#[test]
 fn a_wait_with_a_timeout_gives_the_ticket_back() {
     let (executor, gate, first) = busy(|builder| builder);
     let ticket = submit(&executor, Ask::Double(2)).wait_timeout(Duration::from_millis(1)).unwrap_err();

@@ -169,7 +169,8 @@ impl<R: BatchRunner> Shared<R> {
                 self.replaced.fetch_add(1, Ordering::Relaxed);
             }
             if let Some(ran) = taken.ran {
-                self.batcher.lock().observe(ran);
+                let most = self.batcher.lock().observe(ran);
+                self.admission.set_max_batch_size(most);
             }
         }
         self.leave(slot);
