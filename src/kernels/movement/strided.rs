@@ -275,18 +275,55 @@ unsafe fn walk<U: Copy>(axes: &[Axis], from: *const U, to: *mut U) {
     }
     // An axis that is consecutive in the source while the last one is not: blocks of the two are transposed.
     let across = if last.stride == 1 { None } else { outer.iter().rposition(|axis| axis.stride == 1) };
+    if last.stride == 1 {
+        let one = Axis { len: 1, stride: 0 };
+        let (near, far) = outer.split_last().map_or((one, outer), |(near, far)| (*near, far));
+        let (run, pitch) = (last.len * size_of::<U>(), near.stride * size_of::<U>() as isize);
+        return odometer(far, None, axes, &mut |source, target| {
+            // SAFETY: as the caller promises.
+            unsafe { copy_runs(from.wrapping_offset(source).cast(), pitch, to.add(target).cast(), near.len, run) }
+        });
+    }
     let step_of = |k: usize| axes[k + 1..].iter().map(|axis| axis.len).product::<usize>();
     let body = |from: *const U, to: *mut U| {
         // SAFETY: as the caller promises.
         unsafe {
             match across {
                 Some(k) => transpose_2d(from, last.stride, last.len, to, step_of(k), outer[k].len),
-                None if last.stride == 1 => std::ptr::copy_nonoverlapping(from, to, last.len),
                 None => (0..last.len).for_each(|i| *to.add(i) = *from.offset(i as isize * last.stride)),
             }
         }
     };
     odometer(outer, across, axes, &mut |source, target| body(from.wrapping_offset(source), to.wrapping_add(target)));
+}
+
+/// Copies `count` runs of `run` bytes, `pitch` apart in the source, one behind the other.
+///
+/// # Safety
+/// As [`by_unit`].
+unsafe fn copy_runs(from: *const u8, pitch: isize, to: *mut u8, count: usize, run: usize) {
+    /// # Safety
+    /// As [`copy_runs`], of runs of `RUN` bytes.
+    unsafe fn fixed<const RUN: usize>(from: *const u8, pitch: isize, to: *mut u8, count: usize) {
+        for i in 0..count {
+            // SAFETY: as the caller promises.
+            unsafe { *to.add(i * RUN).cast::<[u8; RUN]>() = *from.wrapping_offset(i as isize * pitch).cast() };
+        }
+    }
+    // SAFETY: as the caller promises.
+    unsafe {
+        match run {
+            // Heads of attention, which a call for each would take longer to reach than to copy.
+            32 => fixed::<32>(from, pitch, to, count),
+            64 => fixed::<64>(from, pitch, to, count),
+            128 => fixed::<128>(from, pitch, to, count),
+            _ => {
+                for i in 0..count {
+                    std::ptr::copy_nonoverlapping(from.wrapping_offset(i as isize * pitch), to.add(i * run), run);
+                }
+            }
+        }
+    }
 }
 
 /// Calls `f(source offset, target offset)` for every index of `outer` but the axis `skip`.
