@@ -13,6 +13,15 @@ pub struct ByteBounds {
     pub flip: u8,
 }
 
+impl ByteBounds {
+    /// Whether they are those of unsigned bytes and no others, whose zero point is zero.
+    #[must_use]
+    #[inline(always)]
+    pub fn is_plain(&self) -> bool {
+        (self.zero_point, self.least, self.most, self.flip) == (-128, -128, 127, 128)
+    }
+}
+
 /// Sixty-four channels of output pixels that lie side by side, in one row or in two that follow each other.
 ///
 /// The bytes of three input rows, or of the four that two output rows see at stride 1 both ways, are brought together to words, a word

@@ -145,6 +145,14 @@ fn to_bytes(g: &Geometry, case: usize) {
         for (at, &x) in out.iter().enumerate() {
             assert_eq!(i32::from(x), expected(at, 30, [0, 255]), "{at} of {} {g:?}", isa.name());
         }
+        // Where packing alone bounds them.
+        let mut out = vec![0u8; rows * filters];
+        let plain = ByteEpilogue { activation: Activation::Relu, ..epilogue };
+        conv.run(input, ByteOutput::U8(MatrixMut::dense(&mut out, rows, filters), to(0)), &plain);
+        for (at, &x) in out.iter().enumerate() {
+            let q = ((sums[at] + bias[at % filters]) as f32 * scale[at % filters]).round_ties_even();
+            assert_eq!(f32::from(x), q.clamp(0.0, 255.0), "{at} of {} {g:?}", isa.name());
+        }
         let mut out = vec![0i8; rows * filters];
         conv.run(input, ByteOutput::I8(MatrixMut::dense(&mut out, rows, filters), to(-70)), &epilogue);
         for (at, &x) in out.iter().enumerate() {

@@ -15,18 +15,22 @@ const COLUMN: usize = 256;
 pub(super) unsafe fn run(strip: &ByteStrip) {
     // SAFETY: as the caller promises.
     unsafe {
-        match (strip.stride, strip.pair) {
-            (1, true) => columns::<1, true>(strip),
-            (1, false) => columns::<1, false>(strip),
-            _ => columns::<2, false>(strip),
+        match (strip.stride, strip.pair, strip.bounds.is_plain()) {
+            (1, true, true) => columns::<1, true, true>(strip),
+            (1, true, false) => columns::<1, true, false>(strip),
+            (1, false, _) => columns::<1, false, false>(strip),
+            (_, _, true) => columns::<2, false, true>(strip),
+            _ => columns::<2, false, false>(strip),
         }
     }
 }
 
+/// Where the bounds are `PLAIN`, packing does what they say.
+///
 /// # Safety
 /// As of [`run`].
 #[inline(always)]
-unsafe fn columns<const STRIDE: usize, const PAIR: bool>(t: &ByteStrip) {
+unsafe fn columns<const STRIDE: usize, const PAIR: bool, const PLAIN: bool>(t: &ByteStrip) {
     // SAFETY: as the caller promises.
     unsafe {
         let padding = _mm512_set1_epi8(t.padding as i8);
@@ -94,9 +98,13 @@ unsafe fn columns<const STRIDE: usize, const PAIR: bool>(t: &ByteStrip) {
                 let weights: *const i8 = $weights;
                 let low = _mm512_packs_epi32(narrowed!(0, $p, $q, $r, weights), narrowed!(1, $p, $q, $r, weights));
                 let high = _mm512_packs_epi32(narrowed!(2, $p, $q, $r, weights), narrowed!(3, $p, $q, $r, weights));
-                let (low, high) = (_mm512_adds_epi16(low, zero_point), _mm512_adds_epi16(high, zero_point));
-                let bytes = _mm512_min_epi8(most, _mm512_max_epi8(least, _mm512_packs_epi16(low, high)));
-                let bytes = _mm512_xor_si512(bytes, flip);
+                let bytes = if PLAIN {
+                    _mm512_packus_epi16(low, high)
+                } else {
+                    let (low, high) = (_mm512_adds_epi16(low, zero_point), _mm512_adds_epi16(high, zero_point));
+                    let bytes = _mm512_min_epi8(most, _mm512_max_epi8(least, _mm512_packs_epi16(low, high)));
+                    _mm512_xor_si512(bytes, flip)
+                };
                 let out: *mut u8 = $out;
                 if t.parts == 1 {
                     _mm512_storeu_epi8(out.cast(), bytes);
