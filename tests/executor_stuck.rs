@@ -8,11 +8,15 @@ mod gate;
 use gate::Gate;
 use onrush::Result;
 use onrush::clock::{Clock, Mock, Time};
-use onrush::exec::{Batch, BatchRunner, Builder, Executor, Flow, Load, Shutdown, SubmitOptions, Ticket};
+use onrush::exec::{Batch, BatchRunner, Builder, Executor, Flow, Load, Reason, Shutdown, SubmitOptions, Ticket};
 use onrush::sched::{Decision, EarliestDeadline, FirstCome, Policy, StrictPriority, View};
+use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Poll, Wake};
+use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 const LONG: Duration = Duration::from_secs(60);
@@ -217,6 +221,36 @@ fn a_wait_for_the_room_of_one_class_holds_up_no_other() {
         assert!(full.join().unwrap().is_ok() && free.join().unwrap().is_ok());
         assert!(begun.elapsed() < PATIENCE, "there was room for its class");
     });
+    assert!(first.wait().is_ok() && kept.wait().is_ok());
+}
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+#[test]
+fn a_future_that_waits_for_room_ends_at_its_deadline() {
+    let executor = build(|b| b.queue_items(1));
+    let gate = Arc::new(Gate::default());
+    let first = submit(&executor, Ask::Stop(gate.clone()), SubmitOptions::new());
+    gate.wait_for(1);
+    let kept = submit(&executor, Ask::Value(1), SubmitOptions::new());
+    let waker = Arc::new(Unpark(std::thread::current())).into();
+    let soon = SubmitOptions::new().deadline_in(Duration::from_millis(20));
+    let (mut submitting, begun) = (pin!(executor.submit_async(Ask::Value(2), soon)), Instant::now());
+    let end = loop {
+        if let Poll::Ready(end) = submitting.as_mut().poll(&mut Context::from_waker(&waker)) {
+            break end;
+        }
+        std::thread::park_timeout(PATIENCE);
+    };
+    assert!(begun.elapsed() < PATIENCE, "nobody woke it");
+    assert!(matches!(end.unwrap_err().reason(), Reason::WouldMissDeadline));
+    gate.open();
     assert!(first.wait().is_ok() && kept.wait().is_ok());
 }
 

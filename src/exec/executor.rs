@@ -112,7 +112,7 @@ impl<R: BatchRunner> Executor<R> {
         let options = options.from_now();
         let (room, clock) = (&self.shared.room, &*self.shared.clock);
         let deadline = options.deadline(clock.now(), clock);
-        let (place, mut was_woken) = (room.place(self.shared.admission.kind(&options)), false);
+        let (place, mut was_woken) = (room.place(self.shared.admission.kind(&options), Time::NEVER), false);
         loop {
             room.join(place, Wake::Thread(current()));
             match self.attempt(pin, refused.into_request(), &options) {
@@ -144,8 +144,7 @@ impl<R: BatchRunner> Executor<R> {
         }
     }
 
-    /// As [`submit`](Self::submit), as a future. Dropping the future takes the request back. A deadline that passes while it
-    /// waits for room is told of when room comes, as nothing else wakes it.
+    /// As [`submit`](Self::submit), as a future. Dropping the future takes the request back.
     pub fn submit_async(&self, request: R::Request, options: SubmitOptions) -> Submitting<'_, R> {
         Submitting { executor: self, pin: None, request: Some(request), options, place: None }
     }
@@ -366,9 +365,13 @@ impl<R: BatchRunner> Future for Submitting<'_, R> {
             // Joined anew, with the waker of this poll; then one more look, as room may have come meanwhile.
             let room = &executor.shared.room;
             let was_woken = self.place.is_some_and(|place| !room.leave(place));
-            let place = self.place.unwrap_or_else(|| room.place(executor.shared.admission.kind(&self.options)));
+            let clock = &*executor.shared.clock;
+            let deadline = self.options.deadline(clock.now(), clock);
+            let new = || room.place(executor.shared.admission.kind(&self.options), deadline);
+            let place = self.place.unwrap_or_else(new);
             self.place = Some(place);
             room.join(place, Wake::Task(context.waker().clone()));
+            expect(&executor.shared, deadline);
             end = end.or_else(|refused| executor.attempt(self.pin.as_ref(), refused.into_request(), &self.options));
             if was_woken && full(&end) {
                 room.pass_on(place);

@@ -3,6 +3,7 @@
 //! Only the slow path takes the lock: whoever frees room looks at one counter first.
 
 use super::wake::Wake;
+use crate::clock::Time;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -28,12 +29,14 @@ pub(super) struct Room {
 pub(super) struct Place {
     id: u64,
     kind: Kind,
+    /// When it is to be woken though there is no room.
+    deadline: Time,
 }
 
 impl Room {
-    /// A place behind all others.
-    pub(super) fn place(&self, kind: Kind) -> Place {
-        Place { id: self.next_id.fetch_add(1, Ordering::Relaxed), kind }
+    /// A place behind all others, for one that is woken at `deadline` at the latest.
+    pub(super) fn place(&self, kind: Kind, deadline: Time) -> Place {
+        Place { id: self.next_id.fetch_add(1, Ordering::Relaxed), kind, deadline }
     }
 
     /// Joins the waiters, for the first time or again; the caller must then look for room once more before it sleeps.
@@ -66,6 +69,15 @@ impl Room {
         }
     }
 
+    /// Wakes those whose deadline has passed; the earliest of the others.
+    pub(super) fn expire(&self, now: Time) -> Time {
+        if self.count.load(Ordering::SeqCst) == 0 {
+            return Time::NEVER;
+        }
+        self.wake(usize::MAX, |place| place.deadline <= now);
+        self.waiters.lock().iter().map(|(place, _)| place.deadline).min().unwrap_or(Time::NEVER)
+    }
+
     /// The one at `place` was woken and found no room for its kind: there may be some for the next one of another kind.
     pub(super) fn pass_on(&self, place: Place) {
         self.wake(1, |other| other.id > place.id && other.kind != place.kind);
@@ -94,7 +106,7 @@ mod tests {
     #[test]
     fn a_wake_that_is_of_no_use_goes_to_the_next_of_another_kind() {
         let room = Room::default();
-        let of = |class| room.place(Kind { class, tenant: 0 });
+        let of = |class| room.place(Kind { class, tenant: 0 }, Time::NEVER);
         let places = [of(1), of(1), of(0), of(2)];
         let join = |at: usize| room.join(places[at], Wake::Thread(current()));
         let waiting = || places.map(|place| room.is_waiting(place));

@@ -1,4 +1,5 @@
-//! The timekeeper: ends requests whose deadline passes in the queue while all workers are busy.
+//! The timekeeper: ends requests whose deadline passes in the queue while all workers are busy, and wakes futures that wait for room
+//! when theirs does.
 //!
 //! Its thread is started by the first request with a deadline, sleeps until the earliest one, and is woken only by a
 //! request whose deadline is earlier than all before.
@@ -38,7 +39,7 @@ impl Timekeeper {
     }
 }
 
-/// A request that is given up at this time stands in a lane now.
+/// A request that is given up at this time stands in a lane now, or waits for room.
 #[inline]
 pub(super) fn expect<R: BatchRunner>(shared: &Arc<Shared<R>>, deadline: Time) {
     if deadline.as_nanos() < shared.timekeeper.next.load(Ordering::SeqCst) {
@@ -73,10 +74,11 @@ impl<R: BatchRunner> Shared<R> {
         let mut batcher = self.batcher.lock();
         batcher.drain(&self.lanes);
         self.tidy(&mut batcher, now, taken);
-        let earliest = batcher.earliest_end();
+        let in_queue = batcher.earliest_end();
         self.ready.store(batcher.len(), Ordering::SeqCst);
         drop(batcher);
         self.admission.lost(taken.expired());
+        let earliest = in_queue.min(self.room.expire(now));
         self.timekeeper.next.fetch_min(earliest.as_nanos(), Ordering::SeqCst);
         self.end_taken(taken);
         self.kick();
