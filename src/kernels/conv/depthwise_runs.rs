@@ -178,8 +178,8 @@ impl<const K: usize, const STEP: usize> Body for Sized<'_, K, STEP> {
                     for x in (first..stop).step_by(COLUMNS) {
                         run.count = COLUMNS.min(stop - x);
                         run.row = row - d.rows.start + x - first;
-                        for tap in 0..run.height {
-                            run.pixels[tap] = lines[tap].wrapping_add(x * STEP);
+                        for (pixels, line) in run.pixels[..run.height].iter_mut().zip(&lines) {
+                            *pixels = line.wrapping_add(x * STEP);
                         }
                         let mut channel = start;
                         // SAFETY: a table has as many columns as the last run of a row; the pixels lie in the image or
