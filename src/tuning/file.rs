@@ -127,8 +127,9 @@ mod tests {
             std::fs::write(&path, &whole[..length]).unwrap();
             assert_eq!(Tuning::find(&path, &key).unwrap_err().kind(), ErrorKind::Malformed);
         }
+        let format = format!("\"format\": {FORMAT}");
         let lies = [
-            ("\"format\": 1", "\"format\": 2", ErrorKind::Stale),
+            (&format[..], "\"format\": 0", ErrorKind::Stale),
             ("\"micro_batch\": 3", "\"micro_batch\": 0", ErrorKind::Malformed),
             ("\"micro_batch\": 3", "\"micro_batch\": -1", ErrorKind::Malformed),
             ("\"winograd\"", "\"other\"", ErrorKind::Malformed),
