@@ -266,8 +266,8 @@ impl<T: Byte> Body for Round<'_, T> {
                 let mut each = [0i32; MOST_LANES];
                 // SAFETY: no vector has more lanes.
                 unsafe { s.store_i32(each.as_mut_ptr(), lanes) };
-                for lane in 0..S::LANES {
-                    sum = sum.wrapping_add(each[lane]);
+                for lane in &each {
+                    sum = sum.wrapping_add(*lane);
                 }
                 sum = sum.wrapping_sub(self.a_zero.wrapping_mul(k as i32)).wrapping_mul(self.taken);
             }
