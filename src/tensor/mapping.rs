@@ -59,6 +59,9 @@ const LARGE_PAGE: usize = 2 << 20;
 /// Bytes of a region. What is never written takes addresses only.
 const REGION: usize = 64 << 20;
 
+/// Bytes at the beginning of a region that do not ask for large pages: a small model would fill half of one.
+const SMALL: usize = 4 << 20;
+
 /// Bytes that are whole pages on every system.
 const WHOLE_PAGES: usize = 64 << 10;
 
@@ -85,7 +88,11 @@ impl Pages {
     /// # Errors
     /// [`Io`](crate::ErrorKind::Io) when the system does not give it.
     pub(crate) fn zeroed(len: usize) -> Result<Self> {
-        Ok(Pages(Repr::Own(anonymous(len)?)))
+        let map = memmap2::MmapMut::map_anon(len)?;
+        // As in a region.
+        #[cfg(target_os = "linux")]
+        let _ = map.advise(memmap2::Advice::HugePage);
+        Ok(Pages(Repr::Own(map)))
     }
 
     /// The same for what stays: it shares large pages with what else does.
@@ -100,8 +107,11 @@ impl Pages {
         let (region, start) = match cut.0.upgrade().filter(|region| region.0.len() - cut.1 >= len) {
             Some(region) => (region, cut.1),
             None => {
-                let region = anonymous(REGION + LARGE_PAGE)?;
+                let region = memmap2::MmapMut::map_anon(REGION + LARGE_PAGE)?;
                 let first = region.as_ptr().align_offset(LARGE_PAGE).min(LARGE_PAGE);
+                // That the system may have no large pages costs time only.
+                #[cfg(target_os = "linux")]
+                let _ = region.advise_range(memmap2::Advice::HugePage, first + SMALL, REGION - SMALL);
                 (Arc::new(Region(region.into())), first)
             }
         };
@@ -145,14 +155,6 @@ impl Drop for Pages {
             }
         }
     }
-}
-
-fn anonymous(len: usize) -> Result<memmap2::MmapMut> {
-    let map = memmap2::MmapMut::map_anon(len)?;
-    // That the system may have no large pages costs time only.
-    #[cfg(target_os = "linux")]
-    let _ = map.advise(memmap2::Advice::HugePage);
-    Ok(map)
 }
 
 #[cfg(test)]
