@@ -49,14 +49,13 @@ struct Pass {
     run: Run,
 }
 
-/// The passes that make products of integers out of quantized ones.
-const INTEGERS: [&str; 2] = ["integer", "weight-only"];
-
 /// Changes the graph and says how many times it did.
 type Rewrite = fn(&mut Graph) -> Result<usize>;
 
 enum Run {
     Rewrite(Rewrite),
+    /// One that makes products of integers out of quantized ones, where these are wanted.
+    Integers(Rewrite),
     /// One that computes new constants, within what the budget leaves.
     Fold(fn(&mut Graph, &Budget) -> Result<usize>),
     /// One that runs all passes on other graphs, with or without products of integers.
@@ -107,9 +106,9 @@ const PASSES: &[Pass] = &[
     Pass { name: "bias", run: Run::Rewrite(linear::fuse_bias) },
     Pass { name: "epilogue", run: Run::Rewrite(epilogue::fuse_epilogues) },
     // With epilogues in place, so that what a product ends with comes along; before the layout of images is settled.
-    Pass { name: "integer", run: Run::Rewrite(integer::compute_on_integers) },
+    Pass { name: "integer", run: Run::Integers(integer::compute_on_integers) },
     // What is left of bytes that only one side of a product has.
-    Pass { name: "weight-only", run: Run::Rewrite(weight_only::keep_weights) },
+    Pass { name: "weight-only", run: Run::Integers(weight_only::keep_weights) },
     // Once it is clear which constants stay integers.
     Pass { name: "unquantized", run: Run::Fold(fold::fold_unquantized) },
     // Last: the patterns above are written for the layout of ONNX.
@@ -187,9 +186,10 @@ fn optimize_on(graph: &mut Graph, budget: &Budget, integers: bool) -> Result<Pas
     let mut changes: Vec<(&'static str, usize)> = Vec::new();
     let mut run = |passes: &[Pass]| -> Result<usize> {
         let mut changed = 0;
-        for pass in passes.iter().filter(|pass| integers || !INTEGERS.contains(&pass.name)) {
+        for pass in passes {
             let count = match pass.run {
-                Run::Rewrite(rewrite) => rewrite(graph),
+                Run::Integers(_) if !integers => Ok(0),
+                Run::Rewrite(rewrite) | Run::Integers(rewrite) => rewrite(graph),
                 Run::Fold(fold) => fold(graph, budget),
                 Run::Nested(nested) => nested(graph, budget, integers),
             };
