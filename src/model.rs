@@ -367,6 +367,10 @@ impl CompileOptions {
         CompileOptions { tuning: Some(path.into()), ..self }
     }
 
+    pub(crate) fn untuned(self) -> Self {
+        CompileOptions { tuning: None, ..self }
+    }
+
     pub(crate) fn verifies(&self) -> bool {
         self.verify
     }

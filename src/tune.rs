@@ -97,6 +97,8 @@ impl Model {
         inputs: impl IntoIterator<Item = F>,
         options: TuneOptions,
     ) -> Result<Tuning> {
+        // What was measured before plays no part.
+        let compile = &compile.clone().untuned();
         let model = self.compile(compile)?;
         let integers = compile.allows_integers() && model.report().changes.iter().any(|(pass, _)| *pass == "integer");
         let floats = if integers { Some(self.compile(&compile.clone().integers(false))?) } else { None };
