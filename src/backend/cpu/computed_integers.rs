@@ -2,7 +2,7 @@
 //! be computed as well), and quantized values that are quantized again.
 
 use super::arena::Io;
-use super::integer::known;
+use super::integer::{flip_signs, known};
 use super::kernel::{Context, Division, Kernel, Spec};
 use super::product::{Geometry, geometry};
 use crate::error::Result;
@@ -85,11 +85,8 @@ impl Kernel for ComputedIntegers {
         }
         let mut a = a;
         if self.signed[0] {
-            for (to, &from) in flipped.iter_mut().zip(a) {
-                *to = from ^ 0x80;
-            }
             a_zeros.iter_mut().for_each(|zero| *zero += 128);
-            a = &flipped[..self.a_len];
+            a = flip_signs(a, flipped);
         }
         let Geometry { m, k, n, left, right } = &self.g;
         let (m, k, n) = (*m, *k, *n);
@@ -161,10 +158,7 @@ impl ComputedProduct {
         for (index, out) in io.share().zip(out.chunks_exact_mut(m * n)) {
             let mut own = &a[left[index] * m * k..][..m * k];
             if self.signed[0] {
-                for (to, &from) in flipped.iter_mut().zip(own) {
-                    *to = from ^ 0x80;
-                }
-                own = &flipped[..m * k];
+                own = flip_signs(own, flipped);
             }
             let data = &b[right[index] * k * n..][..k * n];
             let b = ComputedBytes { data, signed: self.signed[1], zero_points: &self.zeros[1..] };

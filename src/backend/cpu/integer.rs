@@ -90,10 +90,16 @@ fn flipped<'a>(bytes: &Bytes, io: &Io<'a>, workspace: &'a mut [u8]) -> Result<(&
         return Ok((own, workspace));
     }
     let (flipped, rest) = workspace.split_at_mut(own.len().next_multiple_of(64));
-    for (to, &from) in flipped.iter_mut().zip(own) {
+    Ok((flip_signs(own, flipped), rest))
+}
+
+/// Signed bytes as unsigned ones, 128 up, at the beginning of `to`.
+pub(super) fn flip_signs<'a>(from: &[u8], to: &'a mut [u8]) -> &'a [u8] {
+    let to = &mut to[..from.len()];
+    for (to, &from) in to.iter_mut().zip(from) {
         *to = from ^ 0x80;
     }
-    Ok((&flipped[..own.len()], rest))
+    to
 }
 
 /// Scale and zero point where they are constants of one element.

@@ -2,7 +2,7 @@
 
 use super::arena::Io;
 use super::convolution::geometry;
-use super::integer::{Parts, Tail, variant, weight_scales};
+use super::integer::{Parts, Tail, flip_signs, variant, weight_scales};
 use super::kernel::{Context, Division, Kernel, Spec};
 use crate::error::{Result, ensure};
 use crate::kernels::arch::Isa;
@@ -170,9 +170,5 @@ pub(super) fn flipped<'a>(signed: bool, x: &'a [u8], zero: u8, workspace: &'a mu
     if !signed {
         return (x, i32::from(zero));
     }
-    let flipped = &mut workspace[..x.len()];
-    for (to, &from) in flipped.iter_mut().zip(x) {
-        *to = from ^ 0x80;
-    }
-    (flipped, i32::from(zero as i8) + 128)
+    (flip_signs(x, workspace), i32::from(zero as i8) + 128)
 }
