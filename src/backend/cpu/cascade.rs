@@ -50,7 +50,7 @@ pub(super) fn joins(run: &Program) -> bool {
             // Winograd's tiles are several lines high.
             _ if position == 0 => !geometry.suits_winograd(),
             None => is_depthwise(&geometry),
-            Some(depthwise) => depthwise + 1 == position && is_pointwise(&geometry),
+            Some(depthwise) => depthwise + 1 == position && geometry.groups == 1 && geometry.is_pointwise(),
         };
         if !fits || (position > 0 && whole <= WHOLE_BYTES) {
             return false;
@@ -74,11 +74,6 @@ fn described(spec: &Spec<'_>) -> Option<(Geometry, usize)> {
 
 fn is_depthwise(g: &Geometry) -> bool {
     g.groups > 1 && g.groups == g.channels && g.groups == g.filters
-}
-
-fn is_pointwise(g: &Geometry) -> bool {
-    let plain = g.kernel == [1; 2] && g.strides == [1; 2] && g.pad_begin == [0; 2] && g.pad_end == [0; 2];
-    plain && g.groups == 1
 }
 
 /// Lines that an output line sees.
@@ -197,7 +192,8 @@ impl Kernel for Cascade {
                 let (now, rest) = output.split_rows(lines.len() * width);
                 output = rest;
                 let next = if n + 1 == strips { context.next } else { &[] };
-                self.strip(io, context.workspace, &mut held, (image, lines), now, next)?;
+                let hints = gemm::Epilogue { next, pack_rows: context.pack_rows, ..Default::default() };
+                self.strip(io, context.workspace, &mut held, (image, lines), now, hints)?;
             }
             done += of_image.len();
         }
@@ -206,7 +202,7 @@ impl Kernel for Cascade {
 }
 
 impl Cascade {
-    /// One strip of the output of an image.
+    /// One strip of the output of an image; `hints` say how products read, and nothing else.
     fn strip(
         &self,
         io: &Io<'_>,
@@ -214,7 +210,7 @@ impl Cascade {
         held: &mut [Range<usize>; MOST_STAGES],
         (image, lines): (usize, Range<usize>),
         output: MatrixMut<'_, f32>,
-        next: &[u8],
+        hints: gemm::Epilogue<'_>,
     ) -> Result<()> {
         // What each stage computes, and the lines that it sees of the strip before it.
         let mut new: [Range<usize>; MOST_STAGES] = Default::default();
@@ -260,17 +256,17 @@ impl Cascade {
             };
             let whole = image * g.output()[0];
             let rows = (whole + lines.start) * out_width..(whole + lines.end) * out_width;
-            let next = if position == last { next } else { &[] };
+            let hints = if position == last { hints } else { gemm::Epilogue { next: &[], ..hints } };
             if position == 0 {
                 let input = Matrix::dense(io.input(0)?, self.batch * g.input_pixels(), g.channels);
                 let total = self.batch * g.output_pixels();
-                let epilogue = stage.epilogue(io, 0..total, next)?;
+                let epilogue = stage.epilogue(io, 0..total, hints)?;
                 stage.convolution.conv.run_rows(input, rows, total, output, &epilogue);
             } else {
                 let (conv, seen) = stage.convolution.conv.strip(&lines);
                 let strip: &[f32] = bytemuck::cast_slice(&before[stage.strip.clone()]);
                 let input = Matrix::dense(strip, seen.len() * g.input[1], g.channels);
-                conv.run(input, output, &stage.epilogue(io, rows, next)?);
+                conv.run(input, output, &stage.epilogue(io, rows, hints)?);
             }
         }
         Ok(())
@@ -279,7 +275,7 @@ impl Cascade {
 
 impl Stage {
     /// What is done to the pixels `rows` of the output.
-    fn epilogue<'a>(&self, io: &Io<'a>, rows: Range<usize>, next: &'a [u8]) -> Result<gemm::Epilogue<'a>> {
+    fn epilogue<'a>(&self, io: &Io<'a>, rows: Range<usize>, hints: gemm::Epilogue<'a>) -> Result<gemm::Epilogue<'a>> {
         let (c, filters) = (&self.convolution, self.convolution.conv.geometry().filters);
         let residual = match c.residual {
             None => None,
@@ -291,6 +287,6 @@ impl Stage {
             }
         };
         let bias = c.bias.map(|index| io.input(self.offset + index)).transpose()?;
-        Ok(gemm::Epilogue { bias, residual, activation: c.activation, next, ..Default::default() })
+        Ok(gemm::Epilogue { bias, residual, activation: c.activation, ..hints })
     }
 }

@@ -115,7 +115,8 @@ impl Geometry {
     }
 
     /// Whether every output pixel is a product of the input pixel at the same place alone.
-    pub(super) fn is_pointwise(&self) -> bool {
+    #[must_use]
+    pub fn is_pointwise(&self) -> bool {
         self.kernel == [1; 2] && self.strides == [1; 2] && self.pad_begin == [0; 2] && self.pad_end == [0; 2]
     }
 
