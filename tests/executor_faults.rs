@@ -232,6 +232,24 @@ fn what_ended_before_its_worker_died_is_counted() {
     assert_eq!(counted, (4, 2, 1, 1, 0));
 }
 
+#[test]
+fn several_answers_of_a_batch_may_panic_when_they_are_dropped() {
+    let gates: [Arc<Gate>; 2] = Default::default();
+    let executor = Executor::builder(Explosive).workers(1).build().unwrap();
+    let submit = |ask| executor.submit(ask, SubmitOptions::new()).unwrap();
+    let first = submit((Some(gates[0].clone()), false));
+    gates[0].wait_for(1);
+    // These ride together, and are given up while they run.
+    let given_up = [(Some(gates[1].clone()), true), (None, true), (None, true)].map(submit);
+    gates[0].open();
+    gates[1].wait_for(1);
+    given_up.into_iter().for_each(|ticket| assert!(ticket.cancel()));
+    gates[1].open();
+    assert!(first.wait_timeout(LONG).unwrap().is_ok());
+    assert!(submit((None, false)).wait_timeout(LONG).unwrap().is_ok());
+    assert!(executor.shutdown(Shutdown::Drain, LONG));
+}
+
 /// A waker that panics.
 struct Alarm;
 

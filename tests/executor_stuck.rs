@@ -130,54 +130,6 @@ fn a_policy_that_names_only_what_is_not_there_is_asked_again_later() {
     assert!(executor.shutdown(Shutdown::Abort, PATIENCE) && ticket.wait().is_err());
 }
 
-/// Panics when it is dropped, if it is armed.
-struct Bomb(bool);
-
-impl Drop for Bomb {
-    fn drop(&mut self) {
-        assert!(!self.0, "a destructor that panics");
-    }
-}
-
-/// Stops at a gate where there is one, and answers with a bomb.
-struct Explosive;
-
-impl BatchRunner for Explosive {
-    type Request = (Option<Arc<Gate>>, bool);
-    type Response = Bomb;
-    type Scratch = ();
-
-    fn scratch(&self) {}
-
-    fn run(&self, _: &mut (), batch: &mut Batch<'_, Self::Request, Bomb>) -> Result<()> {
-        for at in 0..batch.len() {
-            let (gate, armed) = batch.request(at);
-            gate.iter().for_each(|gate| gate.pass());
-            let bomb = Bomb(*armed);
-            batch.answer(at, Ok(bomb));
-        }
-        Ok(())
-    }
-}
-
-#[test]
-fn several_answers_of_a_batch_may_panic_when_they_are_dropped() {
-    let gates: [Arc<Gate>; 2] = Default::default();
-    let executor = Executor::builder(Explosive).workers(1).build().unwrap();
-    let submit = |ask| executor.submit(ask, SubmitOptions::new()).unwrap();
-    let first = submit((Some(gates[0].clone()), false));
-    gates[0].wait_for(1);
-    // These ride together, and are given up while they run.
-    let given_up = [(Some(gates[1].clone()), true), (None, true), (None, true)].map(submit);
-    gates[0].open();
-    gates[1].wait_for(1);
-    given_up.into_iter().for_each(|ticket| assert!(ticket.cancel()));
-    gates[1].open();
-    assert!(first.wait_timeout(LONG).unwrap().is_ok());
-    assert!(submit((None, false)).wait_timeout(PATIENCE).unwrap().is_ok());
-    assert!(executor.shutdown(Shutdown::Drain, PATIENCE));
-}
-
 #[test]
 fn an_admission_that_panics_leaves_nobody_waiting() {
     let (executor, gate) = (build(|b| b), Arc::new(Gate::default()));
