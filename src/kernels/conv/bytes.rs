@@ -1,14 +1,14 @@
 //! Convolution of bytes: exact integer sums, padding that reads the input's zero point, the integer epilogue.
 
-use super::super::arch::Isa;
+use super::super::arch::{Body, Isa};
 use super::super::gemm::{
     ByteEpilogue, ByteOutput, ByteWeights, PackedBytes, Part, Strided, finish_bytes, product_bytes,
 };
 use super::super::view::Matrix;
 use super::depthwise::{ByteLanes, Depthwise};
 use super::depthwise_bytes::{DepthwiseBytes, TapWords, copy_bytes};
-use super::depthwise_rows::{BlockWords, DepthwiseRows, ring_bytes};
-use super::depthwise_strips::{DepthwiseStrips, StripWords, strip_bytes};
+use super::depthwise_rows::{BlockWords, ByteDepthwise, ring_bytes};
+use super::depthwise_strips::{StripWords, strip_bytes};
 use super::geometry::Geometry;
 use super::padded_rows::{PaddedRows, segment, takes};
 use super::stem_rows::StemRows;
@@ -183,6 +183,36 @@ impl ByteConv2d {
         self.run_rows(input, 0..rows, rows, output, epilogue);
     }
 
+    /// A depthwise one, by weights of a form that takes `bytes` bytes of copies.
+    fn depthwise<W>(
+        &self,
+        weights: &W,
+        bytes: usize,
+        input: Matrix<'_, u8>,
+        (rows, total): (Range<usize>, usize),
+        mut output: ByteOutput<'_>,
+        epilogue: &ByteEpilogue<'_>,
+    ) where
+        for<'a> ByteDepthwise<'a, W>: Body<Output = ()>,
+    {
+        let g = &self.geometry;
+        let part = Part { whole: (total, g.filters), rows, columns: 0..g.filters, first_column: 0 };
+        let finish = finish_bytes(epilogue, &part, &mut output);
+        COPIES.with_borrow_mut(|copies| {
+            copies.resize(copies.len().max(bytes), 0);
+            self.weights.isa.dispatch(ByteDepthwise {
+                geometry: g,
+                weights,
+                input: input.as_ptr(),
+                pixel: input.stride(),
+                zero_point: epilogue.zero_point as u8,
+                range: part.rows,
+                finish: &finish,
+                copies,
+            });
+        });
+    }
+
     /// The part of [`run`](ByteConv2d::run) that lies in `rows` of all `total` output pixels; see
     /// [`Conv2d::run_rows`](super::Conv2d::run_rows).
     ///
@@ -238,38 +268,10 @@ impl ByteConv2d {
                 });
             }
             Form::Blocks(weights) => {
-                let part = Part { whole, rows, columns: 0..g.filters, first_column: 0 };
-                let finish = finish_bytes(epilogue, &part, &mut output);
-                COPIES.with_borrow_mut(|copies| {
-                    copies.resize(copies.len().max(ring_bytes(g, weights)), 0);
-                    isa.dispatch(DepthwiseRows {
-                        geometry: g,
-                        weights,
-                        input: input.as_ptr(),
-                        pixel: input.stride(),
-                        zero_point: zero_point as u8,
-                        range: part.rows,
-                        finish: &finish,
-                        copies,
-                    });
-                });
+                self.depthwise(weights, ring_bytes(g, weights), input, (rows, total), output, epilogue);
             }
             Form::Strips(weights) => {
-                let part = Part { whole, rows, columns: 0..g.filters, first_column: 0 };
-                let finish = finish_bytes(epilogue, &part, &mut output);
-                COPIES.with_borrow_mut(|copies| {
-                    copies.resize(copies.len().max(strip_bytes(g, weights)), 0);
-                    isa.dispatch(DepthwiseStrips {
-                        geometry: g,
-                        weights,
-                        input: input.as_ptr(),
-                        pixel: input.stride(),
-                        zero_point: zero_point as u8,
-                        range: part.rows,
-                        finish: &finish,
-                        copies,
-                    });
-                });
+                self.depthwise(weights, strip_bytes(g, weights), input, (rows, total), output, epilogue);
             }
             Form::Groups(groups) if self.weights.merged => {
                 let (pixels, width) = (g.output_pixels(), g.output()[1]);

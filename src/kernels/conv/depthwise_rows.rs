@@ -156,17 +156,19 @@ impl BlockWords {
     }
 }
 
-/// A depthwise convolution of the output pixels `range`, counted over all images.
-pub(super) struct DepthwiseRows<'a> {
+/// A depthwise convolution of the output pixels `range`, counted over all images, by weights in the form `W`.
+pub(super) struct ByteDepthwise<'a, W> {
     pub(super) geometry: &'a Geometry,
-    pub(super) weights: &'a BlockWords,
+    pub(super) weights: &'a W,
+    /// The images that `range` counts.
     pub(super) input: *const u8,
     /// Bytes from pixel to pixel of the input.
     pub(super) pixel: usize,
     pub(super) zero_point: u8,
     pub(super) range: Range<usize>,
+    /// Its operands have an element a channel.
     pub(super) finish: &'a Finish<'a>,
-    /// At least [`ring_bytes`].
+    /// At least as many bytes as the form needs for a run.
     pub(super) copies: &'a mut [u8],
 }
 
@@ -184,12 +186,12 @@ pub(super) fn ring_bytes(g: &Geometry, weights: &BlockWords) -> usize {
     (rows + 1) * bytes + weights.sums.len() * 8 + LINE
 }
 
-impl Body for DepthwiseRows<'_> {
+impl Body for ByteDepthwise<'_, BlockWords> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let DepthwiseRows { geometry: g, weights, input, pixel, zero_point, range, finish, copies } = self;
+        let ByteDepthwise { geometry: g, weights, input, pixel, zero_point, range, finish, copies } = self;
         let [height, width] = g.output();
         let (rows, row_bytes) = ring(g);
         let aligned = copies.as_ptr().align_offset(LINE).min(LINE);

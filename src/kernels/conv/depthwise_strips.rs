@@ -11,6 +11,7 @@
 use super::super::arch::{Body, ByteBounds, ByteStrip, Isa, Simd};
 use super::super::gemm::{Finish, FinishTile, Rescale};
 use super::super::stored::Parts;
+use super::depthwise_rows::ByteDepthwise;
 use super::geometry::Geometry;
 use crate::error::{Result, ensure};
 use crate::tensor::Buffer;
@@ -262,22 +263,6 @@ impl StripWords {
     }
 }
 
-/// A depthwise convolution of the output pixels `range`, counted over all images.
-pub(super) struct DepthwiseStrips<'a> {
-    pub(super) geometry: &'a Geometry,
-    pub(super) weights: &'a StripWords,
-    /// The images that `range` counts.
-    pub(super) input: *const u8,
-    /// Bytes from pixel to pixel of the input.
-    pub(super) pixel: usize,
-    pub(super) zero_point: u8,
-    pub(super) range: Range<usize>,
-    /// Its operands have an element a channel.
-    pub(super) finish: &'a Finish<'a>,
-    /// At least [`strip_bytes`].
-    pub(super) copies: &'a mut [u8],
-}
-
 /// Bytes of a ring's row: of halves of an output row, the longest pieces.
 fn ring_row(g: &Geometry) -> usize {
     (g.output()[1].div_ceil(2).saturating_sub(1) * g.strides[1] + 3) * LANES
@@ -326,7 +311,7 @@ struct Rings<'a> {
     across: Range<usize>,
 }
 
-impl Body for DepthwiseStrips<'_> {
+impl Body for ByteDepthwise<'_, StripWords> {
     type Output = ();
 
     #[inline(always)]
@@ -424,7 +409,7 @@ impl Body for DepthwiseStrips<'_> {
     }
 }
 
-impl DepthwiseStrips<'_> {
+impl ByteDepthwise<'_, StripWords> {
     /// The number of the input row, counted over all images, that row `k` of a strip is, where it is there.
     #[inline(always)]
     fn input_row(&self, line: &Line, k: usize) -> Option<usize> {
