@@ -2,9 +2,10 @@
 
 use crate::backend::Weights;
 use crate::backend::cpu::Cpu;
+use crate::compile_options::CompileOptions;
 use crate::error::{At, ErrorKind, Result, ensure};
 use crate::kernels::arch::Isa;
-use crate::model::{CompileOptions, CompiledModel, Model, Settled, ValueInfo};
+use crate::model::{CompiledModel, Model, Settled, ValueInfo};
 use crate::passes::PassReport;
 use crate::store::{self, Contents, Port, Stamp};
 use crate::tensor::mapping::Mapping;
@@ -67,8 +68,8 @@ impl CompiledModel {
             plans,
             serial_plans,
             max_folded_bytes: self.max_folded_bytes(),
-            winograd: self.options().allows_winograd(),
-            integers: self.options().allows_integers(),
+            winograd: self.options().winograd,
+            integers: self.options().integers,
         };
         let path = path.as_ref();
         store::write(path, &contents, &stamp(self.options())?).at(|| path.display().to_string())
@@ -89,7 +90,7 @@ impl Model {
         let path = path.as_ref();
         let load = || -> Result<CompiledModel> {
             let stamp = stamp(options)?;
-            let contents = store::read(path, &stamp, options.verifies())?;
+            let contents = store::read(path, &stamp, options.verify)?;
             let infos = |ports: Vec<Port>| -> Vec<ValueInfo> {
                 let info = |port: Port| {
                     let shape: Option<Vec<Dim>> = port.fact.shape;
@@ -100,15 +101,11 @@ impl Model {
             let nodes = contents.graph.node_count();
             let report = PassReport { nodes: (nodes, nodes), ..PassReport::default() };
             ensure!(
-                options.allows_winograd() || !contents.winograd,
+                options.winograd || !contents.winograd,
                 Stale,
                 "weights are packed for Winograd's algorithm; compile the model again"
             );
-            ensure!(
-                options.allows_integers() || !contents.integers,
-                Stale,
-                "products are of integers; compile the model again"
-            );
+            ensure!(options.integers || !contents.integers, Stale, "products are of integers; compile the model again");
             let compiled = CompiledModel::assemble(Settled {
                 graph: contents.graph,
                 report,
@@ -130,7 +127,7 @@ impl Model {
 impl CompiledModel {
     /// Makes the plans of a file. One that these options forbid is not made; a call for it says why.
     fn plan_again(&self, plans: &[Vec<Shape>], serial: &[Vec<Shape>]) -> Result<()> {
-        let most = self.options().most_plans();
+        let most = self.options().max_plans;
         let made = plans.iter().take(most).map(|shapes| self.plan(shapes));
         let serial = serial.iter().take(most).map(|shapes| self.serial_plan(shapes));
         for result in made.chain(serial) {

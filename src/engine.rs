@@ -1,11 +1,12 @@
 //! The façade over serving: many callers, one engine.
 
 use crate::balance::Balancer;
+use crate::compile_options::CompileOptions;
 use crate::divided::{DividedTicket, SubmittingDivided};
 use crate::error::{Result, ensure, err};
 use crate::exec::{self, Executor, Pinned, Refused, ReplicaId, Shutdown, SubmitOptions, Submitting};
 use crate::feeds::{Feeds, Outputs};
-use crate::model::{CompileOptions, CompiledModel, Model};
+use crate::model::{CompiledModel, Model};
 use crate::monitor::{ReplicaState, Snapshot};
 use crate::runner::ModelRunner;
 use crate::sched::Policy;

@@ -15,6 +15,7 @@
 pub mod backend;
 pub mod balance;
 pub mod clock;
+mod compile_options;
 mod compiled;
 mod divided;
 mod engine;
@@ -54,12 +55,13 @@ pub mod architecture {}
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+pub use compile_options::CompileOptions;
 pub use divided::{DividedTicket, SubmittingDivided};
 pub use engine::{Engine, EngineBuilder, EngineModel, GroupTicket, RefusedFeeds, Ticket};
 pub use error::{Error, ErrorKind, Result};
 pub use exec::{Reason, Refused, SubmitOptions};
 pub use feeds::{Feeds, Outputs};
-pub use model::{CompileOptions, CompiledModel, Model, ValueInfo};
+pub use model::{CompiledModel, Model, ValueInfo};
 pub use plan::{Plan, Scratch};
 pub use runner::ModelRunner;
 pub use served::ServedModel;

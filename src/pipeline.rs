@@ -3,9 +3,10 @@
 //! While the first stage works on one micro-batch the second has the one before, so that every stage keeps its weights in
 //! its core's cache. Where the model is cut is left to `stages`; what is a batch is left to the executor.
 
+use crate::compile_options::CompileOptions;
 use crate::error::{Error, ErrorKind, Result, bail, err};
 use crate::graph::ValueId;
-use crate::model::{CompileOptions, CompiledModel, Model};
+use crate::model::{CompiledModel, Model};
 use crate::plan::{Plan, Scratch};
 use crate::stages::{Cut, StageInfo, cut};
 use crate::tensor::{Shape, Tensor};

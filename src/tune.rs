@@ -3,10 +3,11 @@
 //! The analytic choices of the planner stay where nothing measured is clearly better, since a wrong choice lasts longer
 //! than a noisy measurement.
 
+use crate::compile_options::CompileOptions;
 use crate::error::{Result, ensure};
 use crate::feeds::Feeds;
 use crate::kernels::arch::Isa;
-use crate::model::{CompileOptions, CompiledModel, Model};
+use crate::model::{CompiledModel, Model};
 use crate::plan::Plan;
 use crate::tensor::{Shape, Tensor};
 use crate::tuning::{TunedPlan, Tuning, TuningKey};
@@ -100,7 +101,7 @@ impl Model {
         // What was measured before plays no part.
         let compile = &compile.clone().untuned();
         let model = self.compile(compile)?;
-        let integers = compile.allows_integers() && model.report().changes.iter().any(|(pass, _)| *pass == "integer");
+        let integers = compile.integers && model.report().changes.iter().any(|(pass, _)| *pass == "integer");
         let floats = if integers { Some(self.compile(&compile.clone().integers(false))?) } else { None };
         model.tune_beside(floats, inputs, options)
     }
@@ -194,7 +195,7 @@ impl CompiledModel {
     /// What is chosen for all shapes together.
     fn algorithms(&self) -> (bool, bool, Option<bool>) {
         let options = self.options();
-        (options.allows_winograd(), options.allows_integers(), options.packs_rows())
+        (options.winograd, options.integers, options.pack_rows)
     }
 
     /// The algorithms that may be better than this model's, and make a difference.
