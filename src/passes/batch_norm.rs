@@ -1,9 +1,10 @@
 //! Batch normalization folded into the convolution or product before it: at inference it is a scale and a shift of each
-//! channel, which the weights and the bias can carry.
+//! channel, which the weights and the bias can carry. Behind anything else it becomes a product and a sum.
 
 use super::pattern::constant;
 use crate::error::Result;
 use crate::graph::{Graph, Node, Operand, Patch};
+use crate::ops::elementwise::{Binary, BinaryKind};
 use crate::ops::matrix::Gemm;
 use crate::ops::nn::{BatchNormalization, Conv, ConvTranspose};
 use crate::tensor::{DType, Shape, Tensor};
@@ -11,7 +12,9 @@ use crate::tensor::{DType, Shape, Tensor};
 pub(super) fn fold_batch_norm(graph: &mut Graph) -> Result<usize> {
     let mut folded = 0;
     for id in graph.node_ids()? {
-        let Some(patch) = graph.get(id).and_then(|node| fold(graph, node)) else { continue };
+        let Some(patch) = graph.get(id).and_then(|node| fold(graph, node).or_else(|| spelled(graph, node))) else {
+            continue;
+        };
         graph.apply(patch)?;
         folded += 1;
     }
@@ -61,6 +64,24 @@ fn fold(graph: &Graph, node: &Node) -> Option<Patch> {
     Some(patch)
 }
 
+/// `x * scale + shift`, where nothing before it takes them.
+fn spelled(graph: &Graph, node: &Node) -> Option<Patch> {
+    let Affine { scale, shift } = affine(graph, node)?;
+    let x = node.input(0)?;
+    let fact = graph.fact(x);
+    let mut shape = vec![1; fact.rank()?.checked_sub(1)?];
+    *shape.first_mut()? = scale.len();
+    let mut patch = Patch::new();
+    let [scale, shift] = [("scale", scale), ("shift", shift)].map(|(name, each)| {
+        let each = Tensor::new(shape.clone(), each).and_then(|each| each.cast(fact.dtype));
+        each.ok().map(|each| patch.constant(name, each))
+    });
+    let scaled = patch.op(node.name(), Binary(BinaryKind::Mul), &[x.into(), scale?]);
+    let sum = patch.op(node.name(), Binary(BinaryKind::Add), &[scaled, shift?]);
+    patch.replace(node.output(0)?, sum);
+    Some(patch)
+}
+
 /// The elements of a bias that is one number, or one for each channel. C of a `Gemm` may hold one for each row as well.
 fn along_channels(bias: &Tensor, channels: usize) -> Option<Vec<f64>> {
     let vector = bias.len() == channels && bias.shape().last() == Some(&channels);
@@ -102,7 +123,7 @@ mod tests {
 
     #[test]
     fn a_bias_for_each_row_is_none_for_each_column() {
-        for (shape, nodes) in [(&[3, 1][..], 2), (&[1, 3], 1), (&[3], 1), (&[1, 1], 1), (&[], 1), (&[3, 3], 2)] {
+        for (shape, nodes) in [(&[3, 1][..], 3), (&[1, 3], 1), (&[3], 1), (&[1, 1], 1), (&[], 1), (&[3, 3], 3)] {
             let (mut graph, x) = graph_of(&[3, 2]);
             let w = graph.constant("w", ramp(&[2, 3])).unwrap();
             let c = graph.constant("c", ramp(shape)).unwrap();
@@ -116,6 +137,23 @@ mod tests {
             let y = graph.op("bn", bn, &values).unwrap();
             graph.output(y).unwrap();
             check(&mut graph, fold_batch_norm, &[ramp(&[3, 2])], nodes);
+        }
+    }
+
+    #[test]
+    fn behind_anything_else_it_is_a_product_and_a_sum() {
+        for shape in [&[2, 3][..], &[2, 3, 4], &[2, 3, 2, 2]] {
+            let (mut graph, x) = graph_of(shape);
+            let mut values = vec![x];
+            for (name, v) in
+                [("g", [1.0f32, 2.0, -1.0]), ("b", [0.5, 0.0, 1.0]), ("m", [1.0, -1.0, 0.0]), ("v", [4.0, 1.0, 2.0])]
+            {
+                values.push(graph.constant(name, Tensor::vector(v.to_vec())).unwrap());
+            }
+            let bn = BatchNormalization { epsilon: 1e-3, momentum: 0.9, training: false };
+            let y = graph.op("bn", bn, &values).unwrap();
+            graph.output(y).unwrap();
+            check(&mut graph, fold_batch_norm, &[ramp(shape)], 2);
         }
     }
 

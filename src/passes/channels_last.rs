@@ -4,16 +4,17 @@
 //! lets that turning back pass through itself, so that it meets the next convolution's turning and both vanish. What is
 //! left stands where the graph really changes over: at its inputs, its outputs and before reshapes.
 
+use super::axes;
 use super::pattern::constant;
 use crate::error::Result;
 use crate::graph::{Graph, Node, Operand, Patch, ValueId};
-use crate::ops::Op;
 use crate::ops::elementwise::{Binary, Cast, Clip, Unary, Variadic};
 use crate::ops::fused::{ByteTable, Chain, ChannelsLast, Epilogue, Quantized, to_first, to_last};
 use crate::ops::layout::{Concat, Transpose};
-use crate::ops::nn::{Conv, ConvTranspose, GlobalPool, Pool};
+use crate::ops::nn::{Conv, ConvTranspose, GlobalPool, GroupNormalization, InstanceNormalization, Pool};
 use crate::ops::quant::{ConvInteger, DynamicQuantizeLinear, QuantizeLinear};
-use crate::tensor::DType;
+use crate::ops::{Budget, Inputs, Op};
+use crate::tensor::{DType, Dim};
 use std::sync::Arc;
 
 pub(super) fn lay_out(graph: &mut Graph) -> Result<usize> {
@@ -24,7 +25,9 @@ pub(super) fn lay_out(graph: &mut Graph) -> Result<usize> {
             .or_else(|| pool(graph, node))
             .or_else(|| agnostic(graph, node))
             .or_else(|| dynamic(graph, node))
-            .or_else(|| concat(graph, node));
+            .or_else(|| concat(graph, node))
+            .or_else(|| normalization(graph, node))
+            .or_else(|| axes::renamed(graph, node));
         let Some(patch) = patch else { continue };
         graph.apply(patch)?;
         changed += 1;
@@ -32,12 +35,12 @@ pub(super) fn lay_out(graph: &mut Graph) -> Result<usize> {
     Ok(changed)
 }
 
-fn rank(graph: &Graph, value: ValueId) -> Option<usize> {
+pub(super) fn rank(graph: &Graph, value: ValueId) -> Option<usize> {
     graph.fact(value).rank().filter(|rank| (3..=5).contains(rank))
 }
 
 /// The channels-last value that `value` is turned back from.
-fn turned(graph: &Graph, value: ValueId) -> Option<ValueId> {
+pub(super) fn turned(graph: &Graph, value: ValueId) -> Option<ValueId> {
     let (_, node) = graph.producer(value)?;
     let perm = node.op().downcast_ref::<Transpose>()?.perm.as_ref()?;
     (*perm == to_first(rank(graph, value)?)).then(|| node.input(0)).flatten()
@@ -52,7 +55,7 @@ fn last(graph: &Graph, patch: &mut Patch, value: ValueId) -> Option<Operand> {
 }
 
 /// Replaces the node's output by `result` turned back.
-fn finish(graph: &Graph, node: &Node, mut patch: Patch, result: Operand) -> Option<Patch> {
+pub(super) fn finish(graph: &Graph, node: &Node, mut patch: Patch, result: Operand) -> Option<Patch> {
     let output = node.output(0)?;
     let back = patch.op("to_first", Transpose { perm: Some(to_first(rank(graph, output)?)) }, &[result]);
     patch.replace(output, back);
@@ -119,6 +122,14 @@ fn pool(graph: &Graph, node: &Node) -> Option<Patch> {
     wrapped(graph, node, vec![0])
 }
 
+/// A normalization of the channels of an image that is turned back.
+fn normalization(graph: &Graph, node: &Node) -> Option<Patch> {
+    let op = node.op();
+    let known = graph.fact(node.output(0)?).dtype == DType::F32;
+    let normalizes = op.is::<InstanceNormalization>() || op.is::<GroupNormalization>();
+    (known && normalizes && turned(graph, node.input(0)?).is_some()).then(|| wrapped(graph, node, vec![0]))?
+}
+
 /// An operator that works element by element, at least one of whose operands is turned back.
 fn agnostic(graph: &Graph, node: &Node) -> Option<Patch> {
     let op = node.op();
@@ -166,30 +177,37 @@ fn operand(graph: &Graph, patch: &mut Patch, value: ValueId, output: usize) -> O
     if let Some(image) = turned(graph, value) {
         return (fact.rank() == Some(output)).then(|| image.into());
     }
-    let constant = constant(graph, value)?;
+    let to_last = || Transpose { perm: Some(to_last(output)) };
+    let Some(constant) = constant(graph, value) else {
+        // One number for each channel or for each place lies in the same order either way.
+        let dims = fact.dims().filter(|dims| dims.len() == output)?;
+        let small = dims[1] == Dim::Known(1) || dims[2..].iter().all(|d| *d == Dim::Known(1));
+        return small.then(|| patch.op("to_last", to_last(), &[value.into()]));
+    };
     if constant.len() == 1 && constant.rank() <= 1 {
         return Some(value.into());
     }
     // `[C, 1, 1]` means `[1, C, 1, 1]`: fill up with leading ones, then move the channels behind.
     let mut shape = vec![1; output.checked_sub(constant.rank())?];
     shape.extend_from_slice(constant.shape());
-    let lone_channels = shape.iter().enumerate().all(|(axis, &d)| axis == 1 || d == 1);
-    if !lone_channels {
-        return None;
-    }
-    shape[1..].rotate_left(1);
-    Some(patch.constant("channels", constant.reshaped(shape).ok()?))
+    let whole = constant.reshaped(shape).ok()?;
+    let turned = to_last().eval(Inputs::new(&[Some(&whole)]), &Budget::generous()).ok()?;
+    Some(patch.constant("channels", turned.into_iter().next()?))
 }
 
-/// A concatenation of channels all of which are turned back.
+/// A concatenation at least half of whose parts are turned back; the others are turned as well.
 fn concat(graph: &Graph, node: &Node) -> Option<Patch> {
     let op = node.op().downcast_ref::<Concat>()?;
     let rank = rank(graph, node.output(0)?)?;
     let axis = if op.axis < 0 { op.axis + rank as i64 } else { op.axis };
     let place = to_last(rank).iter().position(|&a| a as i64 == axis)?;
-    let parts: Vec<Option<Operand>> =
-        node.inputs().iter().map(|v| Some(Some(turned(graph, (*v)?)?.into()))).collect::<Option<_>>()?;
+    let values: Vec<ValueId> = node.inputs().iter().copied().collect::<Option<_>>()?;
+    if 2 * values.iter().filter(|value| turned(graph, **value).is_some()).count() < values.len() {
+        return None;
+    }
     let mut patch = Patch::new();
+    let parts: Vec<Option<Operand>> =
+        values.iter().map(|value| last(graph, &mut patch, *value).map(Some)).collect::<Option<_>>()?;
     let result = patch.node(node.name(), Arc::new(Concat { axis: place as i64 }) as Arc<dyn Op>, &parts, 1)[0];
     finish(graph, node, patch, result)
 }

@@ -11,6 +11,7 @@
 
 mod activation;
 mod attention;
+mod axes;
 mod batch_norm;
 mod bodies;
 mod branch;
@@ -20,6 +21,7 @@ mod elementwise;
 mod epilogue;
 mod fold;
 mod gelu;
+mod group_norm;
 mod heads;
 mod identity;
 mod integer;
@@ -92,6 +94,7 @@ const PASSES: &[Pass] = &[
     Pass { name: "gelu", run: Run::Rewrite(gelu::recognize_gelu) },
     Pass { name: "activation", run: Run::Rewrite(activation::recognize_activations) },
     Pass { name: "layer-norm", run: Run::Rewrite(layer_norm::recognize_layer_norm) },
+    Pass { name: "group-norm", run: Run::Rewrite(group_norm::recognize_group_norm) },
     // Before a bias or a residual takes the mask.
     Pass { name: "attention", run: Run::Rewrite(attention::recognize_attention) },
     // Once keys are a transpose like the others, and before a bias is sought in what transposes hide.

@@ -15,6 +15,7 @@ use super::integer_product::{IntegerProduct, IntegerSums};
 use super::kernel::{Kernel, Spec};
 use super::lines::{Places, RunningSum};
 use super::movement::{Padded, Pick, Runs, Strided};
+use super::normalization::GroupRows;
 use super::plain_maps::{Choice, Limits, Negation};
 use super::pooling::{Global, Window};
 use super::product::Product;
@@ -56,6 +57,7 @@ const FAMILIES: &[Family] = &[
     |spec, isa| boxed(Negation::new(spec, isa)?),
     |spec, isa| boxed(SoftmaxRows::new(spec, isa)?),
     |spec, isa| boxed(NormRows::new(spec, isa)?),
+    |spec, isa| boxed(GroupRows::new(spec, isa)?),
     |spec, isa| boxed(Copy::new(spec, isa)?),
     // Before the kernels that go by what inference says.
     |spec, isa| boxed(Told::new(spec, isa)?),

@@ -18,6 +18,7 @@ mod kernel;
 mod lines;
 mod lower;
 mod movement;
+mod normalization;
 mod plain_maps;
 mod pooling;
 mod product;

@@ -1,4 +1,4 @@
-//! `Resize` over the last two axes: to the nearest element, and linear in f32.
+//! `Resize` over two neighboring axes, in either layout: to the nearest element, and linear in f32.
 
 use super::arena::Io;
 use super::kernel::{Context, Division, Kernel, Spec};
@@ -17,6 +17,8 @@ pub(super) struct Resizing {
     vertical: Axis,
     horizontal: Axis,
     rows: usize,
+    /// Elements that stay together: those of the axes behind.
+    channels: usize,
 }
 
 impl Resizing {
@@ -31,18 +33,24 @@ impl Resizing {
             _ => return Ok(None),
         };
         let told = (1..4).all(|index| spec.input(index).is_none() || spec.constant(index).is_some());
-        let (Some(dtype), Some(leading), true) = (dtype, from.rank().checked_sub(2), told) else { return Ok(None) };
-        let elements = from.elements().min(to.elements());
-        if elements == 0 || from[..leading] != to[..leading] {
+        let (Some(dtype), true) = (dtype, told && from.rank() == to.rank()) else { return Ok(None) };
+        if from.elements().min(to.elements()) == 0 {
             return Ok(None);
         }
         let constants = [None, spec.constant(1), spec.constant(2), spec.constant(3)];
         let Some(places) = op.places(from, to, &constants)? else { return Ok(None) };
-        let stays = |places: &Vec<f64>| places.iter().enumerate().all(|(at, place)| at as f64 == *place);
-        let (outer, [vertical, horizontal]) = places.split_at(leading) else { return Ok(None) };
-        if !outer.iter().all(stays) {
+        let stays = |axis: usize| {
+            from[axis] == to[axis] && places[axis].iter().enumerate().all(|(at, place)| at as f64 == *place)
+        };
+        let changed: Vec<usize> = (0..from.rank()).filter(|axis| !stays(*axis)).collect();
+        let Some(first) = changed.first().copied().or(from.rank().checked_sub(1)) else { return Ok(None) };
+        let end = changed.last().map_or(first, |last| *last) + 1;
+        // The innermost of one or two axes is the horizontal one.
+        if end - first > 2 {
             return Ok(None);
         }
+        let across = end - 1;
+        let down = (end - first == 2).then_some(first);
         let axis = |length: usize, places: &[f64]| match linear {
             true => Axis::linear(length, places.iter().map(|place| *place as f32)),
             false => Axis::nearest(length, places.iter().map(|place| *place as usize)),
@@ -51,9 +59,10 @@ impl Resizing {
             isa,
             size: dtype.size(),
             linear,
-            vertical: axis(from[leading], vertical),
-            horizontal: axis(from[leading + 1], horizontal),
-            rows: to[..=leading].iter().product(),
+            vertical: down.map_or_else(|| axis(1, &[0.0]), |down| axis(from[down], &places[down])),
+            horizontal: axis(from[across], &places[across]),
+            rows: to[..across].iter().product(),
+            channels: to[end..].iter().product(),
         }))
     }
 }
@@ -63,18 +72,24 @@ impl Kernel for Resizing {
         format!("resize to {}x{}", self.vertical.len(), self.horizontal.len())
     }
 
+    fn workspace(&self) -> usize {
+        if self.linear { self.horizontal.source_len() * self.channels * size_of::<f32>() } else { 0 }
+    }
+
     fn division(&self) -> Division {
         Division::units(self.rows, 1)
     }
 
-    fn run(&self, io: &Io<'_>, _context: &mut Context<'_>) -> Result<()> {
+    fn run(&self, io: &Io<'_>, context: &mut Context<'_>) -> Result<()> {
         let (vertical, horizontal) = (&self.vertical, &self.horizontal);
         if self.linear {
-            resize_linear(self.isa, vertical, horizontal, 1, io.input(0)?, io.share(), io.output(0)?);
+            let (x, y) = (io.input(0)?, io.output(0)?);
+            let row = bytemuck::cast_slice_mut(&mut context.workspace[..self.workspace()]);
+            resize_linear(self.isa, vertical, horizontal, self.channels, x, io.share(), y, row);
         } else {
             with_bits!(self.size, T => {
                 let x: &[T] = io.input(0)?;
-                resize_nearest(vertical, horizontal, 1, x, io.share(), io.output(0)?);
+                resize_nearest(vertical, horizontal, self.channels, x, io.share(), io.output(0)?);
             });
         }
         Ok(())

@@ -101,10 +101,11 @@ pub fn resize_nearest<T: Copy>(
     }
 }
 
-/// Linear in both axes; shapes as in [`resize_nearest`].
+/// Linear in both axes; shapes as in [`resize_nearest`]. `row` holds one row of the source.
 ///
 /// # Panics
 /// Where a slice does not hold its rows, or an axis was made for nearest.
+#[allow(clippy::too_many_arguments)]
 pub fn resize_linear(
     isa: Isa,
     vertical: &Axis,
@@ -113,13 +114,15 @@ pub fn resize_linear(
     x: &[f32],
     rows: Range<usize>,
     y: &mut [f32],
+    row: &mut [f32],
 ) {
     assert_eq!(y.len(), rows.len() * horizontal.len() * channels, "the output holds its rows");
+    let row = &mut row[..horizontal.source_len * channels];
     if y.is_empty() {
         return;
     }
     assert!(!vertical.weight.is_empty() && !horizontal.weight.is_empty(), "the axes have weights");
-    isa.dispatch(Linear { vertical, horizontal, channels, x, rows, y });
+    isa.dispatch(Linear { vertical, horizontal, channels, x, rows, y, row });
 }
 
 struct Linear<'a> {
@@ -129,6 +132,7 @@ struct Linear<'a> {
     x: &'a [f32],
     rows: Range<usize>,
     y: &'a mut [f32],
+    row: &'a mut [f32],
 }
 
 impl Body for Linear<'_> {
@@ -136,39 +140,50 @@ impl Body for Linear<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Linear { vertical, horizontal, channels, x, rows, y } = self;
-        let from_row = horizontal.source_len * channels;
+        let Linear { vertical, horizontal, channels, x, rows, y, row } = self;
+        let from_row = row.len();
         for (r, y) in rows.zip(y.chunks_exact_mut(horizontal.len() * channels)) {
             let (image, oy) = (r / vertical.len(), r % vertical.len());
             let source = |i: usize| &x[(image * vertical.source_len + i) * from_row..][..from_row];
             let (top, bottom) = (source(vertical.low[oy]), source(vertical.high[oy]));
-            let down = vertical.weight[oy];
-            for (ox, y) in y.chunks_exact_mut(channels).enumerate() {
-                let (left, right) = (horizontal.low[ox] * channels, horizontal.high[ox] * channels);
-                let across = horizontal.weight[ox];
-                if channels == 1 {
-                    let upper = (top[right] - top[left]) * across + top[left];
-                    let lower = (bottom[right] - bottom[left]) * across + bottom[left];
-                    y[0] = (lower - upper) * down + upper;
-                    continue;
+            // Down first: it costs a source row, and what goes across then reads one row alone.
+            let from = if vertical.weight[oy] == 0.0 {
+                top
+            } else {
+                blend(s, top, bottom, vertical.weight[oy], row);
+                &*row
+            };
+            if channels == 1 {
+                let taps = horizontal.low.iter().zip(&horizontal.high).zip(&horizontal.weight);
+                for (y, ((&left, &right), &across)) in y.iter_mut().zip(taps) {
+                    *y = (from[right] - from[left]) * across + from[left];
                 }
-                let at = |row: &[f32], from: usize| row[from..][..channels].as_ptr();
-                let corners = [at(top, left), at(top, right), at(bottom, left), at(bottom, right)];
-                let (across, down) = (s.splat(across), s.splat(down));
-                for c in (0..channels).step_by(S::LANES) {
-                    let n = (channels - c).min(S::LANES);
-                    // SAFETY: n channels follow c at every corner and in the output pixel.
-                    unsafe {
-                        let a = s.load_part(corners[0].add(c), n);
-                        let b = s.load_part(corners[1].add(c), n);
-                        let upper = s.fma(s.sub(b, a), across, a);
-                        let a = s.load_part(corners[2].add(c), n);
-                        let b = s.load_part(corners[3].add(c), n);
-                        let lower = s.fma(s.sub(b, a), across, a);
-                        s.store_part(y.as_mut_ptr().add(c), n, s.fma(s.sub(lower, upper), down, upper));
-                    }
-                }
+                continue;
             }
+            for (ox, y) in y.chunks_exact_mut(channels).enumerate() {
+                let at = |column: usize| &from[column * channels..][..channels];
+                blend(s, at(horizontal.low[ox]), at(horizontal.high[ox]), horizontal.weight[ox], y);
+            }
+        }
+    }
+}
+
+/// `a + (b - a) * weight`, element by element.
+#[inline(always)]
+fn blend<S: Simd>(s: S, a: &[f32], b: &[f32], weight: f32, y: &mut [f32]) {
+    let n = a.len().min(b.len()).min(y.len());
+    let (a, b, y, weight) = (a.as_ptr(), b.as_ptr(), y.as_mut_ptr(), s.splat(weight));
+    let mut i = 0;
+    // SAFETY: all three hold n elements.
+    unsafe {
+        while i + S::LANES <= n {
+            let from = s.load(a.add(i));
+            s.store(y.add(i), s.fma(s.sub(s.load(b.add(i)), from), weight, from));
+            i += S::LANES;
+        }
+        if i < n {
+            let from = s.load_part(a.add(i), n - i);
+            s.store_part(y.add(i), n - i, s.fma(s.sub(s.load_part(b.add(i), n - i), from), weight, from));
         }
     }
 }
@@ -209,7 +224,8 @@ mod tests {
                 let (ys, xs) = ([-0.5f32, 0.25, 1.0, 1.9, 2.5], [0.0f32, 0.6, 2.9, 3.0]);
                 let (vertical, horizontal) = (Axis::linear(h, ys), Axis::linear(w, xs));
                 let mut y = vec![0.0; 5 * 4 * channels];
-                resize_linear(isa, &vertical, &horizontal, channels, &x, 0..5, &mut y);
+                let mut row = vec![0.0; w * channels];
+                resize_linear(isa, &vertical, &horizontal, channels, &x, 0..5, &mut y, &mut row);
                 for (i, y) in y.iter().enumerate() {
                     let (c, px, py) = (i % channels, xs[i / channels % 4], ys[i / channels / 4].clamp(0.0, 2.0));
                     let pixel = |y: usize, x_: usize| x[(y.min(h - 1) * w + x_.min(w - 1)) * channels + c];

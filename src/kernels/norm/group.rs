@@ -5,7 +5,7 @@ use super::affine::scale_shift;
 use super::rows::{Center, moments};
 
 /// Normalizes every group of channels of every image; `x` is `[images, channels, plane]`, `scale` and `shift` one
-/// value a channel, `groups` a divisor of the channels.
+/// value a channel, `groups` a divisor of the channels. The slices begin with group `start` of an image.
 ///
 /// # Panics
 /// Where the lengths differ or do not divide.
@@ -13,6 +13,7 @@ use super::rows::{Center, moments};
 pub fn group_norm(
     isa: Isa,
     groups: usize,
+    start: usize,
     plane: usize,
     epsilon: f32,
     scale: &[f32],
@@ -20,15 +21,14 @@ pub fn group_norm(
     x: &[f32],
     y: &mut [f32],
 ) {
-    let channels = scale.len();
     if y.is_empty() {
         return;
     }
     check(groups, plane, scale, shift, x, y);
-    let per_group = channels / groups;
+    let per_group = scale.len() / groups;
     for (i, (x, y)) in x.chunks_exact(per_group * plane).zip(y.chunks_exact_mut(per_group * plane)).enumerate() {
         let (mean, factor) = isa.dispatch(Moments { x, epsilon });
-        let first = i % groups * per_group;
+        let first = (start + i) % groups * per_group;
         for (k, (x, y)) in x.chunks_exact(plane).zip(y.chunks_exact_mut(plane)).enumerate() {
             let c = first + k;
             scale_shift(isa, &[scale[c] * factor], &[shift[c] - mean * factor * scale[c]], plane, 0, x, y);
@@ -36,7 +36,7 @@ pub fn group_norm(
     }
 }
 
-/// [`group_norm`] of `x` shaped `[images, plane, channels]`.
+/// [`group_norm`] of whole images `x` shaped `[images, plane, channels]`; `work` holds two numbers for each channel.
 ///
 /// # Panics
 /// Where the lengths differ or do not divide.
@@ -50,20 +50,44 @@ pub fn group_norm_channels_last(
     shift: &[f32],
     x: &[f32],
     y: &mut [f32],
+    work: &mut [f32],
 ) {
-    let channels = scale.len();
     if y.is_empty() {
         return;
     }
+    let channels = scale.len();
     check(groups, plane, scale, shift, x, y);
-    isa.dispatch(ChannelsLast { per_group: channels / groups, plane, epsilon, scale, shift, x, y });
+    assert!(y.len().is_multiple_of(plane * channels) && work.len() >= 2 * channels, "whole images, and room to sum in");
+    let per_group = channels / groups;
+    let count = (plane * per_group) as f32;
+    let (first, second) = work.split_at_mut(channels);
+    let second = &mut second[..channels];
+    for (x, y) in x.chunks_exact(plane * channels).zip(y.chunks_exact_mut(plane * channels)) {
+        isa.dispatch(ColumnSums { x, center: None, sums: first });
+        together(first, per_group, count);
+        isa.dispatch(ColumnSums { x, center: Some(first), sums: second });
+        together(second, per_group, count);
+        for c in 0..channels {
+            let factor = scale[c] / (second[c] + epsilon).sqrt();
+            (second[c], first[c]) = (factor, shift[c] - first[c] * factor);
+        }
+        scale_shift(isa, second, first, 1, 0, x, y);
+    }
 }
 
 fn check(groups: usize, plane: usize, scale: &[f32], shift: &[f32], x: &[f32], y: &[f32]) {
     let channels = scale.len();
     assert!(x.len() == y.len() && channels == shift.len(), "lengths agree");
     assert!(groups > 0 && channels > 0 && channels.is_multiple_of(groups), "groups divide the channels");
-    assert!(plane > 0 && y.len().is_multiple_of(plane * channels), "the input is whole images");
+    assert!(plane > 0 && y.len().is_multiple_of(plane * (channels / groups)), "the input is whole groups");
+}
+
+/// Each channel's sum becomes its group's mean.
+fn together(sums: &mut [f32], per_group: usize, count: f32) {
+    for group in sums.chunks_exact_mut(per_group) {
+        let mean = group.iter().sum::<f32>() / count;
+        group.fill(mean);
+    }
 }
 
 /// The mean and `1 / sqrt(var + epsilon)` of a slice.
@@ -82,74 +106,80 @@ impl Body for Moments<'_> {
     }
 }
 
-/// A vector of channels at a time, down the plane; a group's lanes and vectors are summed when it has several channels.
-struct ChannelsLast<'a> {
-    per_group: usize,
-    plane: usize,
-    epsilon: f32,
-    scale: &'a [f32],
-    shift: &'a [f32],
+/// The sum of each channel of an image `x`, or of the squares of its distance from `center`.
+struct ColumnSums<'a> {
     x: &'a [f32],
-    y: &'a mut [f32],
+    center: Option<&'a [f32]>,
+    sums: &'a mut [f32],
 }
 
-impl Body for ChannelsLast<'_> {
+impl Body for ColumnSums<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let ChannelsLast { per_group, plane, epsilon, scale, shift, x, y } = self;
-        let channels = scale.len();
-        let image = plane * channels;
-        // Channels that share a step: a vector of independent ones, or one group.
-        let width = if per_group == 1 { S::LANES } else { per_group };
-        let count = if per_group == 1 { plane as f32 } else { (plane * per_group) as f32 };
-        let per_element = s.splat(1.0 / count);
-        for (x, y) in x.chunks_exact(image).zip(y.chunks_exact_mut(image)) {
-            for from in (0..channels).step_by(width) {
-                let to = (from + width).min(channels);
-                let sum = column_sum(s, x, from, to, channels, s.splat(0.0), false);
-                let mean = s.mul(if per_group == 1 { sum } else { s.splat(s.sum(sum)) }, per_element);
-                let squares = column_sum(s, x, from, to, channels, mean, true);
-                let variance = s.mul(if per_group == 1 { squares } else { s.splat(s.sum(squares)) }, per_element);
-                let factor = s.div(s.splat(1.0), s.sqrt(s.add(variance, s.splat(epsilon))));
-                for c in (from..to).step_by(S::LANES) {
-                    let n = (to - c).min(S::LANES);
-                    // SAFETY: n channels from c on exist in every pixel, scale and shift.
-                    unsafe {
-                        let a = s.mul(s.load_part(scale.as_ptr().add(c), n), factor);
-                        let b = s.fnma(mean, a, s.load_part(shift.as_ptr().add(c), n));
-                        for p in 0..plane {
-                            let at = p * channels + c;
-                            s.store_part(y.as_mut_ptr().add(at), n, s.fma(s.load_part(x.as_ptr().add(at), n), a, b));
-                        }
-                    }
+        let ColumnSums { x, center, sums } = self;
+        let channels = sums.len();
+        for c in (0..channels).step_by(4 * S::LANES) {
+            let n = (channels - c).min(4 * S::LANES);
+            // SAFETY: n channels from c on exist in every pixel, in the sums, and in the center, which is as long.
+            unsafe {
+                let center = center.map(|center| center[..channels].as_ptr().add(c));
+                let sums = sums.as_mut_ptr().add(c);
+                if n == 4 * S::LANES {
+                    let full = [S::LANES; 4];
+                    column_sums(s, x, channels, c, &full, center, sums);
+                } else {
+                    let rest = [n.min(S::LANES), part::<S>(n, 1), part::<S>(n, 2), part::<S>(n, 3)];
+                    column_sums(s, x, channels, c, &rest[..n.div_ceil(S::LANES)], center, sums);
                 }
             }
         }
     }
 }
 
-/// The sum of `x - center`, or of its squares, down the pixels: lane by lane over channels `from..to`, its vectors added.
+/// How many of `n` channels fall into vector `k`.
+fn part<S: Simd>(n: usize, k: usize) -> usize {
+    n.saturating_sub(k * S::LANES).min(S::LANES)
+}
+
+/// The sums of up to four vectors of channels from `c` on, `lanes` of each.
+///
+/// # Safety
+/// So many channels from `c` on exist in every pixel of `x`, at `center` and at `sums`.
 #[inline(always)]
-fn column_sum<S: Simd>(
+unsafe fn column_sums<S: Simd>(
     s: S,
     x: &[f32],
-    from: usize,
-    to: usize,
     channels: usize,
-    center: S::F32,
-    squared: bool,
-) -> S::F32 {
-    let mut sum = s.splat(0.0);
-    for pixel in x.chunks_exact(channels) {
-        for c in (from..to).step_by(S::LANES) {
-            let n = (to - c).min(S::LANES);
-            // SAFETY: n channels from c on exist in the pixel.
-            let d = s.sub(unsafe { s.load_part(pixel.as_ptr().add(c), n) }, center);
-            let d = s.select(s.first(n), d, s.splat(0.0));
-            sum = if squared { s.fma(d, d, sum) } else { s.add(sum, d) };
+    c: usize,
+    lanes: &[usize],
+    center: Option<*const f32>,
+    sums: *mut f32,
+) {
+    let mut total = [s.splat(0.0); 4];
+    let mut middle = [s.splat(0.0); 4];
+    // SAFETY: as the caller promises.
+    unsafe {
+        if let Some(center) = center {
+            for (k, &n) in lanes.iter().enumerate() {
+                middle[k] = s.load_part(center.add(k * S::LANES), n);
+            }
+        }
+        for pixel in x.chunks_exact(channels) {
+            let pixel = pixel.as_ptr().add(c);
+            for (k, &n) in lanes.iter().enumerate() {
+                let v = s.load_part(pixel.add(k * S::LANES), n);
+                if center.is_some() {
+                    let d = s.sub(v, middle[k]);
+                    total[k] = s.fma(d, d, total[k]);
+                } else {
+                    total[k] = s.add(total[k], v);
+                }
+            }
+        }
+        for (k, &n) in lanes.iter().enumerate() {
+            s.store_part(sums.add(k * S::LANES), n, total[k]);
         }
     }
-    sum
 }

@@ -79,12 +79,16 @@ fn rows_are_normalized_with_what_is_added_first() {
 fn groups_and_instances_in_both_layouts() {
     for isa in Isa::available() {
         for (images, channels, groups, plane) in
-            [(1, 1, 1, 1), (2, 6, 6, 5), (2, 6, 3, 7), (1, 40, 40, 9), (1, 40, 2, 3)]
+            [(1, 1, 1, 1), (2, 6, 6, 5), (2, 6, 3, 7), (1, 40, 40, 9), (1, 40, 2, 3), (2, 144, 36, 4)]
         {
             let x = numbers(images * channels * plane, 1);
             let (scale, shift) = (numbers(channels, 2), numbers(channels, 3));
             let mut y = vec![0.0; x.len()];
-            group_norm(isa, groups, plane, 1e-3, &scale, &shift, &x, &mut y);
+            group_norm(isa, groups, 0, plane, 1e-3, &scale, &shift, &x, &mut y);
+            let from = channels / groups * plane;
+            let mut rest = vec![0.0; x.len() - from];
+            group_norm(isa, groups, 1, plane, 1e-3, &scale, &shift, &x[from..], &mut rest);
+            assert_eq!(rest, y[from..], "from the second group on");
             let last = |v: &[f32]| -> Vec<f32> {
                 let at = |i: usize| {
                     let (c, p, image) = (i % channels, i / channels % plane, i / channels / plane);
@@ -93,7 +97,9 @@ fn groups_and_instances_in_both_layouts() {
                 (0..v.len()).map(|i| v[at(i)]).collect()
             };
             let mut y_last = vec![0.0; x.len()];
-            group_norm_channels_last(isa, groups, plane, 1e-3, &scale, &shift, &last(&x), &mut y_last);
+            let mut work = vec![9.0; 2 * channels];
+            let (from, to) = (last(&x), &mut y_last);
+            group_norm_channels_last(isa, groups, plane, 1e-3, &scale, &shift, &from, to, &mut work);
             let per_group = channels / groups;
             for (g, (x, y)) in x.chunks(per_group * plane).zip(y.chunks(per_group * plane)).enumerate() {
                 let z: Vec<f64> = x.iter().map(|&x| f64::from(x)).collect();
