@@ -370,6 +370,20 @@ pub trait Simd: Copy + Send + Sync + 'static {
         }
     }
 
+    /// [`Simd::store_bf16`] of `n` elements.
+    ///
+    /// # Safety
+    /// `n <= LANES` elements at `p` are writable.
+    #[inline(always)]
+    unsafe fn store_bf16_part(self, p: *mut u16, n: usize, v: Self::F32) {
+        let mut lanes = [0u16; 16];
+        // SAFETY: n <= LANES <= 16 elements are writable, as the caller promises.
+        unsafe {
+            self.store_bf16(lanes.as_mut_ptr(), v);
+            copy_part(lanes.as_ptr(), p, n);
+        }
+    }
+
     /// The sums to start from, one a lane.
     fn dot_start(self, sums: Self::I32) -> Self::Dot;
     /// Broadcasts four unsigned bytes of A to every lane.

@@ -1,9 +1,10 @@
 //! Products of bfloat16, summed in f32: half the bytes and up to twice the speed, at eight bits of precision.
 
 use super::super::arch::Isa;
-use super::super::view::{Matrix, MatrixMut};
+use super::super::view::Matrix;
 use super::epilogue::Epilogue;
-use super::float::finish;
+use super::float::finish_as;
+use super::output::FloatOutput;
 use super::pack::{Layout, panel_width};
 use super::part::{Operand, Part, Strided, drive};
 use super::product::Brain;
@@ -77,7 +78,13 @@ impl PackedBf16 {
 /// # Panics
 /// If the sizes do not fit together, or `b` was packed for another instruction set.
 #[track_caller]
-pub fn gemm_bf16(isa: Isa, a: Matrix<'_, bf16>, b: &PackedBf16, out: MatrixMut<'_, f32>, epilogue: &Epilogue<'_>) {
+pub fn gemm_bf16<'o>(
+    isa: Isa,
+    a: Matrix<'_, bf16>,
+    b: &PackedBf16,
+    out: impl Into<FloatOutput<'o>>,
+    epilogue: &Epilogue<'_>,
+) {
     gemm_bf16_region(isa, a, b, 0..a.rows(), 0..b.n, out, epilogue);
 }
 
@@ -87,20 +94,21 @@ pub fn gemm_bf16(isa: Isa, a: Matrix<'_, bf16>, b: &PackedBf16, out: MatrixMut<'
 /// # Panics
 /// As [`gemm_bf16`], or if `columns` does not start with a panel of `b`.
 #[track_caller]
-pub fn gemm_bf16_region(
+pub fn gemm_bf16_region<'o>(
     isa: Isa,
     a: Matrix<'_, bf16>,
     b: &PackedBf16,
     rows: Range<usize>,
     columns: Range<usize>,
-    mut out: MatrixMut<'_, f32>,
+    out: impl Into<FloatOutput<'o>>,
     epilogue: &Epilogue<'_>,
 ) {
+    let mut out = out.into();
     assert!(a.cols() == b.k, "A has {} columns, B {} rows", a.cols(), b.k);
     assert!(rows.start <= rows.end && rows.end <= a.rows(), "rows {rows:?} of {}", a.rows());
     assert!(b.panel == panel_width(isa), "B is packed in panels of {}, not for {}", b.panel, isa.name());
     let part = Part { whole: (a.rows(), b.n), rows, columns, first_column: 0 };
-    let finish = finish(epilogue, &part, &mut out);
+    let finish = finish_as(epilogue, &part, &mut out);
     let strided = Strided { data: a.as_ptr().cast(), stride_bytes: a.stride() * 2 };
     let operand = Operand {
         data: b.data.as_slice().as_ptr(),
@@ -116,6 +124,7 @@ pub fn gemm_bf16_region(
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::view::MatrixMut;
     use super::*;
 
     #[test]

@@ -202,7 +202,7 @@ impl Drive<'_> {
                     part = finish.clone();
                     part.resume = now > 0;
                     if start > 0 {
-                        part.direct = Some(Direct::NOTHING);
+                        (part.direct, part.extremes) = (Some(Direct::NOTHING), None);
                     }
                     finish = &part;
                 }

@@ -1,6 +1,7 @@
 //! What happens to a product before it is stored, as data: scales, bias, residual, activation.
 
 use super::super::view::Matrix;
+use super::output::Extremes;
 
 /// What is done to `sum[r][c]`, the product's element, in this order:
 ///
@@ -18,6 +19,8 @@ pub struct Epilogue<'a> {
     pub residual: Option<Residual<'a>>,
     /// Applied last, or just before the residual.
     pub activation: Activation,
+    /// Told what is written, where that is f32.
+    pub extremes: Option<&'a Extremes>,
     /// What will be read after this product, the next one's weights for example: its last rows fetch it. No result depends
     /// on it.
     pub next: &'a [u8],

@@ -7,6 +7,7 @@
 use super::super::arch::{Body, Simd};
 use super::activation;
 use super::epilogue::Activation;
+use super::output::Extremes;
 use std::marker::PhantomData;
 use std::ops::Range;
 
@@ -20,8 +21,10 @@ pub(in crate::kernels) struct Finish<'a> {
     pub(in crate::kernels) resume: bool,
     /// One word a column that the sums start from: bits of the bias, or of the integer correction.
     pub(in crate::kernels) start: Option<*const i32>,
-    /// Where it is no more than this.
+    /// Where it is no more than this, and f32 is stored: the tile does that itself.
     pub(in crate::kernels) direct: Option<Direct>,
+    /// The same, where more is done to what is stored than a tile does.
+    pub(in crate::kernels) simple: Option<Direct>,
     /// Where it is no more than this.
     pub(in crate::kernels) rescale: Option<Rescale>,
     /// Sums are integers.
@@ -42,6 +45,8 @@ pub(in crate::kernels) struct Finish<'a> {
     pub(in crate::kernels) through: Option<FinishThrough>,
     pub(in crate::kernels) activation: Activation,
     pub(in crate::kernels) store: Store,
+    /// Told what is stored, where that is f32.
+    pub(in crate::kernels) extremes: Option<&'a Extremes>,
     pub(in crate::kernels) out: *mut u8,
     /// Elements from row to row of the output.
     pub(in crate::kernels) stride: usize,
@@ -53,22 +58,24 @@ pub(in crate::kernels) struct Finish<'a> {
 }
 
 impl<'a> Finish<'a> {
-    /// The epilogue of every `every`th row from `row` on, and of the columns from `column` on, of an f32 output.
+    /// The epilogue of every `every`th row from `row` on, and of the columns from `column` on, of an output of floats.
     pub(in crate::kernels) fn at(&self, row: usize, column: usize, every: usize) -> Finish<'a> {
-        debug_assert!(self.store == Store::F32 && self.row_scale.is_none() && self.byte_residual.is_none());
+        debug_assert!(!self.integer && self.row_scale.is_none() && self.byte_residual.is_none());
         let residual = |from: *const f32, stride: usize| from.wrapping_add(row * stride + column);
+        let direct = |direct: Direct| Direct {
+            residual: direct.residual.map(|from| residual(from, direct.residual_stride)),
+            residual_stride: direct.residual_stride * every,
+            ..direct
+        };
         Finish {
             start: self.start.map(|start| start.wrapping_add(column)),
-            direct: self.direct.map(|direct| Direct {
-                residual: direct.residual.map(|from| residual(from, direct.residual_stride)),
-                residual_stride: direct.residual_stride * every,
-                ..direct
-            }),
+            direct: self.direct.map(direct),
+            simple: self.simple.map(direct),
             column_scale: self.column_scale.map(|scale| scale.wrapping_add(column)),
             shift: self.shift.map(|shift| shift.wrapping_add(column)),
             residual: self.residual.map(|from| residual(from, self.residual_stride)),
             residual_stride: self.residual_stride * every,
-            out: self.out.wrapping_add((row * self.stride + column) * size_of::<f32>()),
+            out: self.out.wrapping_add((row * self.stride + column) * self.store.size()),
             stride: self.stride * every,
             ..self.clone()
         }
@@ -79,7 +86,7 @@ impl<'a> Finish<'a> {
     fn activates_alone(&self) -> bool {
         let scaled = self.column_scale.is_some() || self.row_scale.is_some() || self.shift.is_some();
         let added = self.residual.is_some() || self.byte_residual.is_some() || self.through.is_some();
-        !(self.integer || scaled || added) && self.store == Store::F32
+        !(self.integer || scaled || added)
     }
 
     /// What is done to integers that become bytes by it alone, and whether these are signed.
@@ -94,7 +101,7 @@ impl<'a> Finish<'a> {
         let signed = match self.store {
             Store::U8 { .. } => false,
             Store::I8 { .. } => true,
-            Store::F32 | Store::I32 => return None,
+            _ => return None,
         };
         let alone = self.shift.is_none() && self.byte_residual.is_none();
         self.rescale.as_ref().filter(|_| alone).map(|rescale| (rescale, signed))
@@ -156,12 +163,27 @@ pub(in crate::kernels) struct ByteResidual {
 pub(in crate::kernels) enum Store {
     /// The f32 itself.
     F32,
+    /// The nearest half-precision number, ties to even.
+    F16,
+    /// The nearest bfloat16, ties to even.
+    Bf16,
     /// The integer sum itself, before all scales.
     I32,
     /// `saturate(round(v * factor) + zero_point)`.
     U8 { factor: f32, zero_point: i32 },
     /// `saturate(round(v * factor) + zero_point)`.
     I8 { factor: f32, zero_point: i32 },
+}
+
+impl Store {
+    /// Bytes of an element.
+    fn size(self) -> usize {
+        match self {
+            Store::F32 | Store::I32 => 4,
+            Store::F16 | Store::Bf16 => 2,
+            Store::U8 { .. } | Store::I8 { .. } => 1,
+        }
+    }
 }
 
 /// The epilogue of one tile.
@@ -180,11 +202,30 @@ impl Body for FinishTile<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
+        self.store(s);
+        if let Some(extremes) = self.finish.extremes {
+            // SAFETY: the tile's maker saw to it that its rows and columns lie in the output.
+            unsafe { self.tell(s, extremes) };
+        }
+    }
+}
+
+impl FinishTile<'_> {
+    #[inline(always)]
+    fn store<S: Simd>(&self, s: S) {
         let f = self.finish;
         // SAFETY: the tile's maker saw to it that its rows and columns lie in the output and the operands.
         unsafe {
-            match (&f.direct, &f.rescale, f.store) {
-                (Some(direct), _, _) => return self.direct(s, direct),
+            match (f.direct.as_ref().or(f.simple.as_ref()), &f.rescale, f.store) {
+                (Some(direct), _, Store::F16) => {
+                    return self.direct(s, direct, |to, n, v| store_f16(s, f.out.cast::<u16>().add(to), n, v));
+                }
+                (Some(direct), _, Store::Bf16) => {
+                    return self.direct(s, direct, |to, n, v| store_bf16(s, f.out.cast::<u16>().add(to), n, v));
+                }
+                (Some(direct), _, _) => {
+                    return self.direct(s, direct, |to, n, v| s.store_part(f.out.cast::<f32>().add(to), n, v));
+                }
                 (_, Some(rescale), Store::F32) => {
                     return self.rescale(s, rescale, |to, n, v| s.store_part(f.out.cast::<f32>().add(to), n, v));
                 }
@@ -205,7 +246,7 @@ impl Body for FinishTile<'_> {
         }
         // An activation alone is common, and asked for once.
         let plain = f.activates_alone();
-        for (i, row) in self.rows.enumerate() {
+        for (i, row) in self.rows.clone().enumerate() {
             // SAFETY: the tile's maker saw to it that its rows and columns lie in the output and the operands.
             unsafe {
                 let row_scale = s.splat(f.row_scale.map_or(1.0, |scale| *scale.add(row)));
@@ -217,7 +258,11 @@ impl Body for FinishTile<'_> {
                     let sums = s.load_i32(at);
                     if plain {
                         let v = activation::apply(s, f.activation, s.from_bits(sums));
-                        s.store_part(f.out.cast::<f32>().add(to), n, v);
+                        match f.store {
+                            Store::F16 => store_f16(s, f.out.cast::<u16>().add(to), n, v),
+                            Store::Bf16 => store_bf16(s, f.out.cast::<u16>().add(to), n, v),
+                            _ => s.store_part(f.out.cast::<f32>().add(to), n, v),
+                        }
                         column += S::LANES;
                         continue;
                     }
@@ -254,6 +299,8 @@ impl Body for FinishTile<'_> {
                     }
                     match f.store {
                         Store::F32 | Store::I32 => s.store_part(f.out.cast::<f32>().add(to), n, v),
+                        Store::F16 => store_f16(s, f.out.cast::<u16>().add(to), n, v),
+                        Store::Bf16 => store_bf16(s, f.out.cast::<u16>().add(to), n, v),
                         Store::U8 { factor, zero_point } => {
                             let v = quantize(s, v, factor, zero_point, 0, 255);
                             s.store_u8_part(f.out.add(to), n, v);
@@ -271,10 +318,46 @@ impl Body for FinishTile<'_> {
 }
 
 impl FinishTile<'_> {
+    /// Reads what was just written, while it is in the first cache.
+    ///
+    /// # Safety
+    /// The tile's rows and columns lie in the output, which is f32.
+    #[inline(always)]
+    unsafe fn tell<S: Simd>(&self, s: S, extremes: &Extremes) {
+        let (out, stride) = (self.finish.out.cast::<f32>().cast_const(), self.finish.stride);
+        let (lanes_of_least, lanes_of_greatest) = (extremes.least.as_ptr(), extremes.greatest.as_ptr());
+        // SAFETY: as the caller promises; a vector has no more than sixteen lanes.
+        unsafe {
+            let mut least = s.load(lanes_of_least.cast());
+            let mut greatest = s.load(lanes_of_greatest.cast());
+            for row in self.rows.clone() {
+                let mut column = self.columns.start;
+                while column < self.columns.end {
+                    let n = S::LANES.min(self.columns.end - column);
+                    let at = out.add(row * stride + column);
+                    // A number that there is not is the one that there was.
+                    let (low, high) = if n == S::LANES {
+                        let v = s.load(at);
+                        (v, v)
+                    } else {
+                        let (v, there) = (s.load_part(at, n), s.first(n));
+                        (s.select(there, v, least), s.select(there, v, greatest))
+                    };
+                    (least, greatest) = (s.min(low, least), s.max(high, greatest));
+                    column += S::LANES;
+                }
+            }
+            s.store(lanes_of_least.cast(), least);
+            s.store(lanes_of_greatest.cast(), greatest);
+        }
+    }
+
+    /// Floats; `store(to, n, v)` stores the first `n` lanes at element `to`.
+    ///
     /// # Safety
     /// The tile's rows and columns lie in the output and the operands.
     #[inline(always)]
-    unsafe fn direct<S: Simd>(&self, s: S, direct: &Direct) {
+    unsafe fn direct<S: Simd>(&self, s: S, direct: &Direct, store: impl Fn(usize, usize, S::F32)) {
         let (lo, hi) = (s.splat(direct.lo), s.splat(direct.hi));
         let mut column = self.columns.start;
         while column < self.columns.end {
@@ -289,7 +372,7 @@ impl FinishTile<'_> {
                     if direct.bounded {
                         v = s.min(hi, s.max(lo, v));
                     }
-                    s.store_part(self.finish.out.cast::<f32>().add(row * self.finish.stride + column), n, v);
+                    store(row * self.finish.stride + column, n, v);
                 }
             }
             column += S::LANES;
@@ -406,6 +489,26 @@ impl FinishThrough {
         }
         v
     }
+}
+
+/// Stores the first `n` lanes as half-precision numbers.
+///
+/// # Safety
+/// `n` elements at `to` are writable.
+#[inline(always)]
+unsafe fn store_f16<S: Simd>(s: S, to: *mut u16, n: usize, v: S::F32) {
+    // SAFETY: as the caller promises.
+    unsafe { if n == S::LANES { s.store_f16(to, v) } else { s.store_f16_part(to, n, v) } }
+}
+
+/// Stores the first `n` lanes as bfloat16.
+///
+/// # Safety
+/// `n` elements at `to` are writable.
+#[inline(always)]
+unsafe fn store_bf16<S: Simd>(s: S, to: *mut u16, n: usize, v: S::F32) {
+    // SAFETY: as the caller promises.
+    unsafe { if n == S::LANES { s.store_bf16(to, v) } else { s.store_bf16_part(to, n, v) } }
 }
 
 /// `round(v * factor) + zero_point`, ties to even, kept in `lo..=hi` so that no conversion overflows.

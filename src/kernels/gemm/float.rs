@@ -5,6 +5,7 @@ use super::super::view::{Matrix, MatrixMut};
 use super::driver::RowPointers;
 use super::epilogue::{Activation, Epilogue, Residual};
 use super::finish::{Direct, Finish, Store};
+use super::output::FloatOutput;
 use super::pack::{PackedView, panel_width};
 use super::part::{Operand, Part, Strided, drive};
 use super::product::Float;
@@ -20,11 +21,11 @@ use std::ops::Range;
 /// # Panics
 /// If the sizes do not fit together, or `b` was packed for another instruction set.
 #[track_caller]
-pub fn gemm<'b>(
+pub fn gemm<'b, 'o>(
     isa: Isa,
     a: Matrix<'_, f32>,
     b: impl Into<PackedView<'b>>,
-    out: MatrixMut<'_, f32>,
+    out: impl Into<FloatOutput<'o>>,
     epilogue: &Epilogue<'_>,
 ) {
     let b = b.into();
@@ -39,23 +40,38 @@ pub fn gemm<'b>(
 /// # Panics
 /// As [`gemm`], or if `columns` does not start with a panel of `b`.
 #[track_caller]
-pub fn gemm_region<'b>(
+pub fn gemm_region<'b, 'o>(
     isa: Isa,
     a: Matrix<'_, f32>,
     b: impl Into<PackedView<'b>>,
     rows: Range<usize>,
     columns: Range<usize>,
-    mut out: MatrixMut<'_, f32>,
+    out: impl Into<FloatOutput<'o>>,
     epilogue: &Epilogue<'_>,
 ) {
-    let b = b.into();
+    region(isa, a, b.into(), rows, columns, out.into(), epilogue);
+}
+
+/// The same, compiled once.
+#[track_caller]
+fn region(
+    isa: Isa,
+    a: Matrix<'_, f32>,
+    b: PackedView<'_>,
+    rows: Range<usize>,
+    columns: Range<usize>,
+    mut out: FloatOutput<'_>,
+    epilogue: &Epilogue<'_>,
+) {
     assert!(a.cols() == b.k, "A has {} columns, B {} rows", a.cols(), b.k);
     assert!(rows.start <= rows.end && rows.end <= a.rows(), "rows {rows:?} of {}", a.rows());
     let part = Part { whole: (a.rows(), b.n), rows, columns, first_column: 0 };
     // SAFETY: the rows of A are in its slice, and each of them is k elements long.
     unsafe {
         let strided = Strided { data: a.as_ptr().cast(), stride_bytes: a.stride() * 4 };
-        product(isa, &strided, b, b.k, part, &mut out, epilogue);
+        let finish = finish_as(epilogue, &part, &mut out);
+        let chunks = epilogue.allows_chunks() && finish.store == Store::F32;
+        product_to(isa, &strided, b, b.k, &part, &finish, chunks);
     }
 }
 
@@ -122,14 +138,28 @@ pub(in crate::kernels) unsafe fn product_to(
 /// If an operand's size is not the output's.
 #[track_caller]
 pub(in crate::kernels) fn finish<'a>(epilogue: &Epilogue<'a>, part: &Part, out: &mut MatrixMut<'_, f32>) -> Finish<'a> {
-    part.check_output(out.rows(), out.cols());
+    finish_as(epilogue, part, &mut out.reborrow().into())
+}
+
+/// The same, of any kind of output.
+///
+/// # Panics
+/// If an operand's size is not the output's, or the output's own content is to be added that is not f32.
+#[track_caller]
+pub(super) fn finish_as<'a>(epilogue: &Epilogue<'a>, part: &Part, out: &mut FloatOutput<'_>) -> Finish<'a> {
+    let (rows, cols) = out.size();
+    part.check_output(rows, cols);
+    let (pointer, stride, store) = out.parts();
     let per_column = |operand: Option<&'a [f32]>| operand.map(|operand| part.per_column(operand));
-    let own = (out.as_mut_ptr().cast_const(), out.stride());
+    let own = || {
+        assert!(store == Store::F32, "only an f32 output can be its own residual");
+        (pointer.cast_const().cast::<f32>(), stride)
+    };
     let residual = epilogue.residual.map(|residual| match residual {
         Residual::Before(residual) => (part.matrix(residual), false),
         Residual::After(residual) => (part.matrix(residual), true),
-        Residual::OutputBefore => (own, false),
-        Residual::OutputAfter => (own, true),
+        Residual::OutputBefore => (own(), false),
+        Residual::OutputAfter => (own(), true),
     });
     let ((residual, residual_stride), residual_after) = match residual {
         Some(((pointer, stride), after)) => ((Some(pointer), stride), after),
@@ -146,10 +176,13 @@ pub(in crate::kernels) fn finish<'a>(epilogue: &Epilogue<'a>, part: &Part, out: 
         }
         _ => None,
     };
+    let extremes = epilogue.extremes.filter(|_| store == Store::F32);
+    let by_tile = store == Store::F32 && extremes.is_none();
     Finish {
         // Unscaled, the sums start from the bias; it costs nothing then.
         start: if scaled { None } else { bias.map(<*const f32>::cast) },
-        direct,
+        direct: direct.filter(|_| by_tile),
+        simple: direct.filter(|_| !by_tile),
         rescale: None,
         resume: false,
         integer: false,
@@ -164,9 +197,10 @@ pub(in crate::kernels) fn finish<'a>(epilogue: &Epilogue<'a>, part: &Part, out: 
         residual_stride,
         residual_after,
         activation: epilogue.activation,
-        store: Store::F32,
-        out: out.as_mut_ptr().cast(),
-        stride: out.stride(),
+        store,
+        extremes,
+        out: pointer,
+        stride,
         next: epilogue.next,
         pack_rows: epilogue.pack_rows,
         lifetime: PhantomData,

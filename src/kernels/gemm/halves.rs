@@ -143,8 +143,10 @@ pub fn gemm_halves(
                 kept[row * here.len()..][..here.len()].copy_from_slice(from);
             }
             (finish.residual, finish.residual_stride) = (Some(kept.as_ptr()), here.len());
-            if let Some(direct) = finish.direct.as_mut().filter(|direct| direct.residual.is_some()) {
-                (direct.residual, direct.residual_stride) = (finish.residual, finish.residual_stride);
+            for direct in [&mut finish.direct, &mut finish.simple].into_iter().flatten() {
+                if direct.residual.is_some() {
+                    (direct.residual, direct.residual_stride) = (finish.residual, finish.residual_stride);
+                }
             }
         }
         let panels = first / panel..here.end.div_ceil(panel);

@@ -5,9 +5,11 @@ use super::super::view::{Matrix, MatrixMut};
 use super::driver::RowPointers;
 use super::epilogue::{Activation, Residual};
 use super::finish::{ByteResidual, Finish, FinishThrough, Rescale, Store};
+use super::output::Extremes;
 use super::pack_bytes::{PackedBytes, panel_width};
 use super::part::{Operand, Part, Strided, drive};
 use super::product::Bytes;
+use half::{bf16, f16};
 use std::marker::PhantomData;
 use std::ops::Range;
 
@@ -36,6 +38,8 @@ pub struct ByteEpilogue<'a> {
     pub activation: Activation,
     /// A first rounding, and what follows it before the store.
     pub through: Option<Through<'a>>,
+    /// Told what is written, where that is f32; see [`Epilogue::extremes`](super::Epilogue::extremes).
+    pub extremes: Option<&'a Extremes>,
     /// What will be read after this product; see [`Epilogue::next`](super::Epilogue::next).
     pub next: &'a [u8],
     /// How rows are read; see [`Epilogue::pack_rows`](super::Epilogue::pack_rows).
@@ -77,6 +81,10 @@ pub enum ByteOutput<'a> {
     I32(MatrixMut<'a, i32>),
     /// Real numbers.
     F32(MatrixMut<'a, f32>),
+    /// The nearest half-precision numbers, ties to even.
+    F16(MatrixMut<'a, f16>),
+    /// The nearest bfloat16, ties to even.
+    Bf16(MatrixMut<'a, bf16>),
     /// `saturate(round(v * factor) + zero_point)`, ties to even.
     U8(MatrixMut<'a, u8>, Requantize),
     /// The same in signed bytes.
@@ -99,6 +107,8 @@ impl ByteOutput<'_> {
         match self {
             ByteOutput::I32(out) => out.rows(),
             ByteOutput::F32(out) => out.rows(),
+            ByteOutput::F16(out) => out.rows(),
+            ByteOutput::Bf16(out) => out.rows(),
             ByteOutput::U8(out, _) => out.rows(),
             ByteOutput::I8(out, _) => out.rows(),
         }
@@ -110,6 +120,8 @@ impl ByteOutput<'_> {
         match self {
             ByteOutput::I32(out) => out.cols(),
             ByteOutput::F32(out) => out.cols(),
+            ByteOutput::F16(out) => out.cols(),
+            ByteOutput::Bf16(out) => out.cols(),
             ByteOutput::U8(out, _) => out.cols(),
             ByteOutput::I8(out, _) => out.cols(),
         }
@@ -120,6 +132,8 @@ impl ByteOutput<'_> {
         match self {
             ByteOutput::I32(out) => ByteOutput::I32(out.reborrow().columns(range)),
             ByteOutput::F32(out) => ByteOutput::F32(out.reborrow().columns(range)),
+            ByteOutput::F16(out) => ByteOutput::F16(out.reborrow().columns(range)),
+            ByteOutput::Bf16(out) => ByteOutput::Bf16(out.reborrow().columns(range)),
             ByteOutput::U8(out, to) => ByteOutput::U8(out.reborrow().columns(range), *to),
             ByteOutput::I8(out, to) => ByteOutput::I8(out.reborrow().columns(range), *to),
         }
@@ -130,6 +144,8 @@ impl ByteOutput<'_> {
         match self {
             ByteOutput::I32(out) => ByteOutput::I32(rows(out, range)),
             ByteOutput::F32(out) => ByteOutput::F32(rows(out, range)),
+            ByteOutput::F16(out) => ByteOutput::F16(rows(out, range)),
+            ByteOutput::Bf16(out) => ByteOutput::Bf16(rows(out, range)),
             ByteOutput::U8(out, to) => ByteOutput::U8(rows(out, range), *to),
             ByteOutput::I8(out, to) => ByteOutput::I8(rows(out, range), *to),
         }
@@ -140,6 +156,8 @@ impl ByteOutput<'_> {
         match self {
             ByteOutput::I32(out) => (out.as_mut_ptr().cast(), out.stride(), Store::I32),
             ByteOutput::F32(out) => (out.as_mut_ptr().cast(), out.stride(), Store::F32),
+            ByteOutput::F16(out) => (out.as_mut_ptr().cast(), out.stride(), Store::F16),
+            ByteOutput::Bf16(out) => (out.as_mut_ptr().cast(), out.stride(), Store::Bf16),
             ByteOutput::U8(out, Requantize { factor, zero_point }) => {
                 (out.as_mut_ptr(), out.stride(), Store::U8 { factor: *factor, zero_point: *zero_point })
             }
@@ -274,6 +292,8 @@ pub(in crate::kernels) fn finish_bytes<'a>(
     Finish {
         rescale,
         resume: false,
+        simple: None,
+        extremes: epilogue.extremes.filter(|_| store == Store::F32),
         start: epilogue.bias.map(|bias| part.per_column(bias)),
         direct: None,
         integer: true,
@@ -303,7 +323,7 @@ fn rescale(scale: *const f32, (lo, hi): (f32, f32), through: Option<&FinishThrou
         Store::U8 { factor, zero_point } => (factor, zero_point, (0, 255)),
         Store::I8 { factor, zero_point } => (factor, zero_point, (-128, 127)),
         Store::F32 if through.is_none() => return Some(Rescale { scale, lo, hi, zero_point: 0, least: 0, most: 0.0 }),
-        Store::F32 | Store::I32 => return None,
+        _ => return None,
     };
     let (least, most) = (limits.0 - zero_point, limits.1 - zero_point);
     // Bounding before or after rounding is the same.

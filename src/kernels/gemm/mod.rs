@@ -16,6 +16,7 @@ mod finish;
 mod float;
 mod halves;
 mod integer;
+mod output;
 mod pack;
 mod pack_bytes;
 mod part;
@@ -27,6 +28,8 @@ mod strips;
 mod tests;
 #[cfg(test)]
 mod tests_integer;
+#[cfg(test)]
+mod tests_stores;
 mod tile;
 
 pub(in crate::kernels) use tile::each;
@@ -42,6 +45,7 @@ pub use float::{gemm, gemm_region};
 pub use halves::{HALVES_ROWS, PackedHalves, gemm_halves, halves_scratch_len};
 pub use integer::{ByteEpilogue, ByteOutput, QuantizedResidual, Requantize, Through, gemm_bytes, gemm_bytes_region};
 pub(in crate::kernels) use integer::{finish_bytes, product_bytes};
+pub use output::{Extremes, FloatOutput};
 pub(in crate::kernels) use pack::panel_width;
 pub use pack::{Layout, PackedB, PackedView};
 pub use pack_bytes::{ByteWeights, PackedBytes};

@@ -164,14 +164,14 @@ pub(super) unsafe fn drive_unpacked(
         tail: 0,
     };
     finish.resume = own.start > 0;
-    let direct = finish.direct;
+    let (direct, extremes) = (finish.direct, finish.extremes);
     if own.end < a.cols() {
-        finish.direct = Some(Direct::NOTHING);
+        (finish.direct, finish.extremes) = (Some(Direct::NOTHING), None);
     }
     // SAFETY: rows of A are as long as B is high; the rest is as the caller promises.
     unsafe {
         let a = Strided { data: a.as_ptr().add(own.start).cast(), stride_bytes: a.stride() * 4 };
         drive::<Float>(isa, &a, operand, part, finish, false);
     }
-    finish.direct = direct;
+    (finish.direct, finish.extremes) = (direct, extremes);
 }

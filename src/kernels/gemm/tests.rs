@@ -145,6 +145,7 @@ fn regions_join_to_the_whole() {
             row_scale: Some(&row_scale),
             column_scale: Some(&bias),
             activation: Activation::HardSwish,
+            extremes: None,
             next: bytemuck::cast_slice(&b),
             pack_rows: Some(true),
         };
@@ -208,6 +209,7 @@ fn every_epilogue_of((m, k, n): (usize, usize, usize)) {
                     bias: on(4).then_some(&bias[..]),
                     residual: kinds[mask % 5],
                     activation,
+                    extremes: None,
                     next: &[],
                     pack_rows: [None, Some(true), Some(false)][mask % 3],
                 };

@@ -1,0 +1,81 @@
+//! Where the results of a float product go, and what is learned of them on the way.
+
+use super::super::view::MatrixMut;
+use super::finish::Store;
+use half::{bf16, f16};
+use std::cell::Cell;
+
+/// Where the results go, and as what: halves are rounded to nearest, ties to even, as a cast of the f32 result would be.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum FloatOutput<'a> {
+    /// The f32 itself.
+    F32(MatrixMut<'a, f32>),
+    /// Half precision.
+    F16(MatrixMut<'a, f16>),
+    /// bfloat16.
+    Bf16(MatrixMut<'a, bf16>),
+}
+
+impl FloatOutput<'_> {
+    /// Rows and columns.
+    pub(super) fn size(&self) -> (usize, usize) {
+        match self {
+            FloatOutput::F32(out) => (out.rows(), out.cols()),
+            FloatOutput::F16(out) => (out.rows(), out.cols()),
+            FloatOutput::Bf16(out) => (out.rows(), out.cols()),
+        }
+    }
+
+    /// Pointer, elements from row to row, and what is stored.
+    pub(super) fn parts(&mut self) -> (*mut u8, usize, Store) {
+        match self {
+            FloatOutput::F32(out) => (out.as_mut_ptr().cast(), out.stride(), Store::F32),
+            FloatOutput::F16(out) => (out.as_mut_ptr().cast(), out.stride(), Store::F16),
+            FloatOutput::Bf16(out) => (out.as_mut_ptr().cast(), out.stride(), Store::Bf16),
+        }
+    }
+}
+
+impl<'a> From<MatrixMut<'a, f32>> for FloatOutput<'a> {
+    fn from(out: MatrixMut<'a, f32>) -> Self {
+        FloatOutput::F32(out)
+    }
+}
+
+impl<'a> From<MatrixMut<'a, f16>> for FloatOutput<'a> {
+    fn from(out: MatrixMut<'a, f16>) -> Self {
+        FloatOutput::F16(out)
+    }
+}
+
+impl<'a> From<MatrixMut<'a, bf16>> for FloatOutput<'a> {
+    fn from(out: MatrixMut<'a, bf16>) -> Self {
+        FloatOutput::Bf16(out)
+    }
+}
+
+/// The least and the greatest number that f32 products have written; NaN is left out.
+///
+/// Which product wrote what, in how many parts and in which order, does not show in it.
+#[derive(Debug)]
+pub struct Extremes {
+    /// Of each lane of the vectors that were written.
+    pub(super) least: Cell<[f32; 16]>,
+    pub(super) greatest: Cell<[f32; 16]>,
+}
+
+impl Default for Extremes {
+    fn default() -> Self {
+        Extremes { least: Cell::new([f32::INFINITY; 16]), greatest: Cell::new([f32::NEG_INFINITY; 16]) }
+    }
+}
+
+impl Extremes {
+    /// Least and greatest; `(inf, -inf)` where nothing was written.
+    #[must_use]
+    pub fn get(&self) -> (f32, f32) {
+        let least = self.least.get().into_iter().fold(f32::INFINITY, f32::min);
+        (least, self.greatest.get().into_iter().fold(f32::NEG_INFINITY, f32::max))
+    }
+}
