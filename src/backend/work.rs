@@ -5,7 +5,7 @@
 
 use super::program::{Instruction, Place, Program};
 use crate::ops::elementwise::{Unary, UnaryKind};
-use crate::ops::fused::{Chain, ChannelsLast, Elementwise, Epilogue, Quantized};
+use crate::ops::fused::{Chain, ChannelsLast, Elementwise, Epilogue, Quantized, Ranged};
 use crate::ops::nn::Softmax;
 use crate::ops::quant::{ConvInteger, MatMulInteger, QLinearConv, QLinearMatMul};
 use crate::ops::{Inputs, Op};
@@ -85,6 +85,8 @@ fn is_light(kind: UnaryKind) -> bool {
 fn unwrapped(op: &dyn Op) -> (&dyn Op, bool) {
     if let Some(last) = op.downcast_ref::<ChannelsLast>() {
         unwrapped(last.op.as_ref())
+    } else if let Some(ranged) = op.downcast_ref::<Ranged>() {
+        unwrapped(ranged.op.as_ref())
     } else if let Some(chain) = op.downcast_ref::<Chain>() {
         unwrapped(chain.first.as_ref())
     } else if let Some(epilogue) = op.downcast_ref::<Epilogue>() {

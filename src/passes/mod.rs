@@ -32,6 +32,7 @@ mod pad;
 mod pattern;
 mod polynomial;
 mod qdq;
+mod ranges;
 mod reshape;
 #[cfg(test)]
 mod testing;
@@ -122,6 +123,8 @@ const PASSES: &[Pass] = &[
 const LAST: &[Pass] = &[
     // What no product took as its epilogue and no pattern had a name for.
     Pass { name: "elementwise", run: Run::Rewrite(elementwise::fuse_elementwise) },
+    // With all that computes in its last form.
+    Pass { name: "ranges", run: Run::Rewrite(ranges::take_ranges) },
 ];
 
 /// Rounds after which the list is not run again, whatever still changes.

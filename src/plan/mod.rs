@@ -15,6 +15,8 @@ mod tests;
 mod tests_elementwise;
 #[cfg(test)]
 mod tests_joins;
+#[cfg(test)]
+mod tests_ranges;
 
 pub use scratch::Scratch;
 

@@ -12,6 +12,7 @@ use super::kernel::Division;
 use crate::backend::{Buffers, Place, Ports, Program, SlotId};
 use crate::error::{Result, bail, ensure, err};
 use crate::kernels::MatrixMut;
+use crate::ops::fused::{QuantizeRanged, Ranged};
 use crate::tensor::{Buffer, DType, Shape, Tensor};
 use crate::threads::MOST_PARTS;
 use bytemuck::{AnyBitPattern, NoUninit};
@@ -40,6 +41,19 @@ struct StepOperands {
     /// The input that the first output overwrites.
     in_place: Option<usize>,
     division: Division,
+    /// Who writes the outputs but the first.
+    others: Others,
+}
+
+/// Whose the outputs of a step are that come after its first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Others {
+    /// Divided as the first.
+    Divided,
+    /// [`Ranged::PARTS`] runs of as many elements, of which each part has consecutive ones.
+    OfParts,
+    /// All the first part's.
+    OfFirst,
 }
 
 /// The operands of every step, checked.
@@ -83,7 +97,16 @@ impl Layout {
             };
             let (inputs, outputs) = (bind(&step.inputs)?, bind(&step.outputs)?);
             let in_place = disjoint(&inputs, &outputs)?;
-            steps.push(StepOperands { inputs, outputs, in_place, division: Division::Whole });
+            let others = if step.op.is::<Ranged>() {
+                let whole = |o: &Operand| (o.bytes / o.dtype.size()).is_multiple_of(Ranged::PARTS);
+                ensure!(outputs.iter().skip(1).flatten().all(whole), Internal, "ranges that parts cannot share");
+                Others::OfParts
+            } else if step.op.is::<QuantizeRanged>() {
+                Others::OfFirst
+            } else {
+                Others::Divided
+            };
+            steps.push(StepOperands { inputs, outputs, in_place, division: Division::Whole, others });
         }
         let inputs = program.inputs.iter().map(|id| program.slot(*id).bytes()).collect();
         let outputs = program.outputs.iter().map(|id| operand(*id)).collect::<Result<Vec<_>>>()?;
@@ -124,8 +147,11 @@ impl Layout {
             Division::Columns { columns, .. } => columns,
         };
         let whole = |o: &Operand| (o.bytes / o.dtype.size()).is_multiple_of(count);
-        let fits = count == 0 || step.outputs.iter().flatten().all(|o| is_static(&o) && whole(o));
-        let single = matches!(division, Division::Units { .. }) || step.outputs.iter().flatten().count() == 1;
+        let divided = if step.others == Others::Divided { usize::MAX } else { 1 };
+        let fits = count == 0 || step.outputs.iter().take(divided).flatten().all(|o| is_static(&o) && whole(o));
+        let fits = fits && step.outputs.iter().skip(divided).flatten().all(|o| is_static(&o));
+        let outputs = step.outputs.iter().take(divided).flatten();
+        let single = matches!(division, Division::Units { .. }) || outputs.count() == 1;
         if count == 0 {
             return Ok(1);
         }
@@ -425,7 +451,13 @@ impl<'a> Io<'a> {
     /// The same, and which of the elements this part of the step writes.
     fn target_share(&self, index: usize, size: usize, align: usize) -> Result<(NonNull<u8>, Range<usize>)> {
         let (pointer, len) = self.target(index, size, align)?;
+        let first = index == 0;
         let range = match self.step.division {
+            _ if !first && self.step.others == Others::OfFirst => 0..if self.part == 0 { len } else { 0 },
+            _ if !first && self.step.others == Others::OfParts => {
+                let (share, unit) = (ranges(self.part, self.of), len / Ranged::PARTS);
+                return Ok((pointer, share.start * unit..share.end * unit));
+            }
             Division::Units { units, .. } => {
                 let (share, unit) = (self.share(), len / units);
                 share.start * unit..share.end * unit
@@ -447,6 +479,22 @@ impl<'a> Io<'a> {
         // that `input` gives out, each is given out once, shares of different parts are disjoint, and the memory is
         // borrowed mutably by `Memory`. The range ends at `units * unit`, which is `len`.
         Ok(unsafe { std::slice::from_raw_parts_mut(pointer.cast::<T>().as_ptr().add(range.start), range.len()) })
+    }
+
+    /// The elements of output `index` that `run` wrote, those of the [`share`](Io::share), where it was not given out before.
+    pub(crate) fn written<T: AnyBitPattern>(
+        &self,
+        index: usize,
+        run: impl for<'x> FnOnce(&Io<'x>) -> Result<()>,
+    ) -> Result<&'a [T]> {
+        let (pointer, range) = self.target_share(index, size_of::<T>(), align_of::<T>())?;
+        let bit = 1u64.checked_shl(index as u32).unwrap_or(0);
+        let taken = Cell::new(self.taken.get() & !bit);
+        let Io { memory, step, part, of, .. } = *self;
+        run(&Io { memory, step, taken, part, of })?;
+        // SAFETY: as in `output`, for reading. Whoever was given a slice of the output to write was given it by an `Io` of any
+        // lifetime, and cannot have kept it; nobody is given another, as it is taken here.
+        Ok(unsafe { std::slice::from_raw_parts(pointer.cast::<T>().as_ptr().add(range.start), range.len()) })
     }
 
     /// Output `index` as a matrix: the rows or the columns of the [`share`](Io::share), of `cols` columns in all.
@@ -523,6 +571,13 @@ impl<'a> Io<'a> {
         Ok(())
     }
 }
+
+/// Which ranges are those of a part.
+fn ranges(part: usize, of: usize) -> Range<usize> {
+    Division::units(Ranged::PARTS, 1).share(part, of)
+}
+
+const _: () = assert!(MOST_PARTS <= Ranged::PARTS, "each part has a range of its own");
 
 /// A copy of what a cell holds.
 fn peek(cell: &Cell<Option<Tensor>>) -> Option<Tensor> {

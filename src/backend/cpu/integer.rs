@@ -299,6 +299,7 @@ impl Tail {
             bias: self.bias.as_deref(),
             shift: self.shift.as_deref(),
             activation: self.activation,
+            extremes: context.extremes,
             next: context.next,
             pack_rows: context.pack_rows,
             ..ByteEpilogue::default()

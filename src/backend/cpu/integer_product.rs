@@ -80,6 +80,10 @@ impl Kernel for IntegerProduct {
         self.weights.bytes_from(self.division().first_column(part, of))
     }
 
+    fn tells_extremes(&self) -> bool {
+        true
+    }
+
     fn run(&self, io: &Io<'_>, context: &mut Context<'_>) -> Result<()> {
         let (rows, columns) = self.division().region(io.share(), self.m, self.weights.n());
         self.tail.run(io, context, self.m, |x, output, epilogue| {

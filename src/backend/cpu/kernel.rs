@@ -3,6 +3,7 @@
 use super::arena::Io;
 use crate::backend::{Instruction, Program, Slot, State, Weights};
 use crate::error::Result;
+use crate::kernels::gemm::Extremes;
 use crate::ops::{Budget, Op};
 use crate::tensor::{DType, Shape, Tensor};
 use std::fmt::Debug;
@@ -38,6 +39,11 @@ pub(crate) trait Kernel: Debug + Send + Sync {
     /// The weights that a run reads, first ones first, where the step before may fetch them: those of part `part` of `of`.
     fn weights(&self, _part: usize, _of: usize) -> &[u8] {
         &[]
+    }
+
+    /// Whether [`run`](Kernel::run) tells [`Context::extremes`] what it writes.
+    fn tells_extremes(&self) -> bool {
+        false
     }
 
     /// The reference evaluations inside, as `name (operator)`.
@@ -141,6 +147,16 @@ pub(crate) struct Context<'a> {
     pub(crate) next: &'a [u8],
     /// Whether products copy rows together; see [`Weights::with_pack_rows`].
     pub(crate) pack_rows: Option<bool>,
+    /// Told what is written, where a kernel [says](Kernel::tells_extremes) that it does.
+    pub(crate) extremes: Option<&'a Extremes>,
+}
+
+impl Context<'_> {
+    /// The same, to tell what is written.
+    pub(super) fn telling<'a>(&'a mut self, extremes: &'a Extremes) -> Context<'a> {
+        let Context { workspace, state, budget, next, pack_rows, .. } = self;
+        Context { workspace, state, budget, next, pack_rows: *pack_rows, extremes: Some(extremes) }
+    }
 }
 
 /// One instruction of a program, as a kernel's constructor wants to see it.
@@ -153,6 +169,11 @@ pub(crate) struct Spec<'a> {
 impl<'a> Spec<'a> {
     pub(crate) fn new(instruction: &'a Instruction, program: &'a Program, weights: &'a Weights) -> Self {
         Spec { instruction, weights, program }
+    }
+
+    /// Another instruction of the same program.
+    pub(super) fn of<'b>(&'b self, instruction: &'b Instruction) -> Spec<'b> {
+        Spec { instruction, weights: self.weights, program: self.program }
     }
 
     /// The operator as a `T`, where it is one.

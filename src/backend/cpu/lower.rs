@@ -20,6 +20,7 @@ use super::plain_maps::{Choice, Limits, Negation};
 use super::pooling::{Global, Window};
 use super::product::Product;
 use super::quantization::{Dequantize, DynamicQuantize, Quantize};
+use super::ranged::{QuantizeInRange, Ranged};
 use super::recurrent::Recurrent;
 use super::reduction::{Convert, Fold};
 use super::reference::Reference;
@@ -33,7 +34,7 @@ use crate::error::Result;
 use crate::kernels::arch::Isa;
 use crate::ops::Op;
 use crate::ops::elementwise::{Binary, Clip, Unary, UnaryKind, Variadic};
-use crate::ops::fused::{ChannelsLast, Elementwise, Epilogue};
+use crate::ops::fused::{self, ChannelsLast, Elementwise, Epilogue};
 use crate::ops::nn::{LayerNormalization, LogSoftmax, Softmax};
 use crate::ops::quant::MatMulNBits;
 use crate::tensor::DType;
@@ -87,6 +88,8 @@ const FAMILIES: &[Family] = &[
     |spec, isa| boxed(Quantize::new(spec, isa)?),
     |spec, isa| boxed(Dequantize::new(spec, isa)?),
     |spec, isa| boxed(DynamicQuantize::new(spec, isa)?),
+    |spec, isa| boxed(QuantizeInRange::new(spec, isa)?),
+    |spec, isa| boxed(Ranged::new(spec, isa)?),
 ];
 
 fn boxed<K: Kernel + 'static>(kernel: Option<K>) -> Result<Option<Box<dyn Kernel>>> {
@@ -105,6 +108,7 @@ pub(super) fn lower(spec: &Spec<'_>, isa: Isa) -> Result<Box<dyn Kernel>> {
 /// The input that a step may overwrite: of f32 steps whose kernels work in place.
 pub(super) fn in_place(op: &dyn Op, inputs: &[Option<&Slot>], outputs: &[Option<&Slot>]) -> Option<usize> {
     let output = outputs.first().copied().flatten()?;
+    let op = op.downcast_ref::<fused::Ranged>().map_or(op, |ranged| ranged.op.as_ref());
     if output.dtype != DType::F32 {
         return None;
     }

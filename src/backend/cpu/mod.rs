@@ -23,6 +23,7 @@ mod plain_maps;
 mod pooling;
 mod product;
 mod quantization;
+mod ranged;
 mod recurrent;
 mod reduction;
 mod reference;
@@ -181,8 +182,7 @@ impl CpuExecutable {
             let start = profile.is_some().then(Instant::now);
             let (io, workspace) = memory.step(index);
             let next = self.weights_after(step, |_| (0, 1));
-            let mut context =
-                Context { workspace, state: &mut state.states[index], budget, next, pack_rows: self.pack_rows };
+            let mut context = self.context(workspace, &mut state.states[index], budget, next);
             step.run(&io, &mut context)?;
             if let (Some(profile), Some(start)) = (profile.as_deref_mut(), start) {
                 let describe = || StepProfile {
@@ -203,6 +203,16 @@ impl CpuExecutable {
 }
 
 impl CpuExecutable {
+    fn context<'a>(
+        &self,
+        workspace: &'a mut [u8],
+        state: &'a mut Option<State>,
+        budget: &'a Budget,
+        next: &'a [u8],
+    ) -> Context<'a> {
+        Context { workspace, state, budget, next, pack_rows: self.pack_rows, extremes: None }
+    }
+
     /// What the product after a step will read, of the part that `part` makes of it.
     fn weights_after(&self, step: &Step, part: impl Fn(&Step) -> (usize, usize)) -> &[u8] {
         let Some(next) = step.next.and_then(|next| self.steps.get(next)) else { return &[] };
@@ -236,7 +246,7 @@ impl CpuExecutable {
                     let of = next.parts(threads, threads.count());
                     (part % of, of)
                 });
-                step.run(io, &mut Context { workspace, state: &mut None, budget, next, pack_rows: self.pack_rows })
+                step.run(io, &mut self.context(workspace, &mut None, budget, next))
             });
             if let Err(error) = result {
                 failed.lock().get_or_insert(error);
@@ -252,7 +262,7 @@ impl CpuExecutable {
                 if parts == 1 {
                     let next = self.weights_after(step, |next| (0, next.parts(threads, team.members())));
                     memory.part(index, 0, |io, workspace| {
-                        step.run(io, &mut Context { workspace, state, budget, next, pack_rows: self.pack_rows })
+                        step.run(io, &mut self.context(workspace, state, budget, next))
                     })?;
                     continue;
                 }

@@ -226,6 +226,10 @@ impl Kernel for Product {
         }
     }
 
+    fn tells_extremes(&self) -> bool {
+        true
+    }
+
     fn run(&self, io: &Io<'_>, context: &mut Context<'_>) -> Result<()> {
         let (m, k, n) = (self.m, self.k, self.n);
         let a: &[f32] = io.input(0)?;
@@ -236,14 +240,15 @@ impl Kernel for Product {
             _ => None,
         };
         let next = if self.left.len() == 1 { context.next } else { &[] };
-        let pack_rows = context.pack_rows;
+        let (pack_rows, extremes) = (context.pack_rows, context.extremes);
         let epilogue = |batch: usize| {
             let residual = match residual {
                 _ if in_place => Some(gemm::Residual::OutputBefore),
                 Some(r) => Some(gemm::Residual::Before(Matrix::dense(&r[batch * m * n..(batch + 1) * m * n], m, n))),
                 None => None,
             };
-            gemm::Epilogue { bias, residual, activation: self.activation, next, pack_rows, ..Default::default() }
+            let activation = self.activation;
+            gemm::Epilogue { bias, residual, activation, extremes, next, pack_rows, ..Default::default() }
         };
         let share = io.share();
         if let Right::Rounded(b) = &self.right {

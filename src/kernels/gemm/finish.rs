@@ -328,27 +328,36 @@ impl FinishTile<'_> {
         let (lanes_of_least, lanes_of_greatest) = (extremes.least.as_ptr(), extremes.greatest.as_ptr());
         // SAFETY: as the caller promises; a vector has no more than sixteen lanes.
         unsafe {
-            let mut least = s.load(lanes_of_least.cast());
-            let mut greatest = s.load(lanes_of_greatest.cast());
-            for row in self.rows.clone() {
-                let mut column = self.columns.start;
-                while column < self.columns.end {
-                    let n = S::LANES.min(self.columns.end - column);
-                    let at = out.add(row * stride + column);
-                    // A number that there is not is the one that there was.
-                    let (low, high) = if n == S::LANES {
-                        let v = s.load(at);
-                        (v, v)
-                    } else {
-                        let (v, there) = (s.load_part(at, n), s.first(n));
-                        (s.select(there, v, least), s.select(there, v, greatest))
-                    };
-                    (least, greatest) = (s.min(low, least), s.max(high, greatest));
-                    column += S::LANES;
+            // Several, so that none waits for the one before it.
+            let mut least = [s.load(lanes_of_least.cast()); 4];
+            let mut greatest = [s.load(lanes_of_greatest.cast()); 4];
+            let mut column = self.columns.start;
+            while column < self.columns.end {
+                let n = S::LANES.min(self.columns.end - column);
+                let mut at = out.add(self.rows.start * stride + column);
+                let mut left = self.rows.len();
+                while left >= 4 && n == S::LANES {
+                    let [a, b, c, d] =
+                        [s.load(at), s.load(at.add(stride)), s.load(at.add(2 * stride)), s.load(at.add(3 * stride))];
+                    let [e, f, g, h] = least;
+                    least = [s.min(a, e), s.min(b, f), s.min(c, g), s.min(d, h)];
+                    let [e, f, g, h] = greatest;
+                    greatest = [s.max(a, e), s.max(b, f), s.max(c, g), s.max(d, h)];
+                    (at, left) = (at.wrapping_add(4 * stride), left - 4);
                 }
+                // A number that there is not is the one that there was.
+                let there = s.first(n);
+                while left > 0 {
+                    let v = s.load_part(at, n);
+                    least[0] = s.min(s.select(there, v, least[0]), least[0]);
+                    greatest[0] = s.max(s.select(there, v, greatest[0]), greatest[0]);
+                    (at, left) = (at.wrapping_add(stride), left - 1);
+                }
+                column += S::LANES;
             }
-            s.store(lanes_of_least.cast(), least);
-            s.store(lanes_of_greatest.cast(), greatest);
+            let ([a, b, c, d], [e, f, g, h]) = (least, greatest);
+            s.store(lanes_of_least.cast(), s.min(s.min(a, b), s.min(c, d)));
+            s.store(lanes_of_greatest.cast(), s.max(s.max(e, f), s.max(g, h)));
         }
     }
 

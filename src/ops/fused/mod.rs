@@ -8,6 +8,7 @@ mod channels_last;
 mod elementwise;
 mod epilogue;
 mod quantized;
+mod ranged;
 
 use super::registry::OWN_DOMAIN;
 use super::{NodeReader, OpDef};
@@ -18,6 +19,7 @@ pub use channels_last::{ChannelsLast, to_first, to_last};
 pub use elementwise::{Elementwise, ElementwiseStep, Source};
 pub use epilogue::{Activation, Epilogue};
 pub use quantized::{ByteTable, Linear, Quantized};
+pub use ranged::{QuantizeRanged, Ranged};
 
 /// Not among the operators that a model file may name: see [`registry::find_own`](super::registry::find_own).
 pub(super) const OWN: &[OpDef] = &[
@@ -26,6 +28,8 @@ pub(super) const OWN: &[OpDef] = &[
     OpDef::new("Elementwise", 1, 1..=MANY, elementwise::read).domain(OWN_DOMAIN),
     OpDef::new("Epilogue", 1, 1..=MANY, epilogue::read).domain(OWN_DOMAIN),
     OpDef::new("Quantized", 1, 1..=MANY, quantized::read).domain(OWN_DOMAIN),
+    OpDef::new("Ranged", 1, 1..=MANY, ranged::read).domain(OWN_DOMAIN).outputs(2..=2),
+    OpDef::new("QuantizeRanged", 1, 2..=2, |_| Ok(QuantizeRanged.into())).domain(OWN_DOMAIN).outputs(3..=3),
     OpDef::new("ByteTable", 1, 2..=2, |_| Ok(ByteTable.into())).domain(OWN_DOMAIN),
 ];
 

@@ -15,10 +15,13 @@ impl DynamicQuantizeLinear {
     }
 }
 
-/// Scale and zero point that cover the values and zero; 1 and 0 where all values are zero.
-pub(crate) fn parameters(values: &[f32]) -> (f32, u8) {
-    let low = values.iter().copied().fold(0.0, f32::min);
-    let high = values.iter().copied().fold(0.0, f32::max);
+/// The least and the greatest of the values and zero; NaN is left out.
+pub(crate) fn range(values: &[f32]) -> (f32, f32) {
+    (values.iter().copied().fold(0.0, f32::min), values.iter().copied().fold(0.0, f32::max))
+}
+
+/// Scale and zero point that cover a range with zero in it; 1 and 0 where it is zero alone.
+fn parameters(low: f32, high: f32) -> (f32, u8) {
     let scale = if low == high { 1.0 } else { (high - low) / 255.0 };
     (scale, round(-low / scale, 0, (0, 255)) as u8)
 }
@@ -37,11 +40,16 @@ impl Op for DynamicQuantizeLinear {
 
     fn eval(&self, inputs: Inputs<'_, Tensor>, _budget: &Budget) -> Result<Vec<Tensor>> {
         let x = inputs.require(0)?;
-        let values = x.as_slice::<f32>()?;
-        let (scale, zero) = parameters(values);
-        let y: Vec<u8> = values.iter().map(|v| round(v / scale, i64::from(zero), (0, 255)) as u8).collect();
-        Ok(vec![Tensor::new(x.shape().clone(), y)?, Tensor::scalar(scale), Tensor::scalar(zero)])
+        let (low, high) = range(x.as_slice()?);
+        quantized(x, low, high)
     }
+}
+
+/// The three outputs for x whose values and zero have this range.
+pub(crate) fn quantized(x: &Tensor, low: f32, high: f32) -> Result<Vec<Tensor>> {
+    let (scale, zero) = parameters(low, high);
+    let bytes = x.as_slice::<f32>()?.iter().map(|v| round(v / scale, i64::from(zero), (0, 255)) as u8);
+    Ok(vec![Tensor::new(x.shape().clone(), bytes.collect::<Vec<u8>>())?, Tensor::scalar(scale), Tensor::scalar(zero)])
 }
 
 #[cfg(test)]
@@ -50,8 +58,12 @@ mod tests {
 
     #[test]
     fn the_range_always_holds_zero() {
-        assert_eq!(parameters(&[2.55, 1.0]), (0.01, 0));
-        assert_eq!(parameters(&[-2.55, -1.0]), (0.01, 255));
-        assert_eq!(parameters(&[]), (1.0, 0));
+        let of = |values: &[f32]| {
+            let (low, high) = range(values);
+            parameters(low, high)
+        };
+        assert_eq!(of(&[2.55, 1.0]), (0.01, 0));
+        assert_eq!(of(&[-2.55, -1.0]), (0.01, 255));
+        assert_eq!(of(&[]), (1.0, 0));
     }
 }

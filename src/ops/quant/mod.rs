@@ -2,7 +2,7 @@
 
 mod contrib;
 mod convolution;
-mod dynamic;
+pub(in crate::ops) mod dynamic;
 mod linear;
 mod nbits;
 mod product;
