@@ -113,7 +113,7 @@ fn ranges_are_those_of_the_tensor() {
             let bytes = [&q, &dynamic[0]].map(|q| q.as_slice::<u8>().unwrap());
             let known = |at: &usize| !y.as_slice::<f32>().unwrap()[*at].is_nan();
             let same = (0..y.len()).filter(known).all(|at| bytes[0][at] == bytes[1][at]);
-            assert!(same, "{} by {threads}: {q} is not {}", case.0, dynamic[0]);
+            assert!(same, "{} by {threads}: {q:?} is not {:?}", case.0, dynamic[0]);
             let bits = first.get_or_insert_with(|| y.as_bytes().to_vec());
             assert!(bits == y.as_bytes(), "{} by {threads} has other bits", case.0);
             let close = |(a, b): (&f32, &f32)| (a - b).abs() <= 1e-3 * b.abs().max(1.0) || a.is_nan() && b.is_nan();

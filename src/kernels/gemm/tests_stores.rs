@@ -7,7 +7,8 @@ use super::*;
 use half::{bf16, f16};
 
 /// Rows, depth and columns: tails of both, short rows, few columns, a long K, more than one strip.
-const SIZES: [[usize; 3]; 9] = [
+const SIZES: [[usize; 3]; 7] =
+    [[1, 5, 1], [1, 90, 70], [3, 16, 33], [14, 17, 50], [98, 6, 34], [50, 30, 5], [2, 1, 129]]; 9] = [
     [1, 5, 1],
     [1, 300, 70],
     [3, 16, 33],
@@ -119,7 +120,7 @@ fn halves_are_the_rounded_f32() {
 #[test]
 fn extremes_are_those_of_what_was_written() {
     let mut random = fastrand::Rng::with_seed(4);
-    for [m, k, n] in SIZES.into_iter().chain([[80, 5000, 70]]) {
+    for [m, k, n] in SIZES.into_iter().chain([[50, 2100, 17]]) {
         let (a, b) = (numbers(&mut random, m * k), numbers(&mut random, k * n));
         let [mut bias, scale] = [(); 2].map(|()| numbers(&mut random, n));
         bias[n / 2] = f32::NAN;
