@@ -21,6 +21,9 @@ struct Arguments {
     /// Run it and print the time of each step
     #[arg(long)]
     profile: bool,
+    /// Products in bfloat16
+    #[arg(long)]
+    bfloat16: bool,
     /// Length of a symbolic first axis when profiling
     #[arg(long, default_value_t = 1)]
     batch: usize,
@@ -47,7 +50,7 @@ fn main() {
 
 fn inspect(arguments: &Arguments) -> Result<()> {
     let model = Model::load(&arguments.model)?;
-    let compiled = model.compile(&CompileOptions::new())?;
+    let compiled = model.compile(&CompileOptions::new().bfloat16(arguments.bfloat16))?;
     if arguments.json {
         println!("{}", serde_json::to_string(&model.summary()).expect("a summary is JSON"));
     } else {

@@ -28,6 +28,7 @@ mod integer;
 mod layer_norm;
 mod linear;
 mod look_up;
+mod narrow;
 mod pad;
 mod pattern;
 mod polynomial;
@@ -124,6 +125,7 @@ const LAST: &[Pass] = &[
     // What no product took as its epilogue and no pattern had a name for.
     Pass { name: "elementwise", run: Run::Rewrite(elementwise::fuse_elementwise) },
     // With all that computes in its last form.
+    Pass { name: "narrow", run: Run::Rewrite(narrow::store_halves) },
     Pass { name: "ranges", run: Run::Rewrite(ranges::take_ranges) },
 ];
 

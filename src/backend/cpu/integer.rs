@@ -4,7 +4,7 @@
 
 use super::arena::Io;
 use super::kernel::{Context, Spec};
-use super::product::activation;
+use super::product::{activation, stored};
 use crate::error::{Result, bail};
 use crate::kernels::Matrix;
 use crate::kernels::gemm::{self, ByteEpilogue, ByteOutput, QuantizedResidual, Requantize, Residual, Through};
@@ -28,6 +28,7 @@ pub(super) struct Parts<'a> {
 
 impl<'a> Parts<'a> {
     pub(super) fn of(op: &'a Arc<dyn Op>) -> Option<Self> {
+        let op = stored(op);
         let wrapper = op.downcast_ref::<ChannelsLast>();
         let op = wrapper.map_or(op, |last| &last.op);
         let chain = op.downcast_ref::<Chain>();
@@ -129,6 +130,8 @@ pub(super) fn variant(form: &[usize], zeros: &[i32]) -> u64 {
 #[derive(Debug, Clone, Copy)]
 enum Store {
     F32,
+    F16,
+    Bf16,
     U8(Requantize),
     I8(Requantize),
 }
@@ -237,7 +240,7 @@ impl Tail {
         }
         let dtype = spec.output(0)?.dtype;
         let (second, store) = match (parts.second, first) {
-            (None, None) => (None, Store::F32),
+            (None, None) => (None, Store::real(dtype)?),
             (None, Some(((_, zero_point), _))) => (None, Store::new(dtype, factor, zero_point)?),
             (Some(_), None) => return None,
             (Some((second, arity)), Some(((scale, zero_point), linear))) => {
@@ -329,6 +332,8 @@ impl Tail {
         }
         let output = match self.store {
             Store::F32 => ByteOutput::F32(io.output_matrix(0, n)?),
+            Store::F16 => ByteOutput::F16(io.output_matrix(0, n)?),
+            Store::Bf16 => ByteOutput::Bf16(io.output_matrix(0, n)?),
             Store::U8(to) => ByteOutput::U8(io.output_matrix(0, n)?, to),
             Store::I8(to) => ByteOutput::I8(io.output_matrix(0, n)?, to),
         };
@@ -340,6 +345,15 @@ impl Tail {
 }
 
 impl Store {
+    fn real(dtype: DType) -> Option<Self> {
+        match dtype {
+            DType::F32 => Some(Store::F32),
+            DType::F16 => Some(Store::F16),
+            DType::BF16 => Some(Store::Bf16),
+            _ => None,
+        }
+    }
+
     fn new(dtype: DType, factor: f32, zero_point: i32) -> Option<Self> {
         let to = Requantize { factor, zero_point };
         match dtype {

@@ -28,6 +28,7 @@ mod recurrent;
 mod reduction;
 mod reference;
 mod resizing;
+mod rounded;
 mod rows;
 mod told;
 mod transposed_convolution;
@@ -131,7 +132,8 @@ struct CpuState {
 }
 
 impl CpuExecutable {
-    fn new(program: Program, weights: &Weights, isa: Isa) -> Result<Self> {
+    fn new(mut program: Program, weights: &Weights, isa: Isa) -> Result<Self> {
+        rounded::keep_rounded(&mut program, weights);
         let mut layout = Layout::new(&program)?;
         let mut steps = Vec::with_capacity(program.steps.len());
         let (mut workspace, mut divisible) = (0, 0.0);
@@ -203,6 +205,7 @@ impl CpuExecutable {
 }
 
 impl CpuExecutable {
+    #[inline]
     fn context<'a>(
         &self,
         workspace: &'a mut [u8],

@@ -3,18 +3,20 @@
 use super::arena::Io;
 use super::kernel::{Context, Division, Kernel, Spec};
 use crate::error::{Result, bail, ensure};
+use crate::kernels::Matrix;
 use crate::kernels::arch::Isa;
 use crate::kernels::elementwise::bf16_from_f32;
 use crate::kernels::gemm::{
-    self, HALVES_ROWS, Layout, PackedB, PackedBf16, PackedHalves, PackedView, gemm, gemm_bf16_region, gemm_halves,
-    gemm_region, halves_scratch_len,
+    self, FloatOutput, HALVES_ROWS, Layout, PackedB, PackedBf16, PackedHalves, PackedView, gemm, gemm_bf16_region,
+    gemm_halves, gemm_region, halves_scratch_len,
 };
-use crate::kernels::{Matrix, MatrixMut};
-use crate::ops::fused::{self, Epilogue};
+use crate::ops::Op;
+use crate::ops::elementwise::Cast;
+use crate::ops::fused::{self, Chain, Epilogue};
 use crate::ops::matrix::MatMul;
 use crate::tensor::{DType, Shape, Tensor, broadcast_index, broadcast_shapes};
-use half::bf16;
 use half::slice::HalfBitsSliceExt;
+use half::{bf16, f16};
 use std::sync::Arc;
 
 /// The right-hand side.
@@ -43,31 +45,87 @@ pub(super) struct Product {
     bias: Option<usize>,
     residual: Option<usize>,
     activation: gemm::Activation,
+    /// What A is: f32, or bfloat16 where that is what is multiplied.
+    from: DType,
+    /// What is stored.
+    to: DType,
 }
 
-impl Product {
-    pub(super) fn new(spec: &Spec<'_>, isa: Isa) -> Result<Option<Self>> {
-        let epilogue = spec.op::<Epilogue>();
-        let op = epilogue.map_or(&spec.instruction.op, |e| &e.op);
-        if !op.is::<MatMul>() || !spec.all(DType::F32) {
-            return Ok(None);
+/// The operator that yields what a step stores in half precision, or else the step's own.
+pub(super) fn stored(op: &Arc<dyn Op>) -> &Arc<dyn Op> {
+    match op.downcast_ref::<Chain>() {
+        Some(chain) if chain.second.is::<Cast>() => &chain.first,
+        _ => op,
+    }
+}
+
+/// A product of f32, as far as its operands tell.
+struct Parts<'a> {
+    epilogue: Option<&'a Epilogue>,
+    activation: gemm::Activation,
+    geometry: Geometry,
+    /// One B for the whole batch.
+    shared: bool,
+}
+
+impl<'a> Parts<'a> {
+    fn of(spec: &Spec<'a>) -> Option<Self> {
+        let op = stored(&spec.instruction.op);
+        let epilogue = op.downcast_ref::<Epilogue>();
+        let float = |index: usize| spec.input(index).is_none_or(|slot| slot.dtype == DType::F32);
+        let floats = (1..spec.instruction.inputs.len()).all(float);
+        let from = matches!(spec.input(0)?.dtype, DType::F32 | DType::BF16);
+        let to = matches!(spec.output(0)?.dtype, DType::F32 | DType::F16 | DType::BF16);
+        if !epilogue.map_or(op, |e| &e.op).is::<MatMul>() || !(floats && from && to && spec.is_static()) {
+            return None;
         }
-        let (Some(a), Some(b), Some(out)) = (spec.shape(0), spec.shape(1), spec.output_shape(0)) else {
-            return Ok(None);
-        };
-        let Some(activation) = activation(epilogue.and_then(|e| e.activation)) else { return Ok(None) };
-        let Some(Geometry { m, k, n, left, right }) = geometry(a, b, out) else { return Ok(None) };
+        let activation = activation(epilogue.and_then(|e| e.activation))?;
+        let Geometry { m, k, n, left, right } = geometry(spec.shape(0)?, spec.shape(1)?, spec.output_shape(0)?)?;
         let shared = right.iter().all(|&r| r == 0);
         let in_order = left.iter().enumerate().all(|(i, &l)| i == l);
         let (m, left, right) = if shared && in_order { (m * left.len(), vec![0], vec![0]) } else { (m, left, right) };
+        Some(Parts { epilogue, activation, geometry: Geometry { m, k, n, left, right }, shared })
+    }
+
+    /// Whether its factors are rounded to bfloat16.
+    fn rounds(&self, spec: &Spec<'_>) -> bool {
+        spec.constant(1).is_some() && self.shared && self.geometry.left.len() == 1 && spec.weights.allow_bfloat16()
+    }
+}
+
+impl Product {
+    /// Whether this step is a product that can store what it yields in half precision.
+    pub(super) fn stores_halves(spec: &Spec<'_>) -> bool {
+        Parts::of(spec).is_some()
+    }
+
+    /// Whether this step is a product that rounds its input 0 to bfloat16.
+    pub(super) fn rounds(spec: &Spec<'_>) -> bool {
+        Parts::of(spec).is_some_and(|parts| parts.rounds(spec))
+    }
+
+    pub(super) fn new(spec: &Spec<'_>, isa: Isa) -> Result<Option<Self>> {
+        let Some(parts) = Parts::of(spec) else { return Ok(None) };
+        let rounds = parts.rounds(spec);
+        let Parts { epilogue, activation, geometry: Geometry { m, k, n, left, right }, shared } = parts;
+        let [Some(from), Some(to)] = [spec.input(0), spec.output(0)].map(|slot| slot.map(|slot| slot.dtype)) else {
+            return Ok(None);
+        };
+        if from != DType::F32 && !rounds {
+            return Ok(None);
+        }
         let right = match spec.constant(1) {
-            Some(weight) if shared && left.len() == 1 && spec.weights.allow_bfloat16() => {
+            Some(weight) if rounds => {
                 let pack = |w: &Tensor| laid_out(w, k, n).map(|(b, layout)| PackedBf16::pack(isa, b, k, n, layout));
                 let packed = spec.weights.get_or_pack(weight, 0, pack)?;
                 check((packed.k(), packed.n()) == (k, n))?;
                 Right::Rounded(packed)
             }
-            Some(weight) if shared && let Some(packed) = halves(spec, isa, weight, [left.len(), m, k, n])? => {
+            Some(weight)
+                if shared
+                    && to == DType::F32
+                    && let Some(packed) = halves(spec, isa, weight, [left.len(), m, k, n])? =>
+            {
                 Right::Halves(packed)
             }
             Some(weight) if shared => {
@@ -88,6 +146,8 @@ impl Product {
             bias: epilogue.and_then(Epilogue::bias_index),
             residual: epilogue.and_then(Epilogue::residual_index),
             activation,
+            from,
+            to,
         }))
     }
 }
@@ -188,6 +248,17 @@ pub(super) fn activation(activation: Option<fused::Activation>) -> Option<gemm::
     })
 }
 
+impl Product {
+    /// The rows or columns of the share.
+    fn output<'a>(&self, io: &Io<'a>) -> Result<FloatOutput<'a>> {
+        Ok(match self.to {
+            DType::F16 => io.output_matrix::<f16>(0, self.n)?.into(),
+            DType::BF16 => io.output_matrix::<bf16>(0, self.n)?.into(),
+            _ => io.output_matrix::<f32>(0, self.n)?.into(),
+        })
+    }
+}
+
 impl Kernel for Product {
     fn name(&self) -> String {
         let side = match self.right {
@@ -196,13 +267,18 @@ impl Kernel for Product {
             Right::Halves(_) => "float16",
             Right::Computed(_) => "computed",
         };
-        format!("gemm {side} {}x{}x{}x{}", self.left.len(), self.m, self.k, self.n)
+        let [from, to] = [(self.from, "of"), (self.to, "to")].map(|(dtype, word)| match dtype {
+            DType::F32 => String::new(),
+            dtype => format!(" {word} {dtype}"),
+        });
+        format!("gemm {side} {}x{}x{}x{}{from}{to}", self.left.len(), self.m, self.k, self.n)
     }
 
     fn workspace(&self) -> usize {
         match self.right {
             Right::Packed(_) => 0,
-            Right::Rounded(_) => self.m * self.k * 2,
+            Right::Rounded(_) if self.from == DType::F32 => self.m * self.k * 2,
+            Right::Rounded(_) => 0,
             Right::Halves(_) => halves_scratch_len(self.isa, self.m) * 4,
             Right::Computed(_) => PackedView::scratch_len(self.isa, self.k, self.n) * 4,
         }
@@ -232,7 +308,6 @@ impl Kernel for Product {
 
     fn run(&self, io: &Io<'_>, context: &mut Context<'_>) -> Result<()> {
         let (m, k, n) = (self.m, self.k, self.n);
-        let a: &[f32] = io.input(0)?;
         let bias: Option<&[f32]> = self.bias.map(|i| io.input(i)).transpose()?;
         let in_place = self.residual.is_some() && io.in_place() == self.residual;
         let residual: Option<&[f32]> = match self.residual {
@@ -252,18 +327,24 @@ impl Kernel for Product {
         };
         let share = io.share();
         if let Right::Rounded(b) = &self.right {
-            let out = io.output_matrix::<f32>(0, n)?;
+            let out = self.output(io)?;
             let (rows, columns) = self.division().region(share, m, n);
             if !rows.is_empty() && !columns.is_empty() {
-                let scratch: &mut [u16] = bytemuck::cast_slice_mut(context.workspace);
-                let rounded: &mut [bf16] = scratch[..m * k].reinterpret_cast_mut();
-                let own = rows.start * k..rows.end * k;
-                bf16_from_f32(self.isa, &a[own.clone()], &mut rounded[own]);
-                let a = Matrix::dense(rounded, m, k);
-                gemm_bf16_region(self.isa, a, b, rows, columns, out, &epilogue(0));
+                let a: &[bf16] = if self.from == DType::BF16 {
+                    io.input(0)?
+                } else {
+                    let a: &[f32] = io.input(0)?;
+                    let scratch: &mut [u16] = bytemuck::cast_slice_mut(context.workspace);
+                    let rounded: &mut [bf16] = scratch[..m * k].reinterpret_cast_mut();
+                    let own = rows.start * k..rows.end * k;
+                    bf16_from_f32(self.isa, &a[own.clone()], &mut rounded[own]);
+                    rounded
+                };
+                gemm_bf16_region(self.isa, Matrix::dense(a, m, k), b, rows, columns, out, &epilogue(0));
             }
             return Ok(());
         }
+        let a: &[f32] = io.input(0)?;
         if let Right::Halves(b) = &self.right {
             let out = io.output_matrix::<f32>(0, n)?;
             let (rows, columns) = self.division().region(share, m, n);
@@ -274,21 +355,21 @@ impl Kernel for Product {
             return Ok(());
         }
         if let (Right::Packed(b), [0]) = (&self.right, &self.left[..]) {
-            let out = io.output_matrix::<f32>(0, n)?;
+            let out = self.output(io)?;
             let (rows, columns) = self.division().region(share, m, n);
             if !rows.is_empty() && !columns.is_empty() {
                 gemm_region(self.isa, Matrix::dense(a, m, k), &**b, rows, columns, out, &epilogue(0));
             }
             return Ok(());
         }
-        let out: &mut [f32] = io.output(0)?;
-        if out.is_empty() {
+        let mut out = self.output(io)?;
+        if out.size().0 == 0 || n == 0 {
             return Ok(());
         }
-        for (batch, rows) in share.zip(out.chunks_exact_mut(m * n)) {
+        for (own, batch) in share.enumerate() {
             let left = self.left[batch];
             let a = Matrix::dense(&a[left * m * k..(left + 1) * m * k], m, k);
-            let out = MatrixMut::dense(rows, m, n);
+            let out = out.part(own * m..(own + 1) * m);
             match &self.right {
                 Right::Packed(b) => gemm(self.isa, a, &**b, out, &epilogue(batch)),
                 Right::Rounded(_) | Right::Halves(_) => bail!(Internal, "a batch of products with half the bytes"),
@@ -307,8 +388,11 @@ impl Kernel for Product {
 
 #[cfg(test)]
 mod tests {
+    use crate::backend::Profile;
     use crate::graph::Graph;
-    use crate::ops::matrix::Gemm;
+    use crate::ops::elementwise::{Cast, Unary, UnaryKind};
+    use crate::ops::layout::Transpose;
+    use crate::ops::matrix::{Gemm, MatMul};
     use crate::tensor::{DType, Fact, Tensor};
     use crate::{CompileOptions, Model};
     use bytes::Bytes;
@@ -332,5 +416,42 @@ mod tests {
         let turned = model.graph().nodes().unwrap().find_map(|(_, node)| model.graph().constant_of(node.input(1)?));
         assert!(turned.unwrap().transposed_of().is_some(), "the transposition was kept");
         assert_eq!(outputs[0], graph.interpret(&input).unwrap()[0]);
+    }
+
+    #[test]
+    fn a_cast_is_stored_by_the_product() {
+        let numbers = |shape: &[usize], seed: usize| {
+            let number = |i: usize| ((i * 31 + seed * 7) % 101) as f32 / 20.0 - 2.5;
+            Tensor::new(shape, (0..shape.iter().product()).map(number).collect::<Vec<f32>>()).unwrap()
+        };
+        // One matrix, several with one B, several with one each; what is done with B, and A.
+        for (a, b) in [([1, 7, 40], vec![40, 150]), ([3, 7, 40], vec![40, 33]), ([3, 7, 40], vec![3, 40, 33])] {
+            for to in [DType::F16, DType::BF16] {
+                let mut graph = Graph::new("halves");
+                let x = graph.input("x", Fact::concrete(DType::F32, &a)).unwrap();
+                let w = graph.constant("w", numbers(&b, 1)).unwrap();
+                let y = graph.op("y", MatMul, &[x, w]).unwrap();
+                let y = graph.op("relu", Unary(UnaryKind::Tanh), &[y]).unwrap();
+                let y = graph.op("turned", Transpose { perm: Some(vec![1, 2, 0]) }, &[y]).unwrap();
+                let y = graph.op("half", Cast { to }, &[y]).unwrap();
+                graph.output(y).unwrap();
+                let input = [numbers(&a, 2)];
+                let model = Model::from_graph(graph).unwrap();
+                let run = |options: CompileOptions| {
+                    let compiled = model.compile(&options).unwrap();
+                    let plan = compiled.plan(&[input[0].shape().clone()]).unwrap();
+                    let mut profile = Profile::new();
+                    plan.run_profiled(&mut plan.scratch().unwrap(), &input, &mut profile).unwrap();
+                    (compiled.run(input.clone()).unwrap()[0].clone(), profile.steps.len(), plan.fallbacks())
+                };
+                let (plain, steps, _) = run(CompileOptions::new().threads(1).optimize(false));
+                for threads in [1, 4] {
+                    let (stored, fewer, fallbacks) = run(CompileOptions::new().threads(threads));
+                    assert_eq!((stored.dtype(), fallbacks), (to, Vec::new()));
+                    assert_eq!(fewer, steps - 2, "the function and the cast are not the product's");
+                    assert_eq!(stored.as_bytes(), plain.as_bytes(), "{a:?} by {b:?} to {to}");
+                }
+            }
+        }
     }
 }

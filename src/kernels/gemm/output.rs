@@ -4,6 +4,7 @@ use super::super::view::MatrixMut;
 use super::finish::Store;
 use half::{bf16, f16};
 use std::cell::Cell;
+use std::ops::Range;
 
 /// Where the results go, and as what: halves are rounded to nearest, ties to even, as a cast of the f32 result would be.
 #[derive(Debug)]
@@ -19,7 +20,9 @@ pub enum FloatOutput<'a> {
 
 impl FloatOutput<'_> {
     /// Rows and columns.
-    pub(super) fn size(&self) -> (usize, usize) {
+    #[must_use]
+    #[inline]
+    pub fn size(&self) -> (usize, usize) {
         match self {
             FloatOutput::F32(out) => (out.rows(), out.cols()),
             FloatOutput::F16(out) => (out.rows(), out.cols()),
@@ -27,7 +30,17 @@ impl FloatOutput<'_> {
         }
     }
 
+    /// The same output for a shorter time, its rows of `range` alone.
+    pub fn part(&mut self, range: Range<usize>) -> FloatOutput<'_> {
+        match self {
+            FloatOutput::F32(out) => out.reborrow().split_rows(range.end).0.split_rows(range.start).1.into(),
+            FloatOutput::F16(out) => out.reborrow().split_rows(range.end).0.split_rows(range.start).1.into(),
+            FloatOutput::Bf16(out) => out.reborrow().split_rows(range.end).0.split_rows(range.start).1.into(),
+        }
+    }
+
     /// Pointer, elements from row to row, and what is stored.
+    #[inline]
     pub(super) fn parts(&mut self) -> (*mut u8, usize, Store) {
         match self {
             FloatOutput::F32(out) => (out.as_mut_ptr().cast(), out.stride(), Store::F32),

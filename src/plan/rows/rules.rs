@@ -241,6 +241,9 @@ impl Step<'_> {
     /// Two operators, one behind the other; `first` is the chain's, laid out as its inputs are.
     fn chain(&self, chain: &Chain, first: &dyn Op) -> Option<Label> {
         let own: Vec<Option<Operand>> = self.inputs.iter().take(chain.arity).cloned().collect();
+        if chain.second.is::<Cast>() {
+            return self.inside(first, own).one(first);
+        }
         let fact = |operand: &Operand| match &operand.constant {
             Some(tensor) => Fact::constant(tensor.clone()),
             None => Fact::concrete(operand.dtype, &operand.large),
