@@ -62,8 +62,24 @@ impl Packing {
     }
 }
 
-/// Words of the largest tile: 12 rows by 2 vectors of 16 lanes.
-const WORDS: usize = 12 * 2 * 16;
+/// Rows of the tallest tile.
+const ROWS: usize = 12;
+
+/// Words of the largest tile: two vectors of 16 lanes a row.
+const WORDS: usize = ROWS * 2 * 16;
+
+/// Where a row lies in the output and in the other summand: bytes from the tile's first address in each.
+#[derive(Debug, Clone, Copy, Default)]
+#[repr(C)]
+pub struct Place {
+    /// In the output.
+    pub out: usize,
+    /// In the other summand.
+    pub other: usize,
+}
+
+/// Places of a tile's rows, and one that is read and not used: rows are narrowed two at a time.
+type Places = [Place; ROWS + 1];
 
 /// Sums of a tile.
 #[repr(C, align(64))]
@@ -81,11 +97,14 @@ pub struct ByteTile {
     pub(super) spare: [u8; 32],
     pub(super) to: Narrow,
     pub(super) packing: Packing,
-    /// Bytes from row to row of the output, and of the other summand.
-    pub(super) stride: usize,
-    pub(super) other_stride: usize,
-    /// Rows that are left; what follows belongs to the first of them.
+    /// Places of rows that follow each other.
+    pub(super) dense: Places,
+    /// Places of rows that do not: those of the strip that runs, and of the one before.
+    pub(super) kept: [Places; 2],
+    pub(super) turn: usize,
+    /// Rows that are left; places and sums are those of the first of them, the rest is the tile's.
     pub(super) left: isize,
+    pub(super) places: *const Place,
     pub(super) sums: *const i32,
     pub(super) scale: *const f32,
     pub(super) other: *const u8,
@@ -94,6 +113,7 @@ pub struct ByteTile {
     /// pairs of words.
     pub(super) next: ByteTileOperands,
     pub(super) segments: usize,
+    pub(super) passes: *const usize,
     pub(super) narrows: usize,
     /// Bytes from a row of the other summand to the one that the next strip adds in its place.
     pub(super) other_ahead: usize,
@@ -111,6 +131,8 @@ pub struct ByteTileOperands {
     pub panels: usize,
     /// Segments of K, one at least.
     pub segments: usize,
+    /// Bytes of B that are passed over behind each segment; behind the last, up to the first of the next panel.
+    pub passes: *const usize,
     /// Pairs of words in a segment, one at least.
     pub pairs: usize,
     /// What is fetched meanwhile, how many lines of it for every two pairs, and how many bytes are passed over from one
@@ -128,6 +150,8 @@ pub struct ByteTileOperands {
     pub other: *const u8,
     /// The first tile's first byte of the output.
     pub out: *mut u8,
+    /// Where the rows lie, `MR` of them; null where they follow each other.
+    pub places: *const Place,
 }
 
 impl ByteTile {
@@ -137,6 +161,10 @@ impl ByteTile {
     pub fn new(to: Narrow, scale: f32, stride: usize, other_stride: usize) -> Self {
         let packing = Packing::of(&to, scale);
         let offset = if packing == Packing::General { to.offset } else { to.offset + to.flip };
+        let mut dense = Places::default();
+        for (row, place) in dense.iter_mut().enumerate() {
+            *place = Place { out: row.wrapping_mul(stride), other: row.wrapping_mul(other_stride) };
+        }
         ByteTile {
             words: Words(MaybeUninit::uninit()),
             offsets: [offset as i16; 32],
@@ -145,9 +173,11 @@ impl ByteTile {
             spare: [0; 32],
             to,
             packing,
-            stride,
-            other_stride,
+            dense,
+            kept: [Places::default(); 2],
+            turn: 0,
             left: 0,
+            places: std::ptr::null(),
             sums: std::ptr::null(),
             scale: std::ptr::null(),
             other: std::ptr::null(),
@@ -157,6 +187,7 @@ impl ByteTile {
                 b: std::ptr::null(),
                 panels: 0,
                 segments: 0,
+                passes: std::ptr::null(),
                 pairs: 0,
                 ahead: std::ptr::null(),
                 lines: 0,
@@ -165,10 +196,32 @@ impl ByteTile {
                 scale: std::ptr::null(),
                 other: std::ptr::null(),
                 out: std::ptr::null_mut(),
+                places: std::ptr::null(),
             },
             segments: 0,
+            passes: std::ptr::null(),
             narrows: 0,
             other_ahead: 0,
+        }
+    }
+
+    /// Takes over what a strip of `MR` rows is told.
+    ///
+    /// # Safety
+    /// There are as many places as rows, unless they follow each other.
+    #[inline(always)]
+    pub(super) unsafe fn begin<const MR: usize>(&mut self, tile: &ByteTileOperands) {
+        self.next = *tile;
+        self.other_ahead = self.dense[1].other.wrapping_mul(MR);
+        self.narrows = 6usize.div_ceil(tile.pairs.saturating_mul(tile.segments).max(1));
+        self.next.places = self.dense.as_ptr();
+        if !tile.places.is_null() {
+            // The strip before needs its own until the first tile of this one is done.
+            self.turn ^= 1;
+            let kept = self.kept[self.turn].as_mut_ptr();
+            // SAFETY: as the caller promises; there is room for those of the tallest tile.
+            unsafe { std::ptr::copy_nonoverlapping(tile.places, kept, MR) };
+            self.next.places = kept;
         }
     }
 
@@ -182,25 +235,26 @@ impl ByteTile {
         // Bounded first: the offset would carry the least integers round to the greatest.
         let (offset, least) = (s.splat_i32(to.offset + to.flip), s.splat_i32(to.least - to.offset));
         while self.left > 0 {
+            // SAFETY: as the caller promises.
+            let Place { out: row, other: other_row } = unsafe { *self.places };
             for column in [0, S::LANES] {
                 // SAFETY: as the caller promises.
                 unsafe {
                     let mut v = s.mul(s.from_i32(s.load_i32(self.sums.add(column))), s.load(self.scale.add(column)));
                     if to.sums > 0 {
                         let steps = s.round(s.min(s.splat(to.hi), s.max(s.splat(to.lo), v)));
-                        let other = s.sub_i32(s.load_u8(self.other.add(column)), s.splat_i32(to.other_zero));
+                        let other = s.sub_i32(s.load_u8(self.other.add(other_row + column)), s.splat_i32(to.other_zero));
                         let other = s.mul(s.from_i32(other), s.splat(to.other_step));
                         v = s.add(s.mul(steps, s.splat(to.step)), other);
                     }
                     let v = s.add_i32(s.max_i32(s.to_i32(s.min(s.splat(to.most), v)), least), offset);
-                    let out = self.out.add(column);
+                    let out = self.out.add(row + column);
                     if to.flip == 0 { s.store_i8(out.cast(), v) } else { s.store_u8(out, v) }
                 }
             }
             self.left -= 1;
             self.sums = self.sums.wrapping_add(2 * S::LANES);
-            self.other = self.other.wrapping_add(self.other_stride);
-            self.out = self.out.wrapping_add(self.stride);
+            self.places = self.places.wrapping_add(1);
         }
     }
 }

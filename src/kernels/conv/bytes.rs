@@ -5,6 +5,7 @@ use super::super::gemm::{
     ByteEpilogue, ByteOutput, ByteWeights, PackedBytes, Part, Strided, finish_bytes, product_bytes,
 };
 use super::super::view::Matrix;
+use super::borders::Borders;
 use super::depthwise::{ByteLanes, Depthwise};
 use super::depthwise_bytes::{DepthwiseBytes, TapWords, copy_bytes};
 use super::depthwise_rows::{BlockWords, ByteDepthwise, ring_bytes};
@@ -125,6 +126,8 @@ pub struct ByteConv2d {
     weights: Arc<ByteConvWeights>,
     /// Absent where rows need no table.
     taps: Option<TapTable>,
+    /// Absent where all taps of all pixels lie in the image.
+    borders: Option<Borders>,
 }
 
 impl ByteConv2d {
@@ -154,7 +157,11 @@ impl ByteConv2d {
             Form::Groups(_) | Form::Taps(_) => Some(TapTable::new(&geometry, 1, zero_point)),
             Form::Depthwise(_) | Form::Blocks(_) | Form::Strips(_) => None,
         };
-        Ok(ByteConv2d { geometry, weights, taps })
+        let borders = match &weights.form {
+            Form::Groups(groups) if taps.is_some() => Borders::new(weights.isa, &geometry, groups, zero_point),
+            _ => None,
+        };
+        Ok(ByteConv2d { geometry, weights, taps, borders })
     }
 
     /// What a run reads first of the weights; see [`ByteEpilogue::next`].
@@ -332,7 +339,11 @@ impl ByteConv2d {
                             }
                             Some(taps) => {
                                 let a = taps.bytes(data, pixel, zero_point as u8);
-                                product_bytes(isa, &a, b, &part, &mut output, epilogue);
+                                let borders = self.borders.as_ref();
+                                match borders.and_then(|borders| borders.rows(&a, &part, zero_point)) {
+                                    Some(a) => product_bytes(isa, &a, b, &part, &mut output, epilogue),
+                                    None => product_bytes(isa, &a, b, &part, &mut output, epilogue),
+                                }
                             }
                         }
                     }

@@ -15,6 +15,7 @@
 //! Weights are packed once ([`ConvWeights`]); a [`Conv2d`] joins them with the tables of one size of image. A
 //! one-dimensional convolution is one of height 1.
 
+mod borders;
 mod bytes;
 mod depthwise;
 mod depthwise_bytes;
@@ -28,6 +29,8 @@ mod stored;
 mod taps;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_borders;
 #[cfg(test)]
 mod tests_bytes;
 mod transposed;

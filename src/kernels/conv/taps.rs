@@ -130,7 +130,7 @@ fn spread(slots: &mut [*const u8], from: *const u8, step: usize) {
 }
 
 /// Pointers that are written at once: the rows of a strip.
-const SPREAD: usize = 12;
+pub(super) const SPREAD: usize = 12;
 
 /// The same in the first `count` slots, and maybe in some behind them, so that short loops have one length: what belongs
 /// there is written later.
@@ -161,6 +161,11 @@ pub(super) struct TapRows<'a> {
 }
 
 impl TapRows<'_> {
+    /// The first pixel, and bytes from one to the next.
+    pub(super) fn pixels(&self) -> (*const u8, usize) {
+        (self.input, self.pixel_bytes)
+    }
+
     /// Elements of a segment.
     pub(super) fn segment(&self) -> usize {
         if self.merged { self.table.channels * self.table.kernel[1] } else { self.table.channels }
@@ -285,7 +290,7 @@ const MOST_RUNS: usize = 4;
 
 impl<'a> TapRows<'a> {
     /// What padding reads; `own` is used where the table's has another byte.
-    fn padding<'b>(&'b self, own: &'b mut [u8]) -> &'b [u8] {
+    pub(super) fn padding<'b>(&'b self, own: &'b mut [u8]) -> &'b [u8] {
         if self.padding_byte == self.table.padding_byte {
             return self.table.padding.as_slice();
         }

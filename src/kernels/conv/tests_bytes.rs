@@ -100,6 +100,17 @@ fn every_depthwise_size_exactly() {
     }
 }
 
+/// Images whose border is a good part of them.
+#[test]
+fn every_border_exactly() {
+    for (case, side) in [1, 2, 3, 5, 7, 14].into_iter().enumerate() {
+        let g = Geometry::new([side, side], 64, 40, [3, 3]);
+        for stride in 1..=2 {
+            to_bytes(&Geometry { strides: [stride; 2], pad_begin: [1; 2], pad_end: [1; 2], ..g }, case);
+        }
+    }
+}
+
 /// Stems of 3 x 3 taps.
 #[test]
 fn every_stem_size_exactly() {

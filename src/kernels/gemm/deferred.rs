@@ -1,7 +1,8 @@
 //! Epilogues of integer tiles that wait for the next tile: see [`ByteTile`].
 
-use super::super::arch::{Body, ByteTile, Narrow, Simd};
+use super::super::arch::{Body, ByteTile, Narrow, Place, Simd};
 use super::finish::Finish;
+use super::pieces::Taken;
 
 /// An epilogue that ends in bytes, without operands that are rare.
 #[derive(Clone, Copy)]
@@ -47,21 +48,32 @@ impl Deferred {
     }
 
     /// The operands of the first `columns`, copied to `lines`, where no vector of them lies in two lines of the cache.
-    pub(super) fn columns(&self, finish: &Finish<'_>, columns: usize, lines: &mut Vec<Line>) -> Columns {
+    pub(super) fn columns(
+        &self,
+        finish: &Finish<'_>,
+        columns: usize,
+        pieces: &[Taken],
+        lines: &mut Vec<Line>,
+    ) -> Columns {
         let count = columns.div_ceil(LINE_WORDS);
+        // Without a zero point, all pieces start from the same.
+        let (starts, apart) = if finish.zero_point == 0 { (1, 0) } else { (pieces.len(), count * LINE_WORDS) };
         lines.clear();
-        lines.resize(2 * count, Line([0; LINE_WORDS]));
+        lines.resize((starts + 1) * count, Line([0; LINE_WORDS]));
         let first = lines.as_mut_ptr().cast::<i32>();
-        let scales = first.wrapping_add(count * LINE_WORDS).cast::<f32>();
-        // SAFETY: the epilogue's operands have a word for each column, and so have the lines of either half.
+        let scales = first.wrapping_add(starts * count * LINE_WORDS).cast::<f32>();
+        // SAFETY: the epilogue's operands have a word for each column, and so have the lines of each part.
         unsafe {
-            if let Some(from) = finish.start {
-                std::ptr::copy_nonoverlapping(from, first, columns);
-            }
-            if let Some(sums) = finish.column_sums.filter(|_| finish.zero_point != 0) {
-                let sums = std::slice::from_raw_parts(sums, columns);
-                for (start, &sum) in std::slice::from_raw_parts_mut(first, columns).iter_mut().zip(sums) {
-                    *start = start.wrapping_sub(sum.wrapping_mul(finish.zero_point));
+            for (at, piece) in pieces[..starts].iter().enumerate() {
+                let first = first.add(at * count * LINE_WORDS);
+                if let Some(from) = finish.start {
+                    std::ptr::copy_nonoverlapping(from, first, columns);
+                }
+                if let Some(sums) = piece.sums.filter(|_| finish.zero_point != 0) {
+                    let sums = std::slice::from_raw_parts(sums, columns);
+                    for (start, &sum) in std::slice::from_raw_parts_mut(first, columns).iter_mut().zip(sums) {
+                        *start = start.wrapping_sub(sum.wrapping_mul(finish.zero_point));
+                    }
                 }
             }
             std::ptr::copy_nonoverlapping(self.scale, scales, columns);
@@ -70,13 +82,19 @@ impl Deferred {
         let bits = unsafe { std::slice::from_raw_parts(scales.cast::<u32>(), columns) };
         // Without their signs, floats are in the order of their bits, and NaNs above all.
         let largest = bits.iter().fold(0, |largest, bits| largest.max(bits & 0x7fff_ffff));
-        Columns { starts: first, scales, largest: f32::from_bits(largest) }
+        Columns { starts: first, apart, scales, largest: f32::from_bits(largest) }
     }
 
     /// The other summand at a place.
     #[inline(always)]
     pub(super) fn other(&self, row: usize, column: usize) -> *const u8 {
         self.other.wrapping_add(row * self.other_stride + column)
+    }
+
+    /// Where a row lies, from row 0 on.
+    #[inline(always)]
+    pub(super) fn place(&self, row: usize) -> Place {
+        Place { out: row.wrapping_mul(self.stride), other: row.wrapping_mul(self.other_stride) }
     }
 
     /// The output at a place.
@@ -99,13 +117,22 @@ pub(super) struct Line([i32; LINE_WORDS]);
 #[derive(Clone, Copy)]
 pub(super) struct Columns {
     pub(super) starts: *const i32,
+    /// Words from those of a piece to those of the next.
+    apart: usize,
     pub(super) scales: *const f32,
     /// The largest factor, its sign apart.
     pub(super) largest: f32,
 }
 
 impl Columns {
-    pub(super) const NONE: Columns = Columns { starts: std::ptr::null(), scales: std::ptr::null(), largest: 0.0 };
+    pub(super) const NONE: Columns =
+        Columns { starts: std::ptr::null(), apart: 0, scales: std::ptr::null(), largest: 0.0 };
+
+    /// Those of a piece.
+    #[inline]
+    pub(super) fn of(&self, piece: usize) -> Self {
+        Columns { starts: self.starts.wrapping_add(piece * self.apart), ..*self }
+    }
 }
 
 /// Narrows what the last tile has left.

@@ -22,10 +22,12 @@
 //! 6. Rows that lie a multiple of 4 KiB apart would share a few lines of the first cache, and are copied together if they
 //!    are to stay in it. Long ones are taken so many at a time that the lines suffice.
 //! 7. Before a strip of long rows, the lines that it will write are fetched where the output is larger than a second cache.
+//! 8. Rows may fall into pieces that pass over segments of B, each piece over its own. A strip is of one piece.
 
 use super::super::arch::{Body, ByteTile, Isa, Simd};
 use super::deferred::{Columns, FinishLast, Line};
 use super::finish::{Direct, Finish, Store};
+use super::pieces::{Piece, Taken};
 use super::strips::{StripOf, Strips};
 use super::tile::{Ahead, LINE_BYTES, ROWS_AHEAD, Shared};
 use std::cell::RefCell;
@@ -45,7 +47,7 @@ const FETCHING_STRIPS: usize = 8;
 
 /// Where rows begin.
 pub(in crate::kernels) trait RowPointers {
-    /// Segments of K of every row.
+    /// Segments of K, which every row takes unless it is of a [piece](RowPointers::pieces).
     fn segments(&self) -> usize;
 
     /// Bytes that a row needs where it must be put together first.
@@ -61,6 +63,28 @@ pub(in crate::kernels) trait RowPointers {
     /// Writes `[segments][count]` pointers for the rows `first..first + count`. `copies` holds
     /// [`copy_bytes`](RowPointers::copy_bytes) for each of them, which stay until the next call.
     fn fill(&self, first: usize, count: usize, pointers: &mut [*const u8], copies: &mut [u8]);
+
+    /// How many pieces the product's rows fall into that do not take all segments; none where all rows take all. Only where
+    /// there is more than one segment.
+    fn pieces(&self) -> usize {
+        0
+    }
+
+    /// One of them.
+    fn piece(&self, _at: usize) -> Piece<'_> {
+        Piece { rows: 0, segments: &[], sums: None }
+    }
+
+    /// [`fill`](RowPointers::fill) for rows of a piece, counted in its own order, and where each lies among the product's.
+    fn fill_piece(
+        &self,
+        _at: usize,
+        (_first, _count): (usize, usize),
+        _pointers: &mut [*const u8],
+        _copies: &mut [u8],
+        _places: &mut [usize],
+    ) {
+    }
 }
 
 /// Words of the longest row that is not long: twelve such rows are nearly as large as a first cache.
@@ -116,6 +140,8 @@ struct Workspace {
     pointers: Vec<*const u8>,
     copies: Vec<u8>,
     lines: Vec<Line>,
+    pieces: Vec<Taken>,
+    passes: Vec<usize>,
 }
 
 thread_local! {
@@ -140,18 +166,17 @@ impl Drive<'_> {
         let long = segments == 1 && strips > DIVIDED_STRIPS && words > SHORT_WORDS;
         let aliased = long && self.rows.apart().is_multiple_of(ALIAS_BYTES);
         let height = if aliased { height.min(ALIASED_ROWS) } else { height };
-        let strips = rows.div_ceil(height);
         let cut = long && self.chunks && words > CHUNK_WORDS;
         let chunk = if cut { words.div_ceil(words.div_ceil(CHUNK_WORDS)).next_multiple_of(16) } else { words };
         let blocks = match long {
-            true => strips.div_ceil((ROWS_BYTES / (chunk * 4 * height)).max(LEAST_STRIPS)),
+            true => rows.div_ceil(height).div_ceil((ROWS_BYTES / (chunk * 4 * height)).max(LEAST_STRIPS)),
             false => 1,
         };
         let far = long
             && self.shared.finish.store == Store::F32
             && rows.saturating_mul(self.columns).saturating_mul(size_of::<f32>()) >= FAR_BYTES;
         let panels = self.columns.div_ceil(width);
-        let in_block = match strips {
+        let in_block = match rows.div_ceil(height) {
             1 => panels,
             _ if cut => (BLOCK_BYTES / (chunk * width * 4)).max(1),
             _ => (BLOCK_BYTES / panel_bytes.max(1)).max(1),
@@ -166,9 +191,11 @@ impl Drive<'_> {
         };
         let copy_bytes = self.rows.copy_bytes();
         let mut state = None;
-        WORKSPACE.with_borrow_mut(|Workspace { pointers, copies, lines }| {
+        WORKSPACE.with_borrow_mut(|Workspace { pointers, copies, lines, pieces, passes }| {
+            let (segment_bytes, sums) = (panel_bytes.checked_div(segments).unwrap_or(0), self.shared.sums);
+            Taken::list(self.rows, rows, segment_bytes, sums, pieces, passes);
             let operands = match &self.shared.deferred {
-                Some(deferred) => deferred.columns(self.shared.finish, self.columns, lines),
+                Some(deferred) => deferred.columns(self.shared.finish, self.columns, pieces, lines),
                 None => Columns::NONE,
             };
             state = self.shared.deferred.as_ref().map(|deferred| deferred.state(operands.largest));
@@ -187,7 +214,10 @@ impl Drive<'_> {
             while side < self.columns {
                 let columns = side..self.columns.min(side + side_columns);
                 let range = rows * block / blocks..rows * (block + 1) / blocks;
-                let strips = range.len().div_ceil(height);
+                let strips = match blocks {
+                    1 => pieces.iter().map(|piece| piece.rows.div_ceil(height)).sum(),
+                    _ => range.len().div_ceil(height),
+                };
                 let now = start;
                 start += chunk;
                 if start >= words {
@@ -238,8 +268,24 @@ impl Drive<'_> {
                         ..*self.shared
                     };
                     let near = long && column > columns.start;
-                    let rows = Block { rows: range.clone(), offset: now * 4, height, near, far };
-                    self.block(&shared, rows, column..end, pointers, copies, &mut state);
+                    let mut before = 0;
+                    for (at, taken) in pieces.iter().enumerate() {
+                        let rows = if taken.piece.is_some() { 0..taken.rows } else { range.clone() };
+                        let own = rows.len().div_ceil(height);
+                        let distance = ahead.distance.map(|distance| distance.wrapping_sub(taken.start));
+                        let shared = Shared {
+                            ahead: Ahead { distance, first: ahead.first.wrapping_sub(before), ..ahead },
+                            segments: taken.segments,
+                            passes: passes[taken.passes..].as_ptr(),
+                            b: shared.b.wrapping_add(taken.start),
+                            sums: taken.sums,
+                            operands: operands.of(at),
+                            ..shared
+                        };
+                        let rows = Block { rows, piece: taken.piece, offset: now * 4, height, near, far };
+                        self.block(&shared, rows, column..end, pointers, copies, &mut state);
+                        before += own;
+                    }
                     column = end;
                 }
             }
@@ -254,7 +300,7 @@ impl Drive<'_> {
     fn block(
         &self,
         shared: &Shared<'_>,
-        Block { rows: range, offset, height, near, far }: Block,
+        Block { rows: range, piece, offset, height, near, far }: Block,
         columns: Range<usize>,
         pointers: &mut [*const u8],
         copies: &mut Vec<u8>,
@@ -263,22 +309,29 @@ impl Drive<'_> {
         let rows = range.len();
         let &Strips { width, lanes, run, .. } = self.strips;
         let strips = rows.div_ceil(height);
+        if strips == 0 {
+            return;
+        }
         let row_bytes = shared.words * 4 + shared.tail;
         let wide = columns.len() >= 8 * lanes;
-        let fetches_rows = shared.segments == 1
+        let fetches_rows = self.shared.segments == 1
             && !near
             && self.rows.copy_bytes() == 0
             && (FETCHED_ROW_BYTES..=MOST_FETCHED_BYTES).contains(&row_bytes);
         let packable =
-            shared.segments == 1 && self.rows.copy_bytes() == 0 && (256..=SHORT_WORDS * 4).contains(&row_bytes);
+            self.shared.segments == 1 && self.rows.copy_bytes() == 0 && (256..=SHORT_WORDS * 4).contains(&row_bytes);
         let tiles = columns.len().div_ceil(width);
         let mut next = [std::ptr::null(); MOST_ROWS_AHEAD];
+        let mut places = [0; MOST_ROWS_AHEAD];
         let mut done = range.start;
         let (least, taller) = (rows / strips, rows % strips);
         let height = |strip: usize| least + usize::from(strip < taller);
         for strip in 0..strips {
             let count = height(strip);
-            self.rows.fill(self.range.start + done, count, pointers, copies);
+            match piece {
+                None => self.rows.fill(self.range.start + done, count, pointers, copies),
+                Some(piece) => self.rows.fill_piece(piece, (done, count), pointers, copies, &mut places),
+            }
             if offset > 0 {
                 pointers[..count].iter_mut().for_each(|row| *row = row.wrapping_add(offset));
             }
@@ -290,8 +343,9 @@ impl Drive<'_> {
                 }
             }
             let Ahead { first, shares, .. } = shared.ahead;
-            let fetching = (first..first + shares).contains(&strip);
-            let mut ahead = if fetching { Ahead { share: strip - first, ..shared.ahead } } else { Ahead::default() };
+            // Strips of pieces before may have had the first shares.
+            let share = strip.wrapping_sub(first);
+            let mut ahead = if share < shares { Ahead { share, ..shared.ahead } } else { Ahead::default() };
             if fetches_rows && strip + 1 < strips {
                 let count_ahead = height(strip + 1);
                 self.rows.fill(self.range.start + done + count, count_ahead, &mut next, &mut []);
@@ -309,7 +363,8 @@ impl Drive<'_> {
                 let from = out.wrapping_add((done * stride + columns.start) * 4);
                 self.isa.dispatch(FetchOutput { from, stride: stride * 4, rows: count, bytes: columns.len() * 4 });
             }
-            let shared = Shared { ahead, ..*shared };
+            let places = if piece.is_some() { places.as_ptr() } else { std::ptr::null() };
+            let shared = Shared { ahead, places, ..*shared };
             let mut of =
                 StripOf { shared: &shared, rows: pointers.as_ptr(), row: done, columns: columns.clone(), state };
             // SAFETY: there are as many pointers as rows, and the rest is as the caller of `run` promises.
@@ -322,6 +377,8 @@ impl Drive<'_> {
 /// Rows of a product from byte `offset` on, in strips of at most `height`.
 struct Block {
     rows: Range<usize>,
+    /// The piece whose rows they are.
+    piece: Option<usize>,
     offset: usize,
     height: usize,
     /// They have been read before and are still in the second cache.

@@ -9,6 +9,7 @@ use super::output::Extremes;
 use super::pack_bytes::{PackedBytes, panel_width};
 use super::part::{Operand, Part, Strided, drive};
 use super::product::Bytes;
+use super::strips::Strips;
 use half::{bf16, f16};
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -207,6 +208,11 @@ pub fn gemm_bytes_region(
     let strided = Strided { data: a.as_ptr(), stride_bytes: a.stride() };
     // SAFETY: the rows of A are in its slice, and each of them is k bytes long.
     unsafe { product_bytes(isa, &strided, b, &part, &mut out, epilogue) }
+}
+
+/// Rows of the tallest strip.
+pub(in crate::kernels) fn byte_strip_rows(isa: Isa) -> usize {
+    Strips::of::<Bytes>(isa).height
 }
 
 /// A product of rows from anywhere.

@@ -69,7 +69,7 @@ pub struct PackedBytes {
     /// Segments of K, and elements of each; all segments follow each other `summands` times.
     pub(in crate::kernels) segments: usize,
     pub(in crate::kernels) segment: usize,
-    pub(super) summands: usize,
+    pub(in crate::kernels) summands: usize,
 }
 
 impl PackedBytes {

@@ -122,6 +122,8 @@ pub(super) unsafe fn drive<E: Element>(
     }
     let shared = Shared {
         segments: a.segments(),
+        of_segments: a.segments(),
+        passes: std::ptr::null(),
         words: b.words,
         tail: b.tail,
         b: b.data.wrapping_add(in_b.start / b.panel * b.panel_bytes),
@@ -132,6 +134,8 @@ pub(super) unsafe fn drive<E: Element>(
             b.tail == 0 && b.words.is_multiple_of(2) && b.words.saturating_mul(a.segments()) >= DEFERRING_WORDS
         }),
         operands: Columns::NONE,
+        sums: finish.column_sums,
+        places: std::ptr::null(),
         finish,
     };
     let (range, columns) = (rows.clone(), columns.len());

@@ -21,7 +21,7 @@
 //!    So are the rows of the next strip, four to a tile: a line of one of them each turn.
 //! 5. A tile of fewer columns than its vectors hold computes with the zeros that fill its panel, and stores a part.
 
-use super::super::arch::{Body, ByteTile, ByteTileOperands, Simd};
+use super::super::arch::{Body, ByteTile, ByteTileOperands, Place, Simd};
 use super::deferred::{Columns, Deferred};
 use super::finish::{Finish, FinishTile, TILE_WORDS};
 use super::product::{Element, Product};
@@ -57,8 +57,11 @@ pub(in crate::kernels) use each;
 
 /// What all strips of one product have in common.
 pub(super) struct Shared<'a> {
-    /// Segments of K.
+    /// Segments of K that a row takes, of how many.
     pub(super) segments: usize,
+    pub(super) of_segments: usize,
+    /// Bytes of B that are passed over behind each of them.
+    pub(super) passes: *const usize,
     /// Whole words of a segment.
     pub(super) words: usize,
     /// Bytes after the last whole word of a segment.
@@ -72,6 +75,10 @@ pub(super) struct Shared<'a> {
     pub(super) deferred: Option<Deferred>,
     /// What it takes of each column.
     pub(super) operands: Columns,
+    /// The sums of B's columns, where a zero point is to be taken off.
+    pub(super) sums: Option<*const i32>,
+    /// Where the rows of a strip lie in the output; null where they follow each other.
+    pub(super) places: *const usize,
     pub(super) finish: &'a Finish<'a>,
 }
 
@@ -211,6 +218,15 @@ impl<E: Element, const MR: usize> Strip<'_, E, MR> {
             return 0;
         }
         let b = shared.b.wrapping_add(column / (2 * S::LANES) * shared.panel_bytes);
+        let placed = !shared.places.is_null();
+        let mut places = [Place::default(); MR];
+        if placed {
+            for (at, place) in places.iter_mut().enumerate() {
+                // SAFETY: there is one for each row.
+                *place = deferred.place(unsafe { *shared.places.add(at) });
+            }
+        }
+        let row = if placed { 0 } else { self.row };
         let (ahead, lines) = fetches::<S, E::On<S>, 2>(shared, b);
         let fetched = shared.words / UNROLL * shared.segments * lines * LINE_BYTES;
         let operands = ByteTileOperands {
@@ -218,14 +234,16 @@ impl<E: Element, const MR: usize> Strip<'_, E, MR> {
             b,
             panels,
             segments: shared.segments,
+            passes: shared.passes,
             pairs: shared.words / 2,
             ahead,
             lines,
             skip: shared.panel_bytes.wrapping_sub(fetched),
             start: shared.operands.starts.wrapping_add(column),
             scale: shared.operands.scales.wrapping_add(column),
-            other: deferred.other(self.row, column),
-            out: deferred.out(self.row, column),
+            other: deferred.other(row, column),
+            out: deferred.out(row, column),
+            places: if placed { places.as_ptr() } else { std::ptr::null() },
         };
         // SAFETY: as the caller promises; the epilogue's operands are those of the product.
         unsafe { s.byte_tile::<MR>(state, &operands) };
@@ -240,7 +258,8 @@ impl<E: Element, const MR: usize> Strip<'_, E, MR> {
 /// - The panels from `shared.b` on reach to `end`, each `(words + (tail > 0)) * segments` words high.
 /// - `next` holds `groups` times [`ROWS_AHEAD`] pointers.
 /// - `column` is the first of a panel, or `NV` is 1 and it is the first of a panel's vector.
-/// - The rows `row..row + MR` and the columns `column..end` lie in what `shared.finish` describes.
+/// - The rows `row..row + MR`, or the `MR` rows at `shared.places` where it is not null, and the columns `column..end` lie in
+///   what `shared.finish` describes.
 #[inline(always)]
 unsafe fn tile<S: Simd, P: Product<S>, const MR: usize, const NV: usize>(
     s: S,
@@ -265,7 +284,7 @@ unsafe fn tile<S: Simd, P: Product<S>, const MR: usize, const NV: usize>(
             let n = S::LANES.min(end - at);
             let mut start = finish.start.map_or(s.splat_i32(0), |start| load_upto(s, start.add(at), n));
             if P::INTEGER
-                && let Some(sums) = finish.column_sums
+                && let Some(sums) = shared.sums
             {
                 let zero = s.splat_i32(finish.zero_point);
                 start = s.sub_i32(start, s.mul_i32(zero, load_upto(s, sums.add(at), n)));
@@ -301,7 +320,7 @@ unsafe fn tile<S: Simd, P: Product<S>, const MR: usize, const NV: usize>(
 
         let (mut ahead, lines) = fetches::<S, P, NV>(shared, b);
         let mut rows = rows;
-        for _ in 0..shared.segments {
+        for segment in 0..shared.segments {
             let mut a = [std::ptr::null::<u8>(); MR];
             for (i, a) in a.iter_mut().enumerate() {
                 *a = *rows.add(i);
@@ -341,9 +360,11 @@ unsafe fn tile<S: Simd, P: Product<S>, const MR: usize, const NV: usize>(
                 step::<S, P, MR, NV>(s, &mut acc, &pointers, 0, b, shared.panel_bytes);
                 b = b.add(line);
             }
+            b = b.wrapping_add(*shared.passes.add(segment));
         }
+        let placed = !shared.places.is_null();
 
-        if let Some(direct) = finish.direct.as_ref().filter(|_| !P::INTEGER)
+        if let Some(direct) = finish.direct.as_ref().filter(|_| !P::INTEGER && !placed)
             && column + NV * S::LANES <= end
         {
             let out = finish.out.cast::<f32>().add(row * finish.stride + column);
@@ -369,6 +390,7 @@ unsafe fn tile<S: Simd, P: Product<S>, const MR: usize, const NV: usize>(
             return;
         }
         if P::INTEGER
+            && !placed
             && let Some((rescale, signed)) = finish.narrow()
             && column + NV * S::LANES <= end
         {
@@ -393,14 +415,30 @@ unsafe fn tile<S: Simd, P: Product<S>, const MR: usize, const NV: usize>(
         each!(MR * NV, t => {
             s.store_i32(at.add(t * S::LANES), P::words(s, acc[const { t / NV }][const { t % NV }]));
         });
-        s.call(FinishTile {
-            finish,
-            words: at,
-            pitch: NV * S::LANES,
-            rows: row..row + MR,
-            columns: column..end.min(column + NV * S::LANES),
-        });
+        let mut done = 0;
+        while done < MR {
+            let (row, count) = if placed { run(shared.places, done, MR) } else { (row, MR) };
+            s.call(FinishTile {
+                finish,
+                words: at.add(done * NV * S::LANES),
+                pitch: NV * S::LANES,
+                rows: row..row + count,
+                columns: column..end.min(column + NV * S::LANES),
+            });
+            done += count;
+        }
     }
+}
+
+/// The first of `count` places from the `done`th on, and how many follow each other from there.
+///
+/// # Safety
+/// There are `count` of them, more than `done`.
+unsafe fn run(places: *const usize, done: usize, count: usize) -> (usize, usize) {
+    // SAFETY: as the caller promises.
+    let places = unsafe { std::slice::from_raw_parts(places.add(done), count - done) };
+    let run = places.windows(2).take_while(|pair| pair[1] == pair[0] + 1).count();
+    (places[0], run + 1)
 }
 
 /// Where a tile whose panel is `b` begins to fetch, and how many lines it fetches each turn.
@@ -411,8 +449,9 @@ fn fetches<S: Simd, P: Product<S>, const NV: usize>(shared: &Shared<'_>, b: *con
         return (b, 0);
     }
     let panels = NV.div_ceil(P::PANEL);
-    let lines = (UNROLL * P::PANEL * S::LANES * 4 / LINE_BYTES * panels).div_ceil(shares);
-    let own = shared.words / UNROLL * shared.segments * lines * LINE_BYTES;
+    let wanted = UNROLL * P::PANEL * S::LANES * 4 / LINE_BYTES * panels;
+    let own = shared.words / UNROLL * shared.of_segments * wanted.div_ceil(shares) * LINE_BYTES;
+    let lines = (wanted * shared.of_segments).div_ceil(shares * shared.segments.max(1));
     let from = b.wrapping_add(distance.unwrap_or(panels * shared.panel_bytes).wrapping_add(share * own));
     (from, if (from as usize) < end { lines } else { 0 })
 }

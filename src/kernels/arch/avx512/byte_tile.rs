@@ -16,9 +16,8 @@ pub(super) static BY_VECTOR: [i32; 16] = [0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14
 /// The machine has AVX-512 F, BW and VNNI; `tile` points to what it says, and what is left in `c` is still there.
 #[inline(always)]
 pub(super) unsafe fn run<const MR: usize>(c: &mut ByteTile, tile: &ByteTileOperands) {
-    c.next = *tile;
-    c.other_ahead = c.other_stride.wrapping_mul(MR);
-    c.narrows = 6usize.div_ceil(tile.pairs.saturating_mul(tile.segments).max(1));
+    // SAFETY: as the caller promises.
+    unsafe { c.begin::<MR>(tile) };
     macro_rules! tile {
         ($($row:literal $first:literal $second:literal)*) => {
             asm!(
@@ -28,6 +27,8 @@ pub(super) unsafe fn run<const MR: usize>(c: &mut ByteTile, tile: &ByteTileOpera
                 "mov {rows}, [{c} + {all_rows}]",
                 "mov {y}, [{c} + {all_segments}]",
                 "mov [{c} + {segments}], {y}",
+                "mov {y}, [{c} + {all_passes}]",
+                "mov [{c} + {passes}], {y}",
                 "vmovdqu64 zmm0, zmmword ptr [{x}]",
                 "vmovdqu64 zmm1, zmmword ptr [{x} + 64]",
                 "add {x}, 128",
@@ -108,12 +109,12 @@ pub(super) unsafe fn run<const MR: usize>(c: &mut ByteTile, tile: &ByteTileOpera
                 "vmulps zmm30, zmm30, zmm26",
                 "vmulps zmm31, zmm31, zmm26",
                 "mov {x}, [{c} + {other}]",
-                "mov {v}, [{c} + {other_stride}]",
-                "lea {y}, [{x} + {v}]",
+                "mov {v}, [{c} + {places}]",
+                "mov {y}, {x}",
+                "add {x}, [{v} + 8]",
+                "add {y}, [{v} + 24]",
                 "cmp qword ptr [{c} + {left}], 1",
                 "cmove {y}, {x}",
-                "add {v}, {y}",
-                "mov [{c} + {other}], {v}",
                 // The rows of the next strip come from far away, and only a line of each at a time.
                 "mov {v}, [{c} + {other_ahead}]",
                 "prefetcht0 byte ptr [{x} + {v}]",
@@ -190,10 +191,11 @@ pub(super) unsafe fn run<const MR: usize>(c: &mut ByteTile, tile: &ByteTileOpera
                 "vpackuswb zmm28, zmm28, zmm30",
                 "84:",
                 "mov {t}, [{c} + {out}]",
-                "mov {y}, [{c} + {stride}]",
-                "lea {v}, [{t} + {y}]",
-                "lea {x}, [{v} + {y}]",
-                "mov [{c} + {out}], {x}",
+                "mov {y}, [{c} + {places}]",
+                "add qword ptr [{c} + {places}], 32",
+                "mov {v}, {t}",
+                "add {t}, [{y}]",
+                "add {v}, [{y} + 16]",
                 "lea {x}, [{c} + {spare}]",
                 "cmp qword ptr [{c} + {left}], 1",
                 "cmove {v}, {x}",
@@ -208,6 +210,9 @@ pub(super) unsafe fn run<const MR: usize>(c: &mut ByteTile, tile: &ByteTileOpera
                 "dec {n}",
                 "jnz 3b",
                 "add {rows}, 8 * {count}",
+                "mov {x}, [{c} + {passes}]",
+                "add qword ptr [{c} + {passes}], 8",
+                "add {b}, [{x}]",
                 "dec qword ptr [{c} + {segments}]",
                 "jnz 2b",
                 $(
@@ -216,6 +221,8 @@ pub(super) unsafe fn run<const MR: usize>(c: &mut ByteTile, tile: &ByteTileOpera
                 )*
                 // It becomes the one before.
                 "mov [{c} + {sums}], {c}",
+                "mov {x}, [{c} + {next_places}]",
+                "mov [{c} + {places}], {x}",
                 "mov qword ptr [{c} + {left}], {count}",
                 "mov {x}, [{c} + {next_scale}]",
                 "mov [{c} + {scale}], {x}",
@@ -253,6 +260,9 @@ pub(super) unsafe fn run<const MR: usize>(c: &mut ByteTile, tile: &ByteTileOpera
                 start = const offset_of!(ByteTile, next) + offset_of!(ByteTileOperands, start),
                 all_rows = const offset_of!(ByteTile, next) + offset_of!(ByteTileOperands, rows),
                 all_segments = const offset_of!(ByteTile, next) + offset_of!(ByteTileOperands, segments),
+                all_passes = const offset_of!(ByteTile, next) + offset_of!(ByteTileOperands, passes),
+                next_places = const offset_of!(ByteTile, next) + offset_of!(ByteTileOperands, places),
+                passes = const offset_of!(ByteTile, passes),
                 next_scale = const offset_of!(ByteTile, next) + offset_of!(ByteTileOperands, scale),
                 next_other = const offset_of!(ByteTile, next) + offset_of!(ByteTileOperands, other),
                 next_out = const offset_of!(ByteTile, next) + offset_of!(ByteTileOperands, out),
@@ -261,9 +271,8 @@ pub(super) unsafe fn run<const MR: usize>(c: &mut ByteTile, tile: &ByteTileOpera
                 sums = const offset_of!(ByteTile, sums),
                 scale = const offset_of!(ByteTile, scale),
                 other = const offset_of!(ByteTile, other),
-                other_stride = const offset_of!(ByteTile, other_stride),
                 out = const offset_of!(ByteTile, out),
-                stride = const offset_of!(ByteTile, stride),
+                places = const offset_of!(ByteTile, places),
                 spare = const offset_of!(ByteTile, spare),
                 other_ahead = const offset_of!(ByteTile, other_ahead),
                 adds = const offset_of!(ByteTile, to) + offset_of!(Narrow, sums),

@@ -1,0 +1,62 @@
+//! Pieces of a product: rows that pass over segments of B, as they would multiply nothing but padding there.
+
+use super::driver::RowPointers;
+
+/// Rows that take the same segments of B, in an order of their own.
+pub(in crate::kernels) struct Piece<'a> {
+    /// How many.
+    pub(in crate::kernels) rows: usize,
+    /// The segments, in ascending order: one at least.
+    pub(in crate::kernels) segments: &'a [usize],
+    /// The sums of B's columns over them, where a zero point is to be taken off.
+    pub(in crate::kernels) sums: Option<*const i32>,
+}
+
+/// A piece as strips take it.
+pub(super) struct Taken {
+    /// Its number, where rows have an order of their own.
+    pub(super) piece: Option<usize>,
+    pub(super) rows: usize,
+    pub(super) segments: usize,
+    /// Bytes of a panel before its first segment.
+    pub(super) start: usize,
+    /// Where its passes begin: the bytes of B that it passes over behind each segment, behind the last of them those up to
+    /// its first in the next panel.
+    pub(super) passes: usize,
+    pub(super) sums: Option<*const i32>,
+}
+
+impl Taken {
+    /// The pieces of `rows`, or one of all `count` rows; segments of B are `segment_bytes` long, the sums of all of them
+    /// `sums`.
+    pub(super) fn list(
+        rows: &dyn RowPointers,
+        count: usize,
+        segment_bytes: usize,
+        sums: Option<*const i32>,
+        pieces: &mut Vec<Taken>,
+        passes: &mut Vec<usize>,
+    ) {
+        pieces.clear();
+        passes.clear();
+        let all = rows.segments();
+        if rows.pieces() == 0 {
+            passes.resize(all, 0);
+            pieces.push(Taken { piece: None, rows: count, segments: all, start: 0, passes: 0, sums });
+        }
+        for at in 0..rows.pieces() {
+            let piece = rows.piece(at);
+            let first = piece.segments.first().copied().unwrap_or(0);
+            pieces.push(Taken {
+                piece: Some(at),
+                rows: piece.rows,
+                segments: piece.segments.len(),
+                start: first * segment_bytes,
+                passes: passes.len(),
+                sums: piece.sums,
+            });
+            let next = piece.segments.iter().skip(1).copied().chain([all + first]);
+            passes.extend(piece.segments.iter().zip(next).map(|(&own, next)| (next - own - 1) * segment_bytes));
+        }
+    }
+}
