@@ -71,11 +71,11 @@ const WORDS: usize = ROWS * 2 * 16;
 /// Where a row lies in the output and in the other summand: bytes from the tile's first address in each.
 #[derive(Debug, Clone, Copy, Default)]
 #[repr(C)]
-pub struct Place {
+pub(super) struct Place {
     /// In the output.
-    pub out: usize,
+    pub(super) out: usize,
     /// In the other summand.
-    pub other: usize,
+    pub(super) other: usize,
 }
 
 /// Places of a tile's rows, and one that is read and not used: rows are narrowed two at a time.
@@ -114,6 +114,7 @@ pub struct ByteTile {
     pub(super) next: ByteTileOperands,
     pub(super) segments: usize,
     pub(super) passes: *const usize,
+    pub(super) next_places: *const Place,
     pub(super) narrows: usize,
     /// Bytes from a row of the other summand to the one that the next strip adds in its place.
     pub(super) other_ahead: usize,
@@ -150,8 +151,8 @@ pub struct ByteTileOperands {
     pub other: *const u8,
     /// The first tile's first byte of the output.
     pub out: *mut u8,
-    /// Where the rows lie, `MR` of them; null where they follow each other.
-    pub places: *const Place,
+    /// The numbers of the `MR` rows, from that of the addresses on; null where they follow each other.
+    pub places: *const usize,
 }
 
 impl ByteTile {
@@ -200,6 +201,7 @@ impl ByteTile {
             },
             segments: 0,
             passes: std::ptr::null(),
+            next_places: std::ptr::null(),
             narrows: 0,
             other_ahead: 0,
         }
@@ -214,14 +216,18 @@ impl ByteTile {
         self.next = *tile;
         self.other_ahead = self.dense[1].other.wrapping_mul(MR);
         self.narrows = 6usize.div_ceil(tile.pairs.saturating_mul(tile.segments).max(1));
-        self.next.places = self.dense.as_ptr();
+        self.next_places = self.dense.as_ptr();
         if !tile.places.is_null() {
             // The strip before needs its own until the first tile of this one is done.
             self.turn ^= 1;
-            let kept = self.kept[self.turn].as_mut_ptr();
-            // SAFETY: as the caller promises; there is room for those of the tallest tile.
-            unsafe { std::ptr::copy_nonoverlapping(tile.places, kept, MR) };
-            self.next.places = kept;
+            let kept = &mut self.kept[self.turn];
+            let Place { out, other } = self.dense[1];
+            for (at, place) in kept[..MR].iter_mut().enumerate() {
+                // SAFETY: there is one for each row, as the caller promises.
+                let row = unsafe { *tile.places.add(at) };
+                *place = Place { out: row.wrapping_mul(out), other: row.wrapping_mul(other) };
+            }
+            self.next_places = kept.as_ptr();
         }
     }
 

@@ -18,7 +18,7 @@ use super::super::gemm::{
 };
 use super::super::view::MatrixMut;
 use super::geometry::Geometry;
-use super::taps::{SPREAD, TapRows, spread_over};
+use super::taps::{SPREAD, TapRows};
 use std::ops::Range;
 
 /// More pieces than this are not worth their strips.
@@ -178,8 +178,16 @@ impl Borders {
     /// all taps.
     pub(super) fn rows<'a>(&'a self, rows: &'a TapRows<'a>, part: &Part, zero_point: i32) -> Option<BorderRows<'a>> {
         let pieces = self.way(&part.rows, zero_point)?;
-        let (range, filter) = (part.rows.clone(), part.first_column);
-        Some(BorderRows { geometry: &self.geometry, rows, pieces, range, filter })
+        Some(self.by(pieces, rows, part))
+    }
+
+    fn by<'a>(&'a self, pieces: &'a [Rectangle], rows: &'a TapRows<'a>, part: &Part) -> BorderRows<'a> {
+        let (range, filter, output) = (part.rows.clone(), part.first_column, self.geometry.output());
+        let mut starts = [0; MOST_PIECES];
+        for (start, piece) in starts.iter_mut().zip(pieces) {
+            *start = piece.before(range.start, output);
+        }
+        BorderRows { geometry: &self.geometry, rows, pieces, range, filter, output, starts }
     }
 }
 
@@ -191,14 +199,7 @@ impl Borders {
         rows: &'a TapRows<'a>,
         part: &'a Part,
     ) -> impl Iterator<Item = BorderRows<'a>> {
-        let (range, filter) = (&part.rows, part.first_column);
-        self.ways.iter().map(move |pieces| BorderRows {
-            geometry: &self.geometry,
-            rows,
-            pieces,
-            range: range.clone(),
-            filter,
-        })
+        self.ways.iter().map(move |pieces| self.by(pieces, rows, part))
     }
 }
 
@@ -209,18 +210,9 @@ pub(super) struct BorderRows<'a> {
     pieces: &'a [Rectangle],
     range: Range<usize>,
     filter: usize,
-}
-
-/// Output pixels of a strip that follow each other.
-#[derive(Clone, Copy)]
-struct Run {
-    /// The first of them in the strip, and the number of them.
-    row: usize,
-    count: usize,
-    y: usize,
-    x: usize,
-    /// The input pixel of the first tap, where there is one.
-    pixel: usize,
+    output: [usize; 2],
+    /// How many pixels of each piece come before the range.
+    starts: [usize; MOST_PIECES],
 }
 
 impl RowPointers for BorderRows<'_> {
@@ -243,7 +235,7 @@ impl RowPointers for BorderRows<'_> {
     fn piece(&self, at: usize) -> Piece<'_> {
         let piece = &self.pieces[at];
         let sums = (!piece.sums.is_empty()).then(|| piece.sums[self.filter..].as_ptr());
-        Piece { rows: piece.count(&self.range, self.geometry.output()), segments: &piece.segments, sums }
+        Piece { rows: piece.before(self.range.end, self.output) - self.starts[at], segments: &piece.segments, sums }
     }
 
     fn fill_piece(
@@ -255,57 +247,88 @@ impl RowPointers for BorderRows<'_> {
         places: &mut [usize],
     ) {
         let (g, piece) = (self.geometry, &self.pieces[at]);
-        let [height, width] = g.output();
-        let from = piece.before(self.range.start, [height, width]) + first;
-        let (lines, columns) = (piece.lines.len(), piece.columns.len());
-        let mut runs = [Run { row: 0, count: 0, y: 0, x: 0, pixel: 0 }; SPREAD];
-        let (mut len, mut row) = (0, 0);
-        let (mut line, mut column) = (from / columns, from % columns);
+        let [height, width] = self.output;
+        let (input, pixel_bytes) = self.rows.pixels();
+        let line_bytes = g.input[1].wrapping_mul(pixel_bytes);
+        // Where the first tap lies, or would lie, of each row.
+        let mut firsts = [input; SPREAD];
+        let step = g.strides[1].wrapping_mul(pixel_bytes);
+        let from = self.starts[at] + first;
+        let (mut line, mut column) = (from / piece.columns.len(), from % piece.columns.len());
+        let mut image = line / piece.lines.len();
+        line -= image * piece.lines.len();
+        let mut row = 0;
         while row < count {
-            let (image, y, x) = (line / lines, piece.lines.start + line % lines, piece.columns.start + column);
-            let run = (count - row).min(columns - column);
+            let (y, x) = (piece.lines.start + line, piece.columns.start + column);
+            let run = (count - row).min(piece.columns.len() - column);
             let place = (image * height + y) * width + x - self.range.start;
-            for (at, slot) in places[row..row + run].iter_mut().enumerate() {
-                *slot = place + at;
-            }
             let down = (image * g.input[0] + y * g.strides[0]).wrapping_sub(g.pad_begin[0]);
-            let pixel = down.wrapping_mul(g.input[1]).wrapping_add(x * g.strides[1]).wrapping_sub(g.pad_begin[1]);
-            runs[len] = Run { row, count: run, y, x, pixel };
-            len += 1;
+            let across = (x * g.strides[1]).wrapping_sub(g.pad_begin[1]);
+            let mut first = input
+                .wrapping_add(down.wrapping_mul(line_bytes))
+                .wrapping_add(across.wrapping_mul(pixel_bytes));
+            for at in 0..run {
+                firsts[row + at] = first;
+                places[row + at] = place + at;
+                first = first.wrapping_add(step);
+            }
             row += run;
             (line, column) = (line + 1, 0);
+            if line == piece.lines.len() {
+                (image, line) = (image + 1, 0);
+            }
         }
-        let runs = &runs[..len];
         // As if no tap lay beside the image, and then once more those that do.
-        let (input, pixel_bytes) = self.rows.pixels();
-        let step = g.strides[1] * pixel_bytes;
         let mut slot = 0;
         for y in piece.down.clone() {
+            let line = (y * g.dilations[0]).wrapping_mul(line_bytes);
             for x in piece.across.clone() {
-                let tap = y * g.dilations[0] * g.input[1] + x * g.dilations[1];
-                for run in runs {
-                    let from = input.wrapping_add(run.pixel.wrapping_add(tap).wrapping_mul(pixel_bytes));
-                    spread_over(&mut pointers[slot + run.row..], run.count, from, step);
-                }
+                move_over(&mut pointers[slot..], count, &firsts, line + x * g.dilations[1] * pixel_bytes);
                 slot += count;
             }
         }
-        if piece.inside == piece.columns {
-            return;
+        if piece.inside != piece.columns {
+            let padding = self.rows.padding(copies).as_ptr();
+            self.pad(piece, &places[..count], pointers, padding);
         }
-        let padding = self.rows.padding(copies).as_ptr();
+    }
+}
+
+/// `count` pointers, moved by so many bytes; maybe some behind them, which are written later, so that there is one length.
+#[inline(always)]
+fn move_over(slots: &mut [*const u8], count: usize, from: &[*const u8; SPREAD], bytes: usize) {
+    match slots.first_chunk_mut::<SPREAD>() {
+        Some(slots) => {
+            for at in 0..SPREAD {
+                slots[at] = from[at].wrapping_add(bytes);
+            }
+        }
+        None => {
+            for (slot, from) in slots[..count].iter_mut().zip(from) {
+                *slot = from.wrapping_add(bytes);
+            }
+        }
+    }
+}
+
+impl BorderRows<'_> {
+    /// Points to `padding` where a tap of the output pixels `places` lies beside the image.
+    fn pad(&self, piece: &Rectangle, places: &[usize], pointers: &mut [*const u8], padding: *const u8) {
+        let (g, [height, width]) = (self.geometry, self.output);
         let beside = |axis: usize, position: usize, tap: usize| {
             let place = position * g.strides[axis] + tap * g.dilations[axis];
             place.checked_sub(g.pad_begin[axis]).is_none_or(|place| place >= g.input[axis])
         };
-        for run in runs {
-            for column in (run.x..run.x + run.count).filter(|x| !piece.inside.contains(x)) {
-                let taps = piece.down.clone().flat_map(|y| piece.across.clone().map(move |x| (y, x)));
-                let slots = pointers[run.row + column - run.x..].iter_mut().step_by(count);
-                for (slot, (y, x)) in slots.zip(taps) {
-                    if beside(0, run.y, y) || beside(1, column, x) {
-                        *slot = padding;
-                    }
+        for (row, place) in places.iter().enumerate() {
+            let place = place + self.range.start;
+            let (y, x) = (place / width % height, place % width);
+            if piece.inside.contains(&x) {
+                continue;
+            }
+            let taps = piece.down.clone().flat_map(|y| piece.across.clone().map(move |x| (y, x)));
+            for (slot, (down, across)) in pointers[row..].iter_mut().step_by(places.len()).zip(taps) {
+                if beside(0, y, down) || beside(1, x, across) {
+                    *slot = padding;
                 }
             }
         }

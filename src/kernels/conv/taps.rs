@@ -162,6 +162,7 @@ pub(super) struct TapRows<'a> {
 
 impl TapRows<'_> {
     /// The first pixel, and bytes from one to the next.
+    #[inline]
     pub(super) fn pixels(&self) -> (*const u8, usize) {
         (self.input, self.pixel_bytes)
     }

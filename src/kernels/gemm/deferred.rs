@@ -1,6 +1,6 @@
 //! Epilogues of integer tiles that wait for the next tile: see [`ByteTile`].
 
-use super::super::arch::{Body, ByteTile, Narrow, Place, Simd};
+use super::super::arch::{Body, ByteTile, Narrow, Simd};
 use super::finish::Finish;
 use super::pieces::Taken;
 
@@ -89,12 +89,6 @@ impl Deferred {
     #[inline(always)]
     pub(super) fn other(&self, row: usize, column: usize) -> *const u8 {
         self.other.wrapping_add(row * self.other_stride + column)
-    }
-
-    /// Where a row lies, from row 0 on.
-    #[inline(always)]
-    pub(super) fn place(&self, row: usize) -> Place {
-        Place { out: row.wrapping_mul(self.stride), other: row.wrapping_mul(self.other_stride) }
     }
 
     /// The output at a place.

@@ -21,7 +21,7 @@
 //!    So are the rows of the next strip, four to a tile: a line of one of them each turn.
 //! 5. A tile of fewer columns than its vectors hold computes with the zeros that fill its panel, and stores a part.
 
-use super::super::arch::{Body, ByteTile, ByteTileOperands, Place, Simd};
+use super::super::arch::{Body, ByteTile, ByteTileOperands, Simd};
 use super::deferred::{Columns, Deferred};
 use super::finish::{Finish, FinishTile, TILE_WORDS};
 use super::product::{Element, Product};
@@ -218,15 +218,7 @@ impl<E: Element, const MR: usize> Strip<'_, E, MR> {
             return 0;
         }
         let b = shared.b.wrapping_add(column / (2 * S::LANES) * shared.panel_bytes);
-        let placed = !shared.places.is_null();
-        let mut places = [Place::default(); MR];
-        if placed {
-            for (at, place) in places.iter_mut().enumerate() {
-                // SAFETY: there is one for each row.
-                *place = deferred.place(unsafe { *shared.places.add(at) });
-            }
-        }
-        let row = if placed { 0 } else { self.row };
+        let row = if shared.places.is_null() { self.row } else { 0 };
         let (ahead, lines) = fetches::<S, E::On<S>, 2>(shared, b);
         let fetched = shared.words / UNROLL * shared.segments * lines * LINE_BYTES;
         let operands = ByteTileOperands {
@@ -243,7 +235,7 @@ impl<E: Element, const MR: usize> Strip<'_, E, MR> {
             scale: shared.operands.scales.wrapping_add(column),
             other: deferred.other(row, column),
             out: deferred.out(row, column),
-            places: if placed { places.as_ptr() } else { std::ptr::null() },
+            places: shared.places,
         };
         // SAFETY: as the caller promises; the epilogue's operands are those of the product.
         unsafe { s.byte_tile::<MR>(state, &operands) };

@@ -261,7 +261,7 @@ pub(super) unsafe fn run<const MR: usize>(c: &mut ByteTile, tile: &ByteTileOpera
                 all_rows = const offset_of!(ByteTile, next) + offset_of!(ByteTileOperands, rows),
                 all_segments = const offset_of!(ByteTile, next) + offset_of!(ByteTileOperands, segments),
                 all_passes = const offset_of!(ByteTile, next) + offset_of!(ByteTileOperands, passes),
-                next_places = const offset_of!(ByteTile, next) + offset_of!(ByteTileOperands, places),
+                next_places = const offset_of!(ByteTile, next_places),
                 passes = const offset_of!(ByteTile, passes),
                 next_scale = const offset_of!(ByteTile, next) + offset_of!(ByteTileOperands, scale),
                 next_other = const offset_of!(ByteTile, next) + offset_of!(ByteTileOperands, other),
