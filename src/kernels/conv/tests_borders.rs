@@ -13,30 +13,30 @@ use super::*;
 fn geometry(random: &mut fastrand::Rng) -> Geometry {
     let kernel = [[3, 3], [3, 3], [1, 3], [3, 1], [2, 3], [5, 5]][random.usize(..6)];
     let mut pair = |least: usize, most: usize| [random.usize(least..=most), random.usize(least..=most)];
-    let (input, strides, dilations) = (pair(1, 8), pair(1, 2), pair(1, 2));
+    let (input, strides, dilations) = (pair(1, 7), pair(1, 2), pair(1, 2));
     let (pad_begin, pad_end) = (pair(0, 4), pair(0, 4));
     let groups = [1, 1, 2][random.usize(..3)];
-    let channels = groups * [16, 18, 20, 32][random.usize(..4)];
-    let filters = groups * [3, 16, 32, 40, 70][random.usize(..5)];
+    let channels = groups * [16, 18, 20][random.usize(..3)];
+    let filters = groups * [3, 32, 40][random.usize(..3)];
     Geometry { groups, strides, dilations, pad_begin, pad_end, ..Geometry::new(input, channels, filters, kernel) }
 }
 
 #[test]
 fn pieces_are_the_same_as_all_taps() {
     let mut pieces = 0;
-    for case in 0..120 {
+    for case in 0..30 {
         let mut random = fastrand::Rng::with_seed(case);
         let g = geometry(&mut random);
         if g.output_pixels() > 0 {
             pieces += every_way(&g, &mut random);
         }
     }
-    assert!(pieces > 200, "{pieces} ways in all");
+    assert!(pieces > 50, "{pieces} ways in all");
 }
 
 /// How many ways were tried.
 fn every_way(g: &Geometry, random: &mut fastrand::Rng) -> usize {
-    let (batch, zero, gap) = (random.usize(1..=9), [0, 200][random.usize(..2)], random.usize(..2) * 5);
+    let (batch, zero, gap) = (random.usize(1..=7), [0, 200][random.usize(..2)], random.usize(..2) * 5);
     let pixel = g.channels + gap;
     let input: Vec<u8> = (0..batch * g.input_pixels() * pixel).map(|_| random.u8(..)).collect();
     let weights: Vec<i8> = (0..g.weights_len()).map(|_| random.i8(..)).collect();
