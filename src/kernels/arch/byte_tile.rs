@@ -249,7 +249,8 @@ impl ByteTile {
                     let mut v = s.mul(s.from_i32(s.load_i32(self.sums.add(column))), s.load(self.scale.add(column)));
                     if to.sums > 0 {
                         let steps = s.round(s.min(s.splat(to.hi), s.max(s.splat(to.lo), v)));
-                        let other = s.sub_i32(s.load_u8(self.other.add(other_row + column)), s.splat_i32(to.other_zero));
+                        let other =
+                            s.sub_i32(s.load_u8(self.other.add(other_row + column)), s.splat_i32(to.other_zero));
                         let other = s.mul(s.from_i32(other), s.splat(to.other_step));
                         v = s.add(s.mul(steps, s.splat(to.step)), other);
                     }

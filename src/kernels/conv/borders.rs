@@ -80,7 +80,11 @@ fn runs(g: &Geometry, axis: usize) -> Vec<(Range<usize>, Range<usize>)> {
 
 impl Rectangle {
     /// `columns` are some runs of them, side by side.
-    fn new(g: &Geometry, (lines, down_taps): &(Range<usize>, Range<usize>), columns: &[(Range<usize>, Range<usize>)]) -> Self {
+    fn new(
+        g: &Geometry,
+        (lines, down_taps): &(Range<usize>, Range<usize>),
+        columns: &[(Range<usize>, Range<usize>)],
+    ) -> Self {
         // One tap at least: it reads padding.
         let hull = |taps: &mut dyn Iterator<Item = &Range<usize>>| {
             taps.filter(|taps| !taps.is_empty())
@@ -109,7 +113,8 @@ impl Rectangle {
         let (line, x) = (place / width, place % width);
         let (image, y) = (line / height, line % height);
         let lines = image * self.lines.len() + y.clamp(self.lines.start, self.lines.end) - self.lines.start;
-        let rest = if self.lines.contains(&y) { x.clamp(self.columns.start, self.columns.end) } else { self.columns.start };
+        let rest =
+            if self.lines.contains(&y) { x.clamp(self.columns.start, self.columns.end) } else { self.columns.start };
         lines * self.columns.len() + rest - self.columns.start
     }
 
@@ -128,7 +133,9 @@ impl Borders {
         let divided = |apart: &dyn Fn(usize) -> bool| -> Vec<Rectangle> {
             let of = |line: &(Range<usize>, Range<usize>)| -> Vec<Rectangle> {
                 match apart(line.0.len()) {
-                    true => columns.iter().map(|column| Rectangle::new(g, line, std::slice::from_ref(column))).collect(),
+                    true => {
+                        columns.iter().map(|column| Rectangle::new(g, line, std::slice::from_ref(column))).collect()
+                    }
                     false => vec![Rectangle::new(g, line, &columns)],
                 }
             };
@@ -264,9 +271,8 @@ impl RowPointers for BorderRows<'_> {
             let place = (image * height + y) * width + x - self.range.start;
             let down = (image * g.input[0] + y * g.strides[0]).wrapping_sub(g.pad_begin[0]);
             let across = (x * g.strides[1]).wrapping_sub(g.pad_begin[1]);
-            let mut first = input
-                .wrapping_add(down.wrapping_mul(line_bytes))
-                .wrapping_add(across.wrapping_mul(pixel_bytes));
+            let mut first =
+                input.wrapping_add(down.wrapping_mul(line_bytes)).wrapping_add(across.wrapping_mul(pixel_bytes));
             for at in 0..run {
                 firsts[row + at] = first;
                 places[row + at] = place + at;
