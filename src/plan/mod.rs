@@ -92,7 +92,7 @@ impl Plan {
         limits: RunLimits,
         division: &Division,
     ) -> Result<Self> {
-        let concrete = graph.specialize(shapes)?;
+        let concrete = graph.specialized(shapes)?;
         let program = lower::lower(&concrete, backend, limits.bytes)?;
         let port = |id: &crate::graph::ValueId| {
             let value = concrete.value(*id);

@@ -9,21 +9,27 @@ use crate::ops::registry::{self, OWN_DOMAIN};
 use crate::ops::{Attr, Body, NodeReader, Op, Reading};
 use crate::tensor::{Dim, Fact, Symbol, Tensor};
 use std::any::Any;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 /// The opset that nodes of ONNX's own domain are read as: the newest, whose forms are those that attributes are kept in.
 const OPSET: u32 = 27;
 
+/// A text of an entry that outlives what it was made of.
+fn owned(text: &str) -> Cow<'static, str> {
+    Cow::Owned(text.to_owned())
+}
+
 /// The entry of a value that is no constant.
-pub(super) fn port(name: &str, fact: &Fact, default: Option<usize>) -> PortEntry {
+pub(super) fn port(name: &str, fact: &Fact, default: Option<usize>) -> PortEntry<'static> {
     let entry = |dim: &Dim| match dim {
         Dim::Known(n) => DimEntry::Known(*n),
-        Dim::Symbol(symbol) => DimEntry::Symbol(symbol.name().to_owned()),
+        Dim::Symbol(symbol) => DimEntry::Symbol(owned(symbol.name())),
         Dim::Unknown => DimEntry::Unknown,
     };
     let dims = fact.shape.as_ref().map(|dims| dims.iter().map(entry).collect());
-    PortEntry { name: name.to_owned(), dtype: dtype_to_onnx(fact.dtype), dims, default }
+    PortEntry { name: owned(name), dtype: dtype_to_onnx(fact.dtype), dims, default }
 }
 
 /// What an entry says of a value.
@@ -38,7 +44,7 @@ pub(super) fn fact(entry: &PortEntry) -> Result<Fact> {
 }
 
 /// The entry of a graph, its constants in `table`.
-pub(super) fn write(graph: &Graph, table: &mut Table) -> Result<GraphEntry> {
+pub(super) fn write(graph: &Graph, table: &mut Table) -> Result<GraphEntry<'static>> {
     let mut numbers: HashMap<ValueId, usize> = HashMap::new();
     let mut inputs = Vec::new();
     for id in graph.inputs() {
@@ -54,7 +60,7 @@ pub(super) fn write(graph: &Graph, table: &mut Table) -> Result<GraphEntry> {
             && !numbers.contains_key(&id)
         {
             numbers.insert(id, numbers.len());
-            constants.push((value.name().to_owned(), table.add(tensor)));
+            constants.push((owned(value.name()), table.add(tensor)));
         }
     }
     let number = |numbers: &HashMap<ValueId, usize>, id: &ValueId| {
@@ -69,17 +75,17 @@ pub(super) fn write(graph: &Graph, table: &mut Table) -> Result<GraphEntry> {
         for id in node.outputs() {
             outputs.push(id.map(|id| {
                 numbers.insert(id, numbers.len());
-                graph.value(id).name().to_owned()
+                owned(graph.value(id).name())
             }));
         }
-        nodes.push(NodeEntry { name: node.name().to_owned(), op, inputs: inputs?, outputs });
+        nodes.push(NodeEntry { name: owned(node.name()), op, inputs: inputs?, outputs });
     }
     let outputs: Result<Vec<_>> = graph.outputs().iter().map(|id| number(&numbers, id)).collect();
     let metadata = graph.metadata().clone();
-    Ok(GraphEntry { name: graph.name().to_owned(), metadata, inputs, constants, nodes, outputs: outputs? })
+    Ok(GraphEntry { name: owned(graph.name()), metadata, inputs, constants, nodes, outputs: outputs? })
 }
 
-fn operator(op: &dyn Op, table: &mut Table) -> Result<OpEntry> {
+fn operator(op: &dyn Op, table: &mut Table) -> Result<OpEntry<'static>> {
     let known = match op.domain() {
         OWN_DOMAIN => registry::find_own(op.name()),
         domain => registry::find(domain, op.name()),
@@ -90,7 +96,7 @@ fn operator(op: &dyn Op, table: &mut Table) -> Result<OpEntry> {
         let entry = match attr {
             Attr::Int(v) => AttrEntry::Int(*v),
             Attr::Float(v) => AttrEntry::Float(v.to_bits()),
-            Attr::Str(v) => AttrEntry::Str(v.clone()),
+            Attr::Str(v) => AttrEntry::Str(owned(v)),
             Attr::Tensor(v) => AttrEntry::Tensor(table.add(v)),
             Attr::Body(body) => match (body.as_ref() as &dyn Any).downcast_ref::<Graph>() {
                 Some(graph) => AttrEntry::Graph(Box::new(write(graph, table)?)),
@@ -99,11 +105,11 @@ fn operator(op: &dyn Op, table: &mut Table) -> Result<OpEntry> {
             Attr::Op(op) => AttrEntry::Op(Box::new(operator(op.as_ref(), table)?)),
             Attr::Ints(v) => AttrEntry::Ints(v.clone()),
             Attr::Floats(v) => AttrEntry::Floats(v.iter().map(|v| v.to_bits()).collect()),
-            Attr::Strs(v) => AttrEntry::Strs(v.clone()),
+            Attr::Strs(v) => AttrEntry::Strs(v.iter().map(|v| owned(v)).collect()),
         };
-        attrs.push((name.to_owned(), entry));
+        attrs.push((owned(name), entry));
     }
-    Ok(OpEntry { domain: op.domain().to_owned(), name: op.name().to_owned(), captures: op.captures(), attrs })
+    Ok(OpEntry { domain: owned(op.domain()), name: owned(op.name()), captures: op.captures(), attrs })
 }
 
 /// The graph of an entry.
@@ -156,7 +162,7 @@ struct Inside<'a> {
 impl Inside<'_> {
     /// The operator, and constants that reading it adds to the inputs.
     fn operator(&self, entry: &OpEntry) -> Result<(Arc<dyn Op>, BTreeMap<usize, Tensor>)> {
-        let def = match entry.domain.as_str() {
+        let def = match &*entry.domain {
             OWN_DOMAIN => registry::find_own(&entry.name),
             domain => registry::find(domain, &entry.name),
         };
@@ -167,7 +173,7 @@ impl Inside<'_> {
             let attr = match attr {
                 AttrEntry::Int(v) => Attr::Int(*v),
                 AttrEntry::Float(v) => Attr::Float(f32::from_bits(*v)),
-                AttrEntry::Str(v) => Attr::Str(v.clone()),
+                AttrEntry::Str(v) => Attr::Str(v.to_string()),
                 AttrEntry::Tensor(index) => Attr::Tensor(self.tensors.get(*index)?.clone()),
                 AttrEntry::Graph(graph) => Attr::Body(Arc::new(read(graph, self.tensors)?) as Arc<dyn Body>),
                 AttrEntry::Op(op) => {
@@ -177,9 +183,9 @@ impl Inside<'_> {
                 }
                 AttrEntry::Ints(v) => Attr::Ints(v.clone()),
                 AttrEntry::Floats(v) => Attr::Floats(floats(v)),
-                AttrEntry::Strs(v) => Attr::Strs(v.clone()),
+                AttrEntry::Strs(v) => Attr::Strs(v.iter().map(ToString::to_string).collect()),
             };
-            attrs.insert(name.clone(), attr);
+            attrs.insert(name.to_string(), attr);
         }
         let opset = if def.domain.is_empty() { OPSET } else { def.opset };
         let present = self.inputs.iter().map(Option::is_some).collect();

@@ -8,7 +8,7 @@ use crate::kernels::arch::Isa;
 pub(super) const LENGTH: usize = 128;
 
 /// Counts the changes of the layout of the file and of the packed forms in it.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 const MAGIC: &[u8; 8] = b"onrush\xc0\x01";
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! header   128 bytes: magic, format, version, instruction set, options; length and digest of the index
-//! index    JSON: graph, constants, packed forms, shapes of plans; names sections by number
+//! index    records: graph, constants, packed forms, shapes of plans; names sections by number
 //! sections from a page on: the elements of constants, the panels of packed forms, each aligned to 64 bytes
 //! ```
 //! Nothing in a file is trusted. The index is compared with its digest, sections with the length of the file and with
@@ -13,8 +13,11 @@ mod digest;
 mod graphs;
 mod header;
 mod index;
+mod record;
 mod sections;
 mod tensors;
+#[cfg(test)]
+mod tests;
 
 use digest::digest;
 pub(crate) use header::Stamp;
@@ -75,7 +78,7 @@ pub(crate) fn write(path: &Path, contents: &Contents, stamp: &Stamp) -> Result<(
         let Parts { numbers, buffers } = &weight.parts;
         packed.push(PackedEntry {
             source,
-            kind: weight.kind.clone(),
+            kind: weight.kind.as_str().into(),
             variant: weight.variant,
             numbers: numbers.iter().copied().collect(),
             sections: buffers.iter().map(|buffer| table.sections.add(Source::Buffer(buffer.clone()))).collect(),
@@ -98,14 +101,14 @@ pub(crate) fn write(path: &Path, contents: &Contents, stamp: &Stamp) -> Result<(
         winograd: contents.winograd,
         integers: contents.integers,
     };
-    let json = serde_json::to_vec(&index).map_err(|e| err!(Internal, "the index: {e}"))?;
-    let start = data_start(json.len());
+    let records = record::to_bytes(&index);
+    let start = data_start(records.len());
     let file = start + Writer::length(&index.sections);
-    let lengths = Lengths { index: json.len(), index_digest: digest(&json), file };
+    let lengths = Lengths { index: records.len(), index_digest: digest(&records), file };
     replace(path, |to| {
         to.write_all(&stamp.header(lengths))?;
-        to.write_all(&json)?;
-        to.write_all(&[0; PAGE][..start - LENGTH - json.len()])?;
+        to.write_all(&records)?;
+        to.write_all(&[0; PAGE][..start - LENGTH - records.len()])?;
         sections.write(&index.sections, to)
     })
 }
@@ -114,8 +117,7 @@ pub(crate) fn write(path: &Path, contents: &Contents, stamp: &Stamp) -> Result<(
 pub(crate) fn fingerprint(graph: &Graph) -> Result<u64> {
     let mut table = Table::default();
     let entry = graphs::write(graph, &mut table)?;
-    let json = serde_json::to_vec(&(entry, &table.entries)).map_err(|e| err!(Internal, "the index: {e}"))?;
-    Ok(digest(&json))
+    Ok(digest(&record::to_bytes(&(entry, table.entries))))
 }
 
 /// Where sections begin: a page behind an index of so many bytes.
@@ -151,10 +153,10 @@ pub(crate) fn read(path: &Path, stamp: &Stamp, verify: bool) -> Result<Contents>
     let lengths = stamp.check(&file)?;
     let start = data_start(lengths.index);
     ensure!(start <= file.len(), Malformed, "the file is damaged or cut off; compile the model again");
-    let json = &file[LENGTH..LENGTH + lengths.index];
-    let whole = digest(json) == lengths.index_digest && file[LENGTH + lengths.index..start].iter().all(|&b| b == 0);
+    let records = &file[LENGTH..LENGTH + lengths.index];
+    let whole = digest(records) == lengths.index_digest && file[LENGTH + lengths.index..start].iter().all(|&b| b == 0);
     ensure!(whole, Malformed, "the index is damaged; compile the model again");
-    let index: Index = serde_json::from_slice(json).map_err(|e| err!(Malformed, "the index: {e}").with_source(e))?;
+    let index: Index = record::from_bytes(records)?;
     let sections = Sections::new(file.slice(start..), index.sections)?;
     if verify {
         sections.verify()?;
@@ -165,7 +167,7 @@ pub(crate) fn read(path: &Path, stamp: &Stamp, verify: bool) -> Result<Contents>
         ensure!(entries.len() == count, Malformed, "{} names for {count} inputs or outputs", entries.len());
         let port = |entry: &PortEntry| {
             let default = entry.default.map(|number| tensors.get(number).cloned()).transpose()?;
-            Ok(Port { name: entry.name.clone(), fact: graphs::fact(entry)?, default })
+            Ok(Port { name: entry.name.to_string(), fact: graphs::fact(entry)?, default })
         };
         entries.iter().map(port).collect()
     };
@@ -180,7 +182,7 @@ pub(crate) fn read(path: &Path, stamp: &Stamp, verify: bool) -> Result<Contents>
         let buffers: Result<_> = entry.sections.iter().map(|&s| sections.get(s).map(Buffer::from_bytes)).collect();
         let parts = Parts { numbers: entry.numbers.into(), buffers: buffers? };
         let source = tensors.get(entry.source)?.clone();
-        Ok(StoredWeight { source, kind: entry.kind, variant: entry.variant, parts })
+        Ok(StoredWeight { source, kind: entry.kind.into_owned(), variant: entry.variant, parts })
     };
     let weights = index.packed.into_iter().map(weight).collect::<Result<_>>()?;
     let shapes = |plans: Vec<Vec<Vec<usize>>>| -> Vec<Vec<Shape>> {

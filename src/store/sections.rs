@@ -5,7 +5,6 @@ use crate::error::{Result, ensure, err};
 use crate::order::{argsort, sort};
 use crate::tensor::{Buffer, Tensor};
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::io::Write;
 
@@ -16,12 +15,11 @@ const LINE: usize = 64;
 pub(super) const PAGE: usize = 4096;
 
 /// Where a section lies, in bytes behind the index.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Section {
-    offset: u64,
-    length: u64,
-    digest: u64,
+    pub(super) offset: u64,
+    pub(super) length: u64,
+    pub(super) digest: u64,
 }
 
 /// Bytes that are shared until they are written.
