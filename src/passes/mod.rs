@@ -17,6 +17,7 @@ mod bodies;
 mod branch;
 mod channels_last;
 mod common;
+mod einsum;
 mod elementwise;
 mod epilogue;
 mod fold;
@@ -35,6 +36,7 @@ mod polynomial;
 mod qdq;
 mod ranges;
 mod reshape;
+mod spelled;
 #[cfg(test)]
 mod testing;
 mod transpose;
@@ -92,6 +94,9 @@ const PASSES: &[Pass] = &[
     Pass { name: "common-subexpressions", run: Run::Rewrite(common::share_common) },
     // Once equal scales are one constant, and before anything looks at what a product takes.
     Pass { name: "qdq", run: Run::Rewrite(qdq::keep_quantized) },
+    // Before patterns are sought in what they spell.
+    Pass { name: "einsum", run: Run::Rewrite(einsum::spell_einsum) },
+    Pass { name: "spelled", run: Run::Rewrite(spelled::spell_fused) },
     // What has a name of its own, before epilogues take parts of it. The gelus first: a gate might match their inside.
     Pass { name: "gelu", run: Run::Rewrite(gelu::recognize_gelu) },
     Pass { name: "activation", run: Run::Rewrite(activation::recognize_activations) },
@@ -116,6 +121,8 @@ const PASSES: &[Pass] = &[
     Pass { name: "weight-only", run: Run::Integers(weight_only::keep_weights) },
     // Once it is clear which constants stay integers.
     Pass { name: "unquantized", run: Run::Fold(fold::fold_unquantized) },
+    // What no product with constant weights, of floats or of integers, has been made of.
+    Pass { name: "gemm", run: Run::Rewrite(spelled::spell_gemm) },
     // Last: the patterns above are written for the layout of ONNX.
     Pass { name: "channels-last", run: Run::Rewrite(channels_last::lay_out) },
 ];

@@ -10,6 +10,7 @@ use super::computed_integers::{ComputedIntegers, ComputedProduct};
 use super::convolution::Convolution;
 use super::elementwise::{Copy, Map, Select, Zip};
 use super::elementwise_steps::Steps;
+use super::indices::{PickPlaces, PutPlaces};
 use super::integer_convolution::{ConvolutionSums, IntegerConvolution};
 use super::integer_product::{IntegerProduct, IntegerSums};
 use super::kernel::{Kernel, Spec};
@@ -27,6 +28,7 @@ use super::reference::Reference;
 use super::resizing::Resizing;
 use super::rows::{NormRows, SoftmaxRows};
 use super::told::Told;
+use super::top::{Top, Triangle};
 use super::transposed_convolution::TransposedConvolution;
 use super::weight_only::WeightOnly;
 use crate::backend::Slot;
@@ -66,6 +68,10 @@ const FAMILIES: &[Family] = &[
     |spec, isa| boxed(Runs::new(spec, isa)?),
     |spec, isa| boxed(Pick::new(spec, isa)?),
     |spec, isa| boxed(Padded::new(spec, isa)?),
+    |spec, isa| boxed(PickPlaces::new(spec, isa)?),
+    |spec, isa| boxed(PutPlaces::new(spec, isa)?),
+    |spec, isa| boxed(Top::new(spec, isa)?),
+    |spec, isa| boxed(Triangle::new(spec, isa)?),
     |spec, isa| boxed(Recurrent::new(spec, isa)?),
     |spec, isa| boxed(Resizing::new(spec, isa)?),
     |spec, isa| boxed(Window::new(spec, isa)?),

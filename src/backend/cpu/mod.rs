@@ -11,6 +11,7 @@ mod computed_integers;
 mod convolution;
 mod elementwise;
 mod elementwise_steps;
+mod indices;
 mod integer;
 mod integer_convolution;
 mod integer_product;
@@ -31,6 +32,7 @@ mod resizing;
 mod rounded;
 mod rows;
 mod told;
+mod top;
 mod transposed_convolution;
 mod weight_only;
 

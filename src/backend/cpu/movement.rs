@@ -1,16 +1,17 @@
-//! Elements moved and not changed: transpose, slice, expand, concatenate, split, gather, pad.
+//! Elements moved and not changed: transpose, slice, expand, blocks of pixels, concatenate, split, gather, pad.
 
 use super::arena::Io;
 use super::kernel::{Context, Division, Kernel, Spec};
 use crate::error::{Result, err};
 use crate::kernels::arch::Isa;
 use crate::kernels::movement::{self as m, Edge, copy_rows, gather_rows};
+use crate::ops::image::{DepthToSpace, SpaceToDepth};
 use crate::ops::index::{Gather, Slice};
 use crate::ops::layout::{Concat, Expand, Pad, PadMode, Split, Transpose};
 use crate::tensor::{DType, Shape, with_bits};
 use std::ops::Range;
 
-/// One strided copy: `Transpose`, `Slice`, `Expand`.
+/// One strided copy: `Transpose`, `Slice`, `Expand`, `DepthToSpace`, `SpaceToDepth`.
 #[derive(Debug)]
 pub(super) struct Strided {
     kind: &'static str,
@@ -30,6 +31,15 @@ impl Strided {
             slice(spec, shape, out)
         } else if spec.op::<Expand>().is_some() {
             m::Movement::expand(shape, out)
+        } else if let (Some(op), &[n, c, h, w]) = (spec.op::<DepthToSpace>(), &**shape) {
+            let (b, depth) = (op.block, c / (op.block * op.block));
+            match op.column_row_depth {
+                true => m::Movement::transpose(&Shape::from([n, depth, b, b, h, w]), &[0, 1, 4, 2, 5, 3]),
+                false => m::Movement::transpose(&Shape::from([n, b, b, depth, h, w]), &[0, 3, 4, 1, 5, 2]),
+            }
+        } else if let (Some(op), &[n, c, h, w]) = (spec.op::<SpaceToDepth>(), &**shape) {
+            let b = op.block;
+            m::Movement::transpose(&Shape::from([n, c, h / b, b, w / b, b]), &[0, 3, 5, 1, 2, 4])
         } else {
             None
         };
@@ -321,6 +331,25 @@ mod tests {
     use crate::tensor::{Fact, Tensor};
     use crate::{CompileOptions, Model};
     use bytes::Bytes;
+
+    #[test]
+    fn channels_become_blocks_of_pixels_and_blocks_channels() {
+        let shape = [2, 12, 4, 6];
+        let x = Tensor::new(shape, (0..576).map(|i| i as f32).collect::<Vec<f32>>()).unwrap();
+        for which in 0..3 {
+            let mut graph = Graph::new("blocks");
+            let input = graph.input("x", Fact::concrete(DType::F32, &shape)).unwrap();
+            let y = match which {
+                2 => graph.op("y", SpaceToDepth { block: 2 }, &[input]),
+                _ => graph.op("y", DepthToSpace { block: 2, column_row_depth: which == 1 }, &[input]),
+            };
+            graph.output(y.unwrap()).unwrap();
+            let expected = graph.interpret(std::slice::from_ref(&x)).unwrap();
+            let model = Model::from_graph(graph).unwrap().compile(&CompileOptions::new()).unwrap();
+            assert!(model.plan(&[x.shape().clone()]).unwrap().fallbacks().is_empty());
+            assert_eq!(model.run([x.clone()]).unwrap()[0], expected[0]);
+        }
+    }
 
     #[test]
     fn rows_are_picked_where_a_table_lies_however_it_is_aligned() {

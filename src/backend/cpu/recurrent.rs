@@ -1,4 +1,4 @@
-//! `LSTM` and `GRU` in f32 with constant weights: products by packed matrices, gates in one pass over each step.
+//! `LSTM`, `GRU` and `RNN` in f32 with constant weights: products by packed matrices, gates in one pass over each step.
 //!
 //! The products with W are made for a block of steps at once, those with R step by step.
 
@@ -6,7 +6,7 @@ use super::arena::Io;
 use super::kernel::{Context, Kernel, Spec};
 use crate::error::{Result, ensure};
 use crate::kernels::arch::Isa;
-use crate::kernels::gemm::{Epilogue, Layout, PackedB, Residual, gemm};
+use crate::kernels::gemm::{self, Epilogue, Layout, PackedB, Residual, gemm};
 use crate::kernels::recurrent::{Lstm, gru_reset, gru_step, lstm_step};
 use crate::kernels::{Matrix, MatrixMut};
 use crate::ops::recurrent::{self as ops, Activation, Direction, Recurrence, input};
@@ -21,17 +21,28 @@ const BLOCK: usize = 256 * 1024;
 enum Cell {
     Lstm { input_forget: bool },
     Gru { linear_before_reset: bool },
+    Rnn { relu: bool },
 }
 
 impl Cell {
     fn gates(self) -> usize {
-        if matches!(self, Cell::Lstm { .. }) { 4 } else { 3 }
+        match self {
+            Cell::Lstm { .. } => 4,
+            Cell::Gru { .. } => 3,
+            Cell::Rnn { .. } => 1,
+        }
+    }
+
+    /// Whether what is added to the products with W and R may be added at once.
+    fn joins_biases(self) -> bool {
+        !matches!(self, Cell::Gru { .. })
     }
 
     /// The rows of R, in gates, that are multiplied by the same state.
     fn parts(self) -> &'static [usize] {
         match self {
             Cell::Lstm { .. } => &[4],
+            Cell::Rnn { .. } => &[1],
             Cell::Gru { linear_before_reset: true } => &[3],
             Cell::Gru { linear_before_reset: false } => &[2, 1],
         }
@@ -64,12 +75,18 @@ pub(super) struct Recurrent {
 
 impl Recurrent {
     pub(super) fn new(spec: &Spec<'_>, isa: Isa) -> Result<Option<Self>> {
-        let (recurrence, cell) = match (spec.op::<ops::Lstm>(), spec.op::<ops::Gru>()) {
-            (Some(op), _) => (&op.recurrence, Cell::Lstm { input_forget: op.input_forget }),
-            (_, Some(op)) => (&op.recurrence, Cell::Gru { linear_before_reset: op.linear_before_reset }),
-            _ => return Ok(None),
+        let (recurrence, cell) = if let Some(op) = spec.op::<ops::Lstm>() {
+            (&op.recurrence, Cell::Lstm { input_forget: op.input_forget })
+        } else if let Some(op) = spec.op::<ops::Gru>() {
+            (&op.recurrence, Cell::Gru { linear_before_reset: op.linear_before_reset })
+        } else if let Some(op) = spec.op::<ops::Rnn>() {
+            (&op.recurrence, Cell::Rnn { relu: op.recurrence.activations.first() == Some(&Activation::Relu) })
+        } else {
+            return Ok(None);
         };
-        if !spec.all(DType::F32) || !plain(recurrence, cell) || spec.input(input::LENGTHS).is_some() {
+        let kind = |index: usize| if index == input::LENGTHS { DType::I32 } else { DType::F32 };
+        let known = (0..spec.instruction.inputs.len()).all(|i| spec.input(i).is_none_or(|slot| slot.dtype == kind(i)));
+        if !known || !spec.is_static() || !plain(recurrence, cell) {
             return Ok(None);
         }
         let (Some(x), Some(w), Some(r)) = (spec.shape(input::X), spec.constant(input::W), spec.constant(input::R))
@@ -91,7 +108,7 @@ impl Recurrent {
         let (mut w_bias, mut r_bias) = (Vec::new(), Vec::new());
         for both in bias.chunks_exact(2 * rows) {
             let (of_w, of_r) = both.split_at(rows);
-            if matches!(cell, Cell::Lstm { .. }) {
+            if cell.joins_biases() {
                 w_bias.extend(of_w.iter().zip(of_r).map(|(w, r)| w + r));
             } else {
                 w_bias.extend_from_slice(of_w);
@@ -110,7 +127,11 @@ impl Recurrent {
                 Ok(packed)
             }
         };
-        let whole: &'static [usize] = if cell.gates() == 4 { &[4] } else { &[3] };
+        let whole: &'static [usize] = match cell {
+            Cell::Lstm { .. } => &[4],
+            Cell::Gru { .. } => &[3],
+            Cell::Rnn { .. } => &[1],
+        };
         let steps = if recurrence.batch_first { 1 } else { BLOCK / 4 / rows.saturating_mul(batch).max(1) };
         let weights =
             |tensor: &Tensor, variant: u64, parts: &'static [usize], depth: usize| -> Result<Arc<Vec<PackedB>>> {
@@ -167,6 +188,40 @@ impl Recurrent {
         gemm(self.isa, x, &self.w[direction], out, &Epilogue { bias, ..Epilogue::default() });
     }
 
+    /// How many elements of each sequence count, where that is said.
+    fn lengths<'a>(&self, io: &Io<'a>) -> Result<Option<&'a [i32]>> {
+        if !self.inputs[input::LENGTHS] {
+            return Ok(None);
+        }
+        let lengths: &[i32] = io.input(input::LENGTHS)?;
+        let within = |length: &i32| usize::try_from(*length).is_ok_and(|length| length <= self.length);
+        ensure!(
+            lengths.iter().all(within),
+            InvalidInput,
+            "sequence lengths {lengths:?} are not all within 0..={}",
+            self.length
+        );
+        Ok(Some(lengths))
+    }
+
+    /// Puts by the states of sequences that are over, or puts them back.
+    fn hold(&self, over: &impl Fn(usize) -> bool, kept: &mut [f32], h: &mut [f32], c: &mut [f32], back: bool) {
+        if kept.is_empty() {
+            return;
+        }
+        let (kept_h, kept_c) = kept.split_at_mut(self.batch * self.hidden);
+        for (state, kept) in [(h, kept_h), (c, kept_c)] {
+            for row in (0..self.batch).filter(|row| over(*row)) {
+                let row = row * self.hidden..(row + 1) * self.hidden;
+                if back {
+                    state[row.clone()].copy_from_slice(&kept[row])
+                } else {
+                    kept[row.clone()].copy_from_slice(&state[row])
+                }
+            }
+        }
+    }
+
     /// One step from the products with x in `gates`; `more` is scratch of a step's gates.
     fn step(&self, direction: usize, peepholes: Option<&[f32]>, gates: &mut [f32], state: &mut State<'_>) {
         let (isa, batch, hidden, rows) = (self.isa, self.batch, self.hidden, self.rows());
@@ -194,6 +249,13 @@ impl Recurrent {
                 }
                 gru_step(isa, hidden, self.clip, !linear_before_reset, gates, more, h);
             }
+            Cell::Rnn { relu } => {
+                let activation = if relu { gemm::Activation::Relu } else { gemm::Activation::Tanh };
+                let residual = Some(Residual::OutputBefore);
+                let epilogue = Epilogue { residual, activation, ..Epilogue::default() };
+                gemm(isa, old, &self.r[direction], MatrixMut::dense(gates, batch, rows), &epilogue);
+                h.copy_from_slice(gates);
+            }
         }
     }
 }
@@ -210,19 +272,27 @@ fn plain(recurrence: &Recurrence, cell: Cell) -> bool {
     let defaults: &[Activation] = match cell {
         Cell::Lstm { .. } => &[Activation::Sigmoid, Activation::Tanh, Activation::Tanh],
         Cell::Gru { .. } => &[Activation::Sigmoid, Activation::Tanh],
+        // What goes into an activation is not clipped by a product.
+        Cell::Rnn { .. } if recurrence.clip.is_some() => return false,
+        Cell::Rnn { relu: true } => &[Activation::Relu],
+        Cell::Rnn { relu: false } => &[Activation::Tanh],
     };
     recurrence.activations.chunks(defaults.len()).all(|cell| cell == defaults)
 }
 
 impl Kernel for Recurrent {
     fn name(&self) -> String {
-        let kind = if matches!(self.cell, Cell::Lstm { .. }) { "lstm" } else { "gru" };
+        let kind = match self.cell {
+            Cell::Lstm { .. } => "lstm",
+            Cell::Gru { .. } => "gru",
+            Cell::Rnn { .. } => "rnn",
+        };
         format!("{kind} {}x{}x{}x{}", self.length, self.batch, self.width, self.hidden)
     }
 
     fn workspace(&self) -> usize {
         let gates = self.rows().saturating_mul(self.batch);
-        let states = self.batch.saturating_mul(2 * self.hidden);
+        let states = self.batch.saturating_mul(if self.inputs[input::LENGTHS] { 4 } else { 2 } * self.hidden);
         gates.saturating_mul(self.block + 1).saturating_add(states).saturating_mul(4)
     }
 
@@ -242,7 +312,9 @@ impl Kernel for Recurrent {
         let workspace: &mut [f32] = bytemuck::cast_slice_mut(&mut context.workspace[..self.workspace()]);
         let (gates, rest) = workspace.split_at_mut(step_len * self.block);
         let (more, states) = rest.split_at_mut(step_len);
-        let (h, c) = states.split_at_mut(batch * hidden);
+        let (h, states) = states.split_at_mut(batch * hidden);
+        let (c, kept) = states.split_at_mut(batch * hidden);
+        let lengths = self.lengths(io)?;
         for direction in 0..directions {
             let backwards = direction == 1 || self.direction == Direction::Reverse;
             for (state, start) in [&mut *h, &mut *c].into_iter().zip(starts) {
@@ -262,16 +334,20 @@ impl Kernel for Recurrent {
                 for step in 0..steps {
                     let within = if backwards { steps - 1 - step } else { step };
                     let gates = &mut gates[within * step_len..(within + 1) * step_len];
-                    self.step(direction, peepholes, gates, &mut State { h, c, more });
-                    let Some(y) = &mut y else { continue };
                     let t = first + within;
+                    let over = |row: usize| lengths.is_some_and(|lengths| t >= lengths[row] as usize);
+                    self.hold(&over, kept, h, c, false);
+                    self.step(direction, peepholes, gates, &mut State { h, c, more });
+                    self.hold(&over, kept, h, c, true);
+                    let Some(y) = &mut y else { continue };
                     for (row, h) in h.chunks_exact(hidden).enumerate() {
                         let at = if self.batch_first {
                             (row * self.length + t) * directions + direction
                         } else {
                             (t * directions + direction) * batch + row
                         };
-                        y[at * hidden..(at + 1) * hidden].copy_from_slice(h);
+                        let y = &mut y[at * hidden..(at + 1) * hidden];
+                        if over(row) { y.fill(0.0) } else { y.copy_from_slice(h) }
                     }
                 }
                 done += steps;
@@ -284,5 +360,85 @@ impl Kernel for Recurrent {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::Graph;
+    use crate::ops::Op;
+    use crate::tensor::Fact;
+    use crate::{CompileOptions, Model};
+
+    const HIDDEN: usize = 5;
+
+    fn numbers(shape: &[usize], scale: f32) -> Tensor {
+        let n = shape.iter().product::<usize>();
+        Tensor::new(shape, (0..n).map(|i| ((i * 7919 + 11) % 97) as f32 / 97.0 * scale - scale / 2.0).collect())
+            .unwrap()
+    }
+
+    /// The compiled recurrence answers as the interpreted one does, and without it.
+    fn agrees(op: Arc<dyn Op>, gates: usize, directions: usize, outputs: usize, lengths: Option<[i32; 3]>) {
+        let mut graph = Graph::new("test");
+        let x = graph.input("x", Fact::concrete(DType::F32, &[7, 3, 4])).unwrap();
+        let mut inputs = vec![Some(x)];
+        for shape in [
+            &[directions, gates * HIDDEN, 4][..],
+            &[directions, gates * HIDDEN, HIDDEN],
+            &[directions, 2 * gates * HIDDEN],
+        ] {
+            inputs.push(Some(graph.constant("w", numbers(shape, 1.0)).unwrap()));
+        }
+        let mut tensors = vec![numbers(&[7, 3, 4], 4.0)];
+        if let Some(lengths) = lengths {
+            inputs.push(Some(graph.input("lengths", Fact::concrete(DType::I32, &[3])).unwrap()));
+            tensors.push(Tensor::vector(lengths.to_vec()));
+        }
+        let names = [Some("y"), Some("h"), Some("c")];
+        for y in graph.node("r", op, &inputs, &names[..outputs]).unwrap().into_iter().flatten() {
+            graph.output(y).unwrap();
+        }
+        let expected = graph.interpret(&tensors).unwrap();
+        let model = Model::from_graph(graph).unwrap().compile(&CompileOptions::new()).unwrap();
+        let shapes: Vec<_> = tensors.iter().map(|t| t.shape().clone()).collect();
+        assert_eq!(model.plan(&shapes).unwrap().fallbacks(), Vec::<String>::new());
+        for (found, expected) in model.run(tensors.clone()).unwrap().into_vec().iter().zip(&expected) {
+            for (a, b) in found.to_f64_vec().unwrap().iter().zip(expected.to_f64_vec().unwrap()) {
+                assert!((a - b).abs() <= 1e-5, "{a} against {b}");
+            }
+        }
+        if lengths.is_some() {
+            tensors[1] = Tensor::vector(vec![8i32, 0, 0]);
+            assert!(model.run(tensors).is_err(), "longer than the sequences");
+        }
+    }
+
+    #[test]
+    fn every_cell_in_every_direction_with_and_without_lengths() {
+        use Activation::{Relu, Sigmoid, Tanh};
+        for direction in [Direction::Forward, Direction::Reverse, Direction::Bidirectional] {
+            for lengths in [None, Some([7, 3, 0])] {
+                let count = direction.count();
+                let recurrence = |activations: &[Activation]| Recurrence {
+                    hidden_size: Some(HIDDEN),
+                    direction,
+                    batch_first: false,
+                    activations: activations.repeat(count),
+                    clip: None,
+                };
+                let lstm = ops::Lstm { recurrence: recurrence(&[Sigmoid, Tanh, Tanh]), input_forget: false };
+                agrees(Arc::new(lstm), 4, count, 3, lengths);
+                for linear_before_reset in [false, true] {
+                    let gru = ops::Gru { recurrence: recurrence(&[Sigmoid, Tanh]), linear_before_reset };
+                    agrees(Arc::new(gru), 3, count, 2, lengths);
+                }
+                for activation in [Relu, Tanh] {
+                    let rnn = ops::Rnn { recurrence: recurrence(&[activation]) };
+                    agrees(Arc::new(rnn), 1, count, 2, lengths);
+                }
+            }
+        }
     }
 }

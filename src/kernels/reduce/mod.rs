@@ -9,9 +9,11 @@ mod rows;
 mod running;
 #[cfg(test)]
 mod tests;
+mod top;
 
 pub use arg::arg_extreme;
 pub use running::{Addend, running_sum};
+pub use top::{top_k, top_k_room};
 
 use super::arch::Isa;
 
