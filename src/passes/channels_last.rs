@@ -86,7 +86,9 @@ fn convolution(graph: &Graph, node: &Node) -> Option<Patch> {
     let op = node.op();
     let real = op.is::<Conv>() || op.is::<ConvTranspose>() || op.is::<Epilogue>();
     let known = graph.fact(node.output(0)?).dtype == DType::F32 || !real;
-    if !constant_weight || !known || rank > 4 {
+    // Volumes are for f32, and transposed convolutions of them for nobody.
+    let inner = op.downcast_ref::<Epilogue>().map_or(op, |epilogue| &epilogue.op);
+    if !constant_weight || !known || (rank > 4 && !inner.is::<Conv>()) {
         return None;
     }
     wrapped(graph, node, images)
@@ -112,10 +114,10 @@ fn pool(graph: &Graph, node: &Node) -> Option<Patch> {
     let quantized = node.op().downcast_ref::<Quantized>();
     let op = quantized.map_or(node.op(), |quantized| &quantized.op);
     let pools = op.is::<Pool>() || op.is::<GlobalPool>();
-    if !pools || node.output(1).is_some() || rank(graph, node.input(0)?)? > 4 {
+    let bytes = graph.fact(node.input(0)?).dtype.size() == 1;
+    if !pools || node.output(1).is_some() || (bytes && rank(graph, node.input(0)?)? > 4) {
         return None;
     }
-    let bytes = graph.fact(node.input(0)?).dtype.size() == 1;
     if !bytes && turned(graph, node.input(0)?).is_none() {
         return None;
     }

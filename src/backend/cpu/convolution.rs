@@ -6,7 +6,7 @@ use super::product::activation;
 use crate::error::{Result, ensure};
 use crate::kernels::Matrix;
 use crate::kernels::arch::Isa;
-use crate::kernels::conv::{Conv2d, ConvWeights, Geometry};
+use crate::kernels::conv::{Conv2d, ConvWeights, Geometry, Volume};
 use crate::kernels::gemm;
 use crate::ops::fused::{ChannelsLast, Epilogue};
 use crate::ops::nn::Conv;
@@ -54,6 +54,40 @@ pub(super) fn geometry(conv: &Conv, input: &[usize], weight: &[usize]) -> Result
     }))
 }
 
+/// The sizes of a convolution of `[batch, depth, height, width, channels]`; `None` where kernels lack something.
+fn volume(conv: &Conv, input: &[usize], weight: &[usize]) -> Result<Option<Volume>> {
+    let (&[_, depth, height, width, channels], &[filters, _, kd, kh, kw]) = (input, weight) else {
+        return Ok(None);
+    };
+    let (size, kernel) = ([depth, height, width], [kd, kh, kw]);
+    let (begin, end) = conv.padding.resolve(&size, &kernel, &conv.strides, &conv.dilations)?;
+    let three = |list: &[usize]| <[usize; 3]>::try_from(list).unwrap_or([1; 3]);
+    let pads = |list: &[i64]| -> Option<[usize; 3]> {
+        let list: Option<Vec<usize>> = list.iter().map(|&p| usize::try_from(p).ok()).collect();
+        list?.try_into().ok()
+    };
+    // Depthwise convolutions have a kernel for images alone.
+    let depthwise = conv.group > 1 && conv.group == filters && conv.group == channels;
+    let (Some(pad_begin), Some(pad_end), false) = (pads(&begin), pads(&end), depthwise) else { return Ok(None) };
+    let (strides, dilations) = (three(&conv.strides), three(&conv.dilations));
+    let groups = conv.group;
+    Ok(Some(Volume { input: size, channels, filters, groups, kernel, strides, dilations, pad_begin, pad_end }))
+}
+
+/// The convolution of each slice by itself, where a volume's is no more.
+fn by_slices(volume: &Volume) -> Option<Geometry> {
+    let alone = volume.kernel[0] == 1 && volume.strides[0] == 1;
+    let two = |of: [usize; 3]| [of[1], of[2]];
+    (alone && volume.pad_begin[0] == 0 && volume.pad_end[0] == 0).then(|| Geometry {
+        groups: volume.groups,
+        strides: two(volume.strides),
+        dilations: two(volume.dilations),
+        pad_begin: two(volume.pad_begin),
+        pad_end: two(volume.pad_end),
+        ..Geometry::new(two(volume.input), volume.channels, volume.filters, two(volume.kernel))
+    })
+}
+
 impl Convolution {
     pub(super) fn new(spec: &Spec<'_>, isa: Isa) -> Result<Option<Self>> {
         let Some(last) = spec.op::<ChannelsLast>() else { return Ok(None) };
@@ -64,13 +98,23 @@ impl Convolution {
             return Ok(None);
         };
         let Some(activation) = activation(epilogue.and_then(|e| e.activation)) else { return Ok(None) };
-        let Some(geometry) = geometry(conv, input, weight.shape())? else { return Ok(None) };
-        let winograd = geometry.winograd_tile().filter(|_| spec.weights.allow_winograd());
+        let volume = volume(conv, input, weight.shape())?;
+        let image = match &volume {
+            Some(volume) => by_slices(volume),
+            None => geometry(conv, input, weight.shape())?,
+        };
+        let kernel = match (&image, &volume) {
+            (Some(image), _) => image.kernel,
+            (None, Some(volume)) => [volume.kernel[0].saturating_mul(volume.kernel[1]), volume.kernel[2]],
+            (None, None) => return Ok(None),
+        };
+        let batch = input[0] * if volume.is_some() && image.is_some() { input[1] } else { 1 };
+        let winograd = image.and_then(|image| image.winograd_tile()).filter(|_| spec.weights.allow_winograd());
         let pack = |w: &Tensor| {
             let (filters, channels) = (w.shape()[0], w.shape()[1]);
             match winograd {
                 Some(tile) => ConvWeights::pack_winograd(isa, w.as_slice()?, filters, channels, tile),
-                None => ConvWeights::pack(isa, w.as_slice()?, filters, channels, geometry.kernel, conv.group),
+                None => ConvWeights::pack(isa, w.as_slice()?, filters, channels, kernel, conv.group),
             }
         };
         // No convolution has no group, or as many.
@@ -80,12 +124,16 @@ impl Convolution {
             None => conv.group as u64,
         };
         let weights = spec.weights.get_or_pack(weight, variant, pack)?;
-        let [height, width] = geometry.output();
-        let expected = input[0] * height * width * weight.shape()[0];
-        ensure!(output.elements() == expected, Internal, "the output is {output}, not of {height} x {width} pixels");
+        let conv = match (image, volume) {
+            (Some(image), _) => Conv2d::new(image, weights)?,
+            (None, Some(volume)) => volume.conv(weights)?,
+            (None, None) => return Ok(None),
+        };
+        let expected = batch * conv.geometry().output_pixels() * weight.shape()[0];
+        ensure!(output.elements() == expected, Internal, "the output is {output}, not of {expected} elements");
         Ok(Some(Convolution {
-            batch: input[0],
-            conv: Conv2d::new(geometry, weights)?,
+            batch,
+            conv,
             bias: spec.input(2).filter(|_| epilogue.is_none_or(|e| e.arity > 2)).map(|_| 2),
             residual: epilogue.and_then(Epilogue::residual_index),
             activation,

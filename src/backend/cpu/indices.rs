@@ -253,6 +253,17 @@ impl Kernel for PutPlaces {
         }
         let (x, updates, y): (&[f32], &[f32], &mut [f32]) = (io.input(0)?, io.input(2)?, io.output(0)?);
         y.copy_from_slice(x);
+        if self.how == ScatterReduction::Add {
+            return self.places.each(indices, |at, to, count| {
+                if count == 1 {
+                    y[to] += updates[at];
+                    return;
+                }
+                for (y, update) in y[to..to + count].iter_mut().zip(&updates[at..at + count]) {
+                    *y += update;
+                }
+            });
+        }
         let how = self.how;
         self.places.each(indices, |at, to, count| {
             for (y, &update) in y[to..to + count].iter_mut().zip(&updates[at..at + count]) {

@@ -24,6 +24,8 @@ pub struct Geometry {
     pub pad_begin: [usize; 2],
     /// Padding at the bottom and on the right.
     pub pad_end: [usize; 2],
+    /// Height of the output, where a table says which lines it reads: of a volume that is folded into an image.
+    pub lines: Option<usize>,
 }
 
 impl Geometry {
@@ -40,6 +42,7 @@ impl Geometry {
             dilations: [1; 2],
             pad_begin: [0; 2],
             pad_end: [0; 2],
+            lines: None,
         }
     }
 
@@ -54,7 +57,7 @@ impl Geometry {
                 None => 0,
             }
         };
-        [along(0), along(1)]
+        [self.lines.unwrap_or_else(|| along(0)), along(1)]
     }
 
     /// Input channels of a group.
@@ -117,7 +120,8 @@ impl Geometry {
     /// Whether every output pixel is a product of the input pixel at the same place alone.
     #[must_use]
     pub fn is_pointwise(&self) -> bool {
-        self.kernel == [1; 2] && self.strides == [1; 2] && self.pad_begin == [0; 2] && self.pad_end == [0; 2]
+        let plain = self.kernel == [1; 2] && self.strides == [1; 2] && self.lines.is_none();
+        plain && self.pad_begin == [0; 2] && self.pad_end == [0; 2]
     }
 
     /// Whether an f32 convolution is expected to be faster by Winograd's algorithm

@@ -8,6 +8,7 @@
 //! | fewer than 16 channels (stems) | the same with a segment per kernel row; of bytes, over a padded copy |
 //! | depthwise | a kernel of its own over vectors of channels; of f32, another for taps three or five wide |
 //! | depthwise 3x3 of bytes, AVX-512 | strips: a word is a column of taps, made once for all outputs that see it |
+//! | volumes | the indirect product of an image of all their lines |
 //! | 3x3, stride 1, where asked for | Winograd's, with 36 products of tiles, or 16 where the image is small |
 //!
 //! f32 images take a [`Conv2d`], bytes a [`ByteConv2d`], which pads with the input's zero point; a [`ConvTranspose2d`] is
@@ -35,12 +36,14 @@ mod tests_borders;
 #[cfg(test)]
 mod tests_bytes;
 mod transposed;
+mod volume;
 mod weights;
 mod winograd;
 
 pub use bytes::{ByteConv2d, ByteConvWeights};
 pub use geometry::Geometry;
 pub use transposed::{ConvTranspose2d, TransposedForm, TransposedGeometry, TransposedWeights};
+pub use volume::Volume;
 pub use weights::ConvWeights;
 
 use super::gemm::{Epilogue, Part, Strided, finish, product};

@@ -50,6 +50,16 @@ pub(super) struct TapTable {
 impl TapTable {
     /// The tables of `geometry`; padding reads elements of `element_bytes` that are all `padding`.
     pub(super) fn new(geometry: &Geometry, element_bytes: usize, padding: u8) -> Self {
+        Self::of_lines(geometry, element_bytes, padding, geometry.positions(0))
+    }
+
+    /// The same where `lines` says what each line of taps reads, `[output height][kernel height]`.
+    pub(super) fn of_lines(
+        geometry: &Geometry,
+        element_bytes: usize,
+        padding: u8,
+        lines: impl IntoIterator<Item = Option<usize>>,
+    ) -> Self {
         let index = |position: Option<usize>, scale: usize| position.map_or(PADDING, |p| (p * scale) as isize);
         // A depthwise row reads all channels, whatever the groups.
         let depthwise =
@@ -63,7 +73,7 @@ impl TapTable {
         }
         let across: Vec<isize> = geometry.positions(1).map(|p| index(p, 1)).collect();
         TapTable {
-            down: geometry.positions(0).map(|p| index(p, geometry.input[1])).collect(),
+            down: lines.into_iter().map(|p| index(p, geometry.input[1])).collect(),
             inside: inside(&across, geometry.kernel[1]),
             across,
             kernel: geometry.kernel,

@@ -61,6 +61,9 @@ fn ascending(x: f32) -> u32 {
 /// the last of the best ones is one.
 #[inline(always)]
 fn first(keys: &mut [u64], k: usize, n: usize, key: impl Fn(usize) -> u64) -> &[u64] {
+    if k <= FEW {
+        return few(&mut keys[..k], n, key);
+    }
     let keys = &mut keys[..top_k_room(k, n)];
     let (mut len, mut bound) = (0, u64::MAX);
     for i in 0..n {
@@ -86,6 +89,28 @@ fn first(keys: &mut [u64], k: usize, n: usize, key: impl Fn(usize) -> u64) -> &[
     &keys[..k]
 }
 
+/// So many are kept in order, each key put where it belongs.
+const FEW: usize = 24;
+
+/// [`first`] of a few.
+#[inline(always)]
+fn few(keys: &mut [u64], n: usize, key: impl Fn(usize) -> u64) -> &[u64] {
+    keys.fill(u64::MAX);
+    let last = keys.len() - 1;
+    for i in 0..n {
+        let key = key(i);
+        if key < keys[last] {
+            let mut at = last;
+            while at > 0 && keys[at - 1] > key {
+                keys[at] = keys[at - 1];
+                at -= 1;
+            }
+            keys[at] = key;
+        }
+    }
+    keys
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -97,7 +122,7 @@ mod tests {
             let mut x: Vec<f32> = (0..n * inner * outer).map(|i| ((i * 7919) % 101) as f32 - 50.0).collect();
             let last = x.len() - 1;
             (x[0], x[last / 2], x[last]) = (-0.0, nan, 0.0);
-            for k in [1, 2, 7, n / 2, n].into_iter().filter(|k| (1..=n).contains(k)) {
+            for k in [1, 2, 7, 25, n / 2, n].into_iter().filter(|k| (1..=n).contains(k)) {
                 for largest in [false, true] {
                     let mut keys = vec![0; top_k_room(k, n)];
                     let (mut values, mut places) = (vec![0.0; outer * k * inner], vec![0; outer * k * inner]);

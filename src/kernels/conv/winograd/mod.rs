@@ -56,7 +56,7 @@ const MANY_CHANNELS: usize = 192;
 /// depends on one image alone, not on their number.
 pub(super) fn suits(g: &Geometry) -> Option<usize> {
     let fits = g.groups == 1 && g.kernel == [3; 2] && g.strides == [1; 2] && g.dilations == [1; 2];
-    if !fits || g.channels < FEWEST_CHANNELS || g.filters < FEWEST_CHANNELS {
+    if !fits || g.lines.is_some() || g.channels < FEWEST_CHANNELS || g.filters < FEWEST_CHANNELS {
         return None;
     }
     // Multiplications saved for each pair of a channel and a filter, against the weights that are read in addition, in
