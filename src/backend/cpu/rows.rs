@@ -4,7 +4,7 @@ use super::arena::Io;
 use super::kernel::{Context, Division, Kernel, Spec};
 use crate::error::Result;
 use crate::kernels::arch::Isa;
-use crate::kernels::norm::{Center, RowNorm, Rows, row_norm};
+use crate::kernels::norm::{Center, RowNorm, Rows, row_norm_telling};
 use crate::kernels::softmax::{Form, softmax, softmax_columns, softmax_in_place};
 use crate::ops::nn::{LayerNormalization, LogSoftmax, RmsNormalization, Softmax};
 use crate::tensor::DType;
@@ -107,7 +107,11 @@ impl Kernel for NormRows {
         Division::units(self.rows, 1)
     }
 
-    fn run(&self, io: &Io<'_>, _context: &mut Context<'_>) -> Result<()> {
+    fn tells_extremes(&self) -> bool {
+        true
+    }
+
+    fn run(&self, io: &Io<'_>, context: &mut Context<'_>) -> Result<()> {
         let share = io.share();
         let shift: Option<&[f32]> = if self.shift { Some(io.input(2)?) } else { None };
         let norm =
@@ -117,7 +121,8 @@ impl Kernel for NormRows {
         } else {
             Some(&io.input(0)?[share.start * self.cols..share.end * self.cols])
         };
-        row_norm(self.isa, &norm, Rows { x, ..Rows::default() }, None, io.output(0)?);
+        let rows = Rows { x, ..Rows::default() };
+        row_norm_telling(self.isa, &norm, rows, None, io.output(0)?, context.extremes);
         Ok(())
     }
 }

@@ -94,7 +94,8 @@ pub enum Activation {
 
 impl Activation {
     /// The bounds, where it does nothing but bound.
-    pub(in crate::kernels) fn bounds(self) -> Option<(f32, f32)> {
+    #[must_use]
+    pub fn bounds(self) -> Option<(f32, f32)> {
         match self {
             Activation::None => Some((f32::NEG_INFINITY, f32::INFINITY)),
             Activation::Relu => Some((0.0, f32::INFINITY)),

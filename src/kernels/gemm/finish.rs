@@ -7,7 +7,7 @@
 use super::super::arch::{Body, Simd};
 use super::activation;
 use super::epilogue::Activation;
-use super::output::Extremes;
+use super::output::{Extremes, Told};
 use std::marker::PhantomData;
 use std::ops::Range;
 
@@ -87,6 +87,14 @@ impl<'a> Finish<'a> {
         let scaled = self.column_scale.is_some() || self.row_scale.is_some() || self.shift.is_some();
         let added = self.residual.is_some() || self.byte_residual.is_some() || self.through.is_some();
         !(self.integer || scaled || added)
+    }
+
+    /// Whether integers are scaled and shifted by column before that, and nothing else is done to them.
+    #[inline(always)]
+    fn scales_columns(&self) -> bool {
+        let added = self.residual.is_some() || self.byte_residual.is_some() || self.through.is_some();
+        let real = matches!(self.store, Store::F32 | Store::F16 | Store::Bf16);
+        self.integer && self.column_scale.is_some() && self.row_scale.is_none() && !added && real
     }
 
     /// What is done to integers that become bytes by it alone, and whether these are signed.
@@ -189,7 +197,7 @@ impl Store {
 /// The epilogue of one tile.
 pub(in crate::kernels) struct FinishTile<'a> {
     pub(in crate::kernels) finish: &'a Finish<'a>,
-    /// The sums, row by row.
+    /// The sums, row by row; they may be overwritten.
     pub(in crate::kernels) words: *const i32,
     /// Words from row to row of the sums.
     pub(in crate::kernels) pitch: usize,
@@ -202,17 +210,17 @@ impl Body for FinishTile<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        self.store(s);
-        if let Some(extremes) = self.finish.extremes {
-            // SAFETY: the tile's maker saw to it that its rows and columns lie in the output.
-            unsafe { self.tell(s, extremes) };
+        let mut told = self.finish.extremes.map(|extremes| Told::new(s, extremes));
+        self.store(s, &mut told);
+        if let (Some(told), Some(extremes)) = (told, self.finish.extremes) {
+            told.tell(s, extremes);
         }
     }
 }
 
 impl FinishTile<'_> {
     #[inline(always)]
-    fn store<S: Simd>(&self, s: S) {
+    fn store<S: Simd>(&self, s: S, told: &mut Option<Told<S>>) {
         let f = self.finish;
         // SAFETY: the tile's maker saw to it that its rows and columns lie in the output and the operands.
         unsafe {
@@ -224,10 +232,10 @@ impl FinishTile<'_> {
                     return self.direct(s, direct, |to, n, v| store_bf16(s, f.out.cast::<u16>().add(to), n, v));
                 }
                 (Some(direct), _, _) => {
-                    return self.direct(s, direct, |to, n, v| s.store_part(f.out.cast::<f32>().add(to), n, v));
+                    return self.direct(s, direct, |to, n, v| store_f32(s, f.out.cast::<f32>().add(to), n, v, told));
                 }
                 (_, Some(rescale), Store::F32) => {
-                    return self.rescale(s, rescale, |to, n, v| s.store_part(f.out.cast::<f32>().add(to), n, v));
+                    return self.rescale(s, rescale, |to, n, v| store_f32(s, f.out.cast::<f32>().add(to), n, v, told));
                 }
                 (_, Some(rescale), Store::U8 { .. }) => {
                     return self.requantize(s, rescale, |to, n, v| {
@@ -244,8 +252,13 @@ impl FinishTile<'_> {
                 _ => {}
             }
         }
-        // An activation alone is common, and asked for once.
-        let plain = f.activates_alone();
+        // An activation alone is common, and asked for once; so is one of scaled integers.
+        let plain = f.activates_alone()
+            || f.scales_columns() && {
+                // SAFETY: as above.
+                unsafe { self.scale(s) };
+                true
+            };
         for (i, row) in self.rows.clone().enumerate() {
             // SAFETY: the tile's maker saw to it that its rows and columns lie in the output and the operands.
             unsafe {
@@ -261,7 +274,7 @@ impl FinishTile<'_> {
                         match f.store {
                             Store::F16 => store_f16(s, f.out.cast::<u16>().add(to), n, v),
                             Store::Bf16 => store_bf16(s, f.out.cast::<u16>().add(to), n, v),
-                            _ => s.store_part(f.out.cast::<f32>().add(to), n, v),
+                            _ => store_f32(s, f.out.cast::<f32>().add(to), n, v, told),
                         }
                         column += S::LANES;
                         continue;
@@ -298,7 +311,7 @@ impl FinishTile<'_> {
                         v = through.apply(s, s.to_i32(steps), row, column, n);
                     }
                     match f.store {
-                        Store::F32 | Store::I32 => s.store_part(f.out.cast::<f32>().add(to), n, v),
+                        Store::F32 | Store::I32 => store_f32(s, f.out.cast::<f32>().add(to), n, v, told),
                         Store::F16 => store_f16(s, f.out.cast::<u16>().add(to), n, v),
                         Store::Bf16 => store_bf16(s, f.out.cast::<u16>().add(to), n, v),
                         Store::U8 { factor, zero_point } => {
@@ -318,46 +331,30 @@ impl FinishTile<'_> {
 }
 
 impl FinishTile<'_> {
-    /// Reads what was just written, while it is in the first cache.
+    /// Makes real numbers of the sums, where they are.
     ///
     /// # Safety
-    /// The tile's rows and columns lie in the output, which is f32.
+    /// The tile's columns lie in the operands.
     #[inline(always)]
-    unsafe fn tell<S: Simd>(&self, s: S, extremes: &Extremes) {
-        let (out, stride) = (self.finish.out.cast::<f32>().cast_const(), self.finish.stride);
-        let (lanes_of_least, lanes_of_greatest) = (extremes.least.as_ptr(), extremes.greatest.as_ptr());
-        // SAFETY: as the caller promises; a vector has no more than sixteen lanes.
-        unsafe {
-            // Several, so that none waits for the one before it.
-            let mut least = [s.load(lanes_of_least.cast()); 4];
-            let mut greatest = [s.load(lanes_of_greatest.cast()); 4];
-            let mut column = self.columns.start;
-            while column < self.columns.end {
-                let n = S::LANES.min(self.columns.end - column);
-                let mut at = out.add(self.rows.start * stride + column);
-                let mut left = self.rows.len();
-                while left >= 4 && n == S::LANES {
-                    let [a, b, c, d] =
-                        [s.load(at), s.load(at.add(stride)), s.load(at.add(2 * stride)), s.load(at.add(3 * stride))];
-                    let [e, f, g, h] = least;
-                    least = [s.min(a, e), s.min(b, f), s.min(c, g), s.min(d, h)];
-                    let [e, f, g, h] = greatest;
-                    greatest = [s.max(a, e), s.max(b, f), s.max(c, g), s.max(d, h)];
-                    (at, left) = (at.wrapping_add(4 * stride), left - 4);
+    unsafe fn scale<S: Simd>(&self, s: S) {
+        let f = self.finish;
+        let mut column = self.columns.start;
+        while column < self.columns.end {
+            let n = S::LANES.min(self.columns.end - column);
+            // SAFETY: as the caller promises; the sums are the tile's own, to be overwritten.
+            unsafe {
+                let scale = f.column_scale.map_or(s.splat(1.0), |scale| s.load_part(scale.add(column), n));
+                let shift = f.shift.map(|shift| s.load_part(shift.add(column), n));
+                for i in 0..self.rows.len() {
+                    let at = self.words.add(i * self.pitch + column - self.columns.start).cast_mut();
+                    let mut v = s.mul(s.from_i32(s.load_i32(at)), scale);
+                    if let Some(shift) = shift {
+                        v = s.add(v, shift);
+                    }
+                    s.store_i32(at, s.to_bits(v));
                 }
-                // A number that there is not is the one that there was.
-                let there = s.first(n);
-                while left > 0 {
-                    let v = s.load_part(at, n);
-                    least[0] = s.min(s.select(there, v, least[0]), least[0]);
-                    greatest[0] = s.max(s.select(there, v, greatest[0]), greatest[0]);
-                    (at, left) = (at.wrapping_add(stride), left - 1);
-                }
-                column += S::LANES;
             }
-            let ([a, b, c, d], [e, f, g, h]) = (least, greatest);
-            s.store(lanes_of_least.cast(), s.min(s.min(a, b), s.min(c, d)));
-            s.store(lanes_of_greatest.cast(), s.max(s.max(e, f), s.max(g, h)));
+            column += S::LANES;
         }
     }
 
@@ -366,7 +363,7 @@ impl FinishTile<'_> {
     /// # Safety
     /// The tile's rows and columns lie in the output and the operands.
     #[inline(always)]
-    unsafe fn direct<S: Simd>(&self, s: S, direct: &Direct, store: impl Fn(usize, usize, S::F32)) {
+    unsafe fn direct<S: Simd>(&self, s: S, direct: &Direct, mut store: impl FnMut(usize, usize, S::F32)) {
         let (lo, hi) = (s.splat(direct.lo), s.splat(direct.hi));
         let mut column = self.columns.start;
         while column < self.columns.end {
@@ -393,7 +390,7 @@ impl FinishTile<'_> {
     /// # Safety
     /// The tile's rows and columns lie in the output and the operands.
     #[inline(always)]
-    unsafe fn rescale<S: Simd>(&self, s: S, r: &Rescale, store: impl Fn(usize, usize, S::F32)) {
+    unsafe fn rescale<S: Simd>(&self, s: S, r: &Rescale, mut store: impl FnMut(usize, usize, S::F32)) {
         let f = self.finish;
         let (lo, hi) = (s.splat(r.lo), s.splat(r.hi));
         let mut column = self.columns.start;
@@ -497,6 +494,19 @@ impl FinishThrough {
             }
         }
         v
+    }
+}
+
+/// Stores the first `n` lanes, and remembers them where that is wanted.
+///
+/// # Safety
+/// `n` elements at `to` are writable.
+#[inline(always)]
+unsafe fn store_f32<S: Simd>(s: S, to: *mut f32, n: usize, v: S::F32, told: &mut Option<Told<S>>) {
+    // SAFETY: as the caller promises.
+    unsafe { s.store_part(to, n, v) };
+    if let Some(told) = told {
+        told.see(s, v, n);
     }
 }
 

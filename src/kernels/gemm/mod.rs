@@ -46,6 +46,7 @@ pub use float::{gemm, gemm_region};
 pub use halves::{HALVES_ROWS, PackedHalves, gemm_halves, halves_scratch_len};
 pub use integer::{ByteEpilogue, ByteOutput, QuantizedResidual, Requantize, Through, gemm_bytes, gemm_bytes_region};
 pub(in crate::kernels) use integer::{byte_strip_rows, finish_bytes, product_bytes};
+pub(in crate::kernels) use output::Told;
 pub use output::{Extremes, FloatOutput};
 pub(in crate::kernels) use pack::panel_width;
 pub use pack::{Layout, PackedB, PackedView};

@@ -1,5 +1,6 @@
 //! Where the results of a float product go, and what is learned of them on the way.
 
+use super::super::arch::Simd;
 use super::super::view::MatrixMut;
 use super::finish::Store;
 use half::{bf16, f16};
@@ -74,8 +75,8 @@ impl<'a> From<MatrixMut<'a, bf16>> for FloatOutput<'a> {
 #[derive(Debug)]
 pub struct Extremes {
     /// Of each lane of the vectors that were written.
-    pub(super) least: Cell<[f32; 16]>,
-    pub(super) greatest: Cell<[f32; 16]>,
+    least: Cell<[f32; 16]>,
+    greatest: Cell<[f32; 16]>,
 }
 
 impl Default for Extremes {
@@ -90,5 +91,44 @@ impl Extremes {
     pub fn get(&self) -> (f32, f32) {
         let least = self.least.get().into_iter().fold(f32::INFINITY, f32::min);
         (least, self.greatest.get().into_iter().fold(f32::NEG_INFINITY, f32::max))
+    }
+}
+
+/// The same in registers, while a kernel writes.
+pub(in crate::kernels) struct Told<S: Simd> {
+    least: S::F32,
+    greatest: S::F32,
+}
+
+impl<S: Simd> Told<S> {
+    /// What was written before.
+    #[inline(always)]
+    pub(in crate::kernels) fn new(s: S, extremes: &Extremes) -> Self {
+        let (least, greatest) = (extremes.least.as_ptr(), extremes.greatest.as_ptr());
+        // SAFETY: a vector has no more than sixteen lanes, and nobody else sees the cells meanwhile.
+        unsafe { Told { least: s.load(least.cast()), greatest: s.load(greatest.cast()) } }
+    }
+
+    /// Takes in the first `n` lanes.
+    #[inline(always)]
+    pub(in crate::kernels) fn see(&mut self, s: S, v: S::F32, n: usize) {
+        let (mut low, mut high) = (v, v);
+        if n < S::LANES {
+            // A number that there is not is the one that there was.
+            let there = s.first(n);
+            (low, high) = (s.select(there, v, self.least), s.select(there, v, self.greatest));
+        }
+        (self.least, self.greatest) = (s.min(low, self.least), s.max(high, self.greatest));
+    }
+
+    /// Says so.
+    #[inline(always)]
+    pub(in crate::kernels) fn tell(self, s: S, extremes: &Extremes) {
+        let (least, greatest) = (extremes.least.as_ptr(), extremes.greatest.as_ptr());
+        // SAFETY: as in `new`.
+        unsafe {
+            s.store(least.cast(), self.least);
+            s.store(greatest.cast(), self.greatest);
+        }
     }
 }

@@ -10,4 +10,4 @@ mod tests;
 
 pub use affine::{scale_shift, scale_shift_in_place};
 pub use group::{group_norm, group_norm_channels_last};
-pub use rows::{Center, RowNorm, Rows, row_norm};
+pub use rows::{Center, RowNorm, Rows, row_norm, row_norm_telling};

@@ -1,6 +1,7 @@
 //! LayerNorm and RMSNorm over rows, with what is added before in the same pass.
 
 use super::super::arch::{Body, Isa, Simd};
+use super::super::gemm::{Extremes, Told};
 
 /// Whether the mean is taken off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +43,21 @@ pub struct Rows<'a> {
 /// # Panics
 /// Where the lengths are not those that the arguments' pages give.
 pub fn row_norm(isa: Isa, norm: &RowNorm<'_>, rows: Rows<'_>, sum: Option<&mut [f32]>, y: &mut [f32]) {
+    row_norm_telling(isa, norm, rows, sum, y, None);
+}
+
+/// The same; what is written to `y` is told.
+///
+/// # Panics
+/// As [`row_norm`].
+pub fn row_norm_telling(
+    isa: Isa,
+    norm: &RowNorm<'_>,
+    rows: Rows<'_>,
+    sum: Option<&mut [f32]>,
+    y: &mut [f32],
+    extremes: Option<&Extremes>,
+) {
     let (len, cols) = (y.len(), norm.cols);
     if len == 0 || cols == 0 {
         return;
@@ -52,7 +68,7 @@ pub fn row_norm(isa: Isa, norm: &RowNorm<'_>, rows: Rows<'_>, sum: Option<&mut [
     assert!(sum.as_ref().is_none_or(|s| s.len() == len), "the sum is as long as the output");
     let vectors = [norm.scale, norm.shift, rows.bias];
     assert!(vectors.into_iter().flatten().all(|v| v.len() == cols), "scale, shift and bias are one row");
-    isa.dispatch(RowsBody { norm, rows, sum: sum.map(<[f32]>::as_mut_ptr), len, y: y.as_mut_ptr() });
+    isa.dispatch(RowsBody { norm, rows, sum: sum.map(<[f32]>::as_mut_ptr), len, y: y.as_mut_ptr(), extremes });
 }
 
 struct RowsBody<'a> {
@@ -61,6 +77,7 @@ struct RowsBody<'a> {
     sum: Option<*mut f32>,
     len: usize,
     y: *mut f32,
+    extremes: Option<&'a Extremes>,
 }
 
 impl Body for RowsBody<'_> {
@@ -69,6 +86,7 @@ impl Body for RowsBody<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let cols = self.norm.cols;
+        let mut told = self.extremes.map(|extremes| Told::new(s, extremes));
         for at in (0..self.len).step_by(cols) {
             // SAFETY: `row_norm` compared the lengths; a row ends within them.
             unsafe {
@@ -88,8 +106,11 @@ impl Body for RowsBody<'_> {
                 let (mean, factor) = moments(s, x, cols, self.norm.center, self.norm.epsilon);
                 let scale = self.norm.scale.map(<[f32]>::as_ptr);
                 let shift = self.norm.shift.map(<[f32]>::as_ptr);
-                apply(s, x, y, cols, mean, factor, scale, shift);
+                apply(s, x, y, cols, mean, factor, scale, shift, &mut told);
             }
+        }
+        if let (Some(told), Some(extremes)) = (told, self.extremes) {
+            told.tell(s, extremes);
         }
     }
 }
@@ -189,6 +210,7 @@ unsafe fn apply<S: Simd>(
     factor: f32,
     scale: Option<*const f32>,
     shift: Option<*const f32>,
+    told: &mut Option<Told<S>>,
 ) {
     let (mean, factor) = (s.splat(mean), s.splat(factor));
     let mut i = 0;
@@ -204,7 +226,14 @@ unsafe fn apply<S: Simd>(
                 (None, Some(shift)) => s.add(v, get(shift)),
                 (None, None) => v,
             };
-            if left == S::LANES { s.store(y.add(i), v) } else { s.store_part(y.add(i), left, v) }
+            if left == S::LANES {
+                s.store(y.add(i), v)
+            } else {
+                s.store_part(y.add(i), left, v)
+            }
+            if let Some(told) = told {
+                told.see(s, v, left);
+            }
         }
         i += S::LANES;
     }
