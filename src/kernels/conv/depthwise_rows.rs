@@ -372,7 +372,7 @@ impl<T: Simd> Body for Rest<'_, T> {
         }
         s.call(FinishTile {
             finish: self.finish,
-            words: words.as_ptr(),
+            words: words.as_mut_ptr(),
             pitch: self.columns.len(),
             rows: self.rows,
             columns: self.columns,

@@ -396,7 +396,7 @@ impl Body for ByteDepthwise<'_, StripWords> {
                     for (q, start) in starts.iter().enumerate().take(block.parts) {
                         s.call(FinishTile {
                             finish,
-                            words: ordered[q * block.channels()..].as_ptr(),
+                            words: ordered[q * block.channels()..].as_mut_ptr(),
                             pitch: LANES,
                             rows: line.first + start..line.first + start + columns,
                             columns: block.start..block.start + block.channels(),

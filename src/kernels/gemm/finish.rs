@@ -198,7 +198,7 @@ impl Store {
 pub(in crate::kernels) struct FinishTile<'a> {
     pub(in crate::kernels) finish: &'a Finish<'a>,
     /// The sums, row by row; they may be overwritten.
-    pub(in crate::kernels) words: *const i32,
+    pub(in crate::kernels) words: *mut i32,
     /// Words from row to row of the sums.
     pub(in crate::kernels) pitch: usize,
     pub(in crate::kernels) rows: Range<usize>,
@@ -346,12 +346,14 @@ impl FinishTile<'_> {
                 let scale = f.column_scale.map_or(s.splat(1.0), |scale| s.load_part(scale.add(column), n));
                 let shift = f.shift.map(|shift| s.load_part(shift.add(column), n));
                 for i in 0..self.rows.len() {
-                    let at = self.words.add(i * self.pitch + column - self.columns.start).cast_mut();
+                    let at = self.words.add(i * self.pitch + column - self.columns.start);
                     let mut v = s.mul(s.from_i32(s.load_i32(at)), scale);
                     if let Some(shift) = shift {
                         v = s.add(v, shift);
                     }
-                    s.store_i32(at, s.to_bits(v));
+                    // What is behind the last column may be the next row's.
+                    let v = s.to_bits(v);
+                    if n == S::LANES { s.store_i32(at, v) } else { s.store_i32_part(at, n, v) }
                 }
             }
             column += S::LANES;

@@ -82,7 +82,7 @@ impl Body for Line<'_> {
                 at += S::LANES;
             }
         }
-        let words = self.sums.wrapping_add((self.cut - first * self.stride) * self.filters).cast_const().cast();
+        let words = self.sums.wrapping_add((self.cut - first * self.stride) * self.filters).cast();
         let (finish, columns) = (self.finish, 0..self.columns * self.filters);
         // SAFETY: the sums hold the line; vectors at its end reach into the vector behind.
         s.call(FinishTile { finish, words, pitch: 0, rows: 0..1, columns });

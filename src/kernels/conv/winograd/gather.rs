@@ -101,7 +101,7 @@ impl<const O: usize> Gather<'_, O> {
                             s.store_i32(words.add(j * S::LANES), s.to_bits(s.add(v, start)));
                         }
                         let rows = range.start - self.rows.start..range.end - self.rows.start;
-                        let words = words.add((range.start - first) * S::LANES).cast_const();
+                        let words = words.add((range.start - first) * S::LANES);
                         s.call(FinishTile { finish, words, pitch: S::LANES, rows, columns: filter..filter + n });
                     }
                 }
