@@ -113,27 +113,40 @@ pub struct ByteTile {
     /// pairs of words.
     pub(super) next: ByteTileOperands,
     pub(super) segments: usize,
-    pub(super) passes: *const usize,
+    pub(super) segment: *const Segment,
+    pub(super) row_step: usize,
     pub(super) next_places: *const Place,
     pub(super) narrows: usize,
     /// Bytes from a row of the other summand to the one that the next strip adds in its place.
     pub(super) other_ahead: usize,
 }
 
+/// Where a segment of K lies.
+#[derive(Debug, Clone, Copy, Default)]
+#[repr(C)]
+pub struct Segment {
+    /// Bytes from the pointer to a row.
+    pub offset: usize,
+    /// Bytes of B that are passed over behind it; behind the last, up to the first of the next panel.
+    pub passes: usize,
+}
+
 /// What some tiles side by side multiply, and where their results belong.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub struct ByteTileOperands {
-    /// `[segments][MR]` pointers to the rows.
+    /// `[MR]` pointers to the rows, for each segment or once.
     pub rows: *const *const u8,
+    /// Whether there are some for each segment.
+    pub apart: bool,
     /// The panels, one behind the other, and how many.
     pub b: *const u8,
     /// The same.
     pub panels: usize,
     /// Segments of K, one at least.
     pub segments: usize,
-    /// Bytes of B that are passed over behind each segment; behind the last, up to the first of the next panel.
-    pub passes: *const usize,
+    /// Where they lie.
+    pub layout: *const Segment,
     /// Pairs of words in a segment, one at least.
     pub pairs: usize,
     /// What is fetched meanwhile, how many lines of it for every two pairs, and how many bytes are passed over from one
@@ -185,10 +198,11 @@ impl ByteTile {
             out: std::ptr::null_mut(),
             next: ByteTileOperands {
                 rows: std::ptr::null(),
+                apart: false,
                 b: std::ptr::null(),
                 panels: 0,
                 segments: 0,
-                passes: std::ptr::null(),
+                layout: std::ptr::null(),
                 pairs: 0,
                 ahead: std::ptr::null(),
                 lines: 0,
@@ -200,7 +214,8 @@ impl ByteTile {
                 places: std::ptr::null(),
             },
             segments: 0,
-            passes: std::ptr::null(),
+            segment: std::ptr::null(),
+            row_step: 0,
             next_places: std::ptr::null(),
             narrows: 0,
             other_ahead: 0,
@@ -216,6 +231,7 @@ impl ByteTile {
         self.next = *tile;
         self.other_ahead = self.dense[1].other.wrapping_mul(MR);
         self.narrows = 6usize.div_ceil(tile.pairs.saturating_mul(tile.segments).max(1));
+        self.row_step = if tile.apart { MR * size_of::<*const u8>() } else { 0 };
         self.next_places = self.dense.as_ptr();
         if !tile.places.is_null() {
             // The strip before needs its own until the first tile of this one is done.

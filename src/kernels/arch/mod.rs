@@ -54,7 +54,7 @@ mod tests;
 
 pub use byte_stem::ByteStem;
 pub use byte_strip::{ByteBounds, ByteStrip};
-pub use byte_tile::{ByteTile, ByteTileOperands, Narrow};
+pub use byte_tile::{ByteTile, ByteTileOperands, Narrow, Segment};
 pub use float_tile::FloatTile;
 pub use simd::{Body, Simd};
 

@@ -10,7 +10,9 @@
 //!    their own, so each rectangle is a piece of it: those pixels of all images, one behind the other.
 //! 2. A rectangle with few pixels is no full tile. So there are several ways to divide the output, finer and finer, and the
 //!    pixels of a run decide which is the cheapest. What is taken together takes the taps that any of it needs.
-//! 3. Padding is the zero point, and what is not multiplied is not to be taken off: each piece has its own sums of weights.
+//! 3. Where all taps of a rectangle lie in the image, each of them lies as far from the first as in any other pixel: so a row
+//!    has one pointer. That is why an image without padding is a rectangle, too.
+//! 4. Padding is the zero point, and what is not multiplied is not to be taken off: each piece has its own sums of weights.
 
 use super::super::arch::Isa;
 use super::super::gemm::{
@@ -108,6 +110,11 @@ impl Rectangle {
         }
     }
 
+    /// Whether all of its taps lie in the image.
+    fn is_inside(&self) -> bool {
+        self.inside == self.columns
+    }
+
     /// How many of its pixels come before output pixel `place`.
     fn before(&self, place: usize, [height, width]: [usize; 2]) -> usize {
         let (line, x) = (place / width, place % width);
@@ -125,7 +132,7 @@ impl Rectangle {
 }
 
 impl Borders {
-    /// Those of `geometry`, if it has any, for the groups `b` of its weights; with sums where `zero_point` is not 0.
+    /// Those of `geometry`, unless it is better off without, for the groups `b` of its weights; with sums where `zero_point` is not 0.
     pub(super) fn new(isa: Isa, geometry: &Geometry, b: &[PackedBytes], zero_point: u8) -> Option<Self> {
         let g = geometry;
         let (lines, columns) = (runs(g, 0), runs(g, 1));
@@ -145,8 +152,8 @@ impl Borders {
             pieces
         };
         let ways = [divided(&|_| false), divided(&|lines| lines == longest), divided(&|_| true)];
-        let passes = |way: &[Rectangle]| way.iter().any(|piece| piece.segments.len() < g.taps());
-        let mut ways: Vec<_> = ways.into_iter().filter(|way| way.len() <= MOST_PIECES && passes(way)).collect();
+        let gains = |way: &[Rectangle]| way.iter().any(|piece| piece.segments.len() < g.taps() || piece.is_inside());
+        let mut ways: Vec<_> = ways.into_iter().filter(|way| way.len() <= MOST_PIECES && gains(way)).collect();
         ways.dedup_by_key(|way| way.len());
         // Weights that are sums are gone through several times.
         if ways.is_empty() || g.taps() == 1 || b.iter().any(|b| b.summands > 1) {
@@ -175,14 +182,14 @@ impl Borders {
         let cost = |way: &[Rectangle]| -> usize {
             way.iter().map(|piece| self.cost(piece.count(range, output), piece.segments.len())).sum()
         };
-        let known = |way: &&Vec<Rectangle>| zero_point == 0 || way.iter().all(|piece| !piece.sums.is_empty());
+        let sums = |piece: &Rectangle| !piece.sums.is_empty() || piece.segments.len() == self.geometry.taps();
+        let known = |way: &&Vec<Rectangle>| zero_point == 0 || way.iter().all(sums);
         let ways = self.ways.iter().filter(known).map(|way| (cost(way), way));
         let (least, way) = ways.min_by_key(|(cost, _)| *cost)?;
-        (least < all - all / WORTH).then_some(way)
+        (way.len() == 1 || least < all - all / WORTH).then_some(way)
     }
 
-    /// The rows of a part of the output, of the group that has its columns, if there is a way that is cheaper than to take
-    /// all taps.
+    /// The rows of a part of the output, of the group that has its columns, unless it is cheapest to take all taps of all pixels.
     pub(super) fn rows<'a>(&'a self, rows: &'a TapRows<'a>, part: &Part, zero_point: i32) -> Option<BorderRows<'a>> {
         let pieces = self.way(&part.rows, zero_point)?;
         Some(self.by(pieces, rows, part))
@@ -242,7 +249,18 @@ impl RowPointers for BorderRows<'_> {
     fn piece(&self, at: usize) -> Piece<'_> {
         let piece = &self.pieces[at];
         let sums = (!piece.sums.is_empty()).then(|| piece.sums[self.filter..].as_ptr());
-        Piece { rows: piece.before(self.range.end, self.output) - self.starts[at], segments: &piece.segments, sums }
+        Piece {
+            rows: piece.before(self.range.end, self.output) - self.starts[at],
+            segments: &piece.segments,
+            apart: !piece.is_inside(),
+            sums,
+        }
+    }
+
+    fn offset(&self, segment: usize) -> usize {
+        let g = self.geometry;
+        let (y, x) = (segment / g.kernel[1] * g.dilations[0], segment % g.kernel[1] * g.dilations[1]);
+        y.wrapping_mul(g.input[1]).wrapping_add(x).wrapping_mul(self.rows.pixels().1)
     }
 
     fn fill_piece(
@@ -284,6 +302,9 @@ impl RowPointers for BorderRows<'_> {
                 (image, line) = (image + 1, 0);
             }
         }
+        if piece.is_inside() {
+            return move_over(pointers, count, &firsts, 0);
+        }
         // As if no tap lay beside the image, and then once more those that do.
         let mut slot = 0;
         for y in piece.down.clone() {
@@ -293,10 +314,8 @@ impl RowPointers for BorderRows<'_> {
                 slot += count;
             }
         }
-        if piece.inside != piece.columns {
-            let padding = self.rows.padding(copies).as_ptr();
-            self.pad(piece, &places[..count], pointers, padding);
-        }
+        let padding = self.rows.padding(copies).as_ptr();
+        self.pad(piece, &places[..count], pointers, padding);
     }
 }
 
@@ -362,7 +381,7 @@ impl RowPointers for Ones<'_> {
     }
 
     fn piece(&self, _: usize) -> Piece<'_> {
-        Piece { rows: 1, segments: self.segments, sums: None }
+        Piece { rows: 1, segments: self.segments, apart: false, sums: None }
     }
 
     fn fill_piece(
@@ -373,7 +392,7 @@ impl RowPointers for Ones<'_> {
         _: &mut [u8],
         places: &mut [usize],
     ) {
-        pointers[..self.segments.len() * count].fill(self.ones.as_ptr());
+        pointers[..count].fill(self.ones.as_ptr());
         places[..count].fill(0);
     }
 }

@@ -126,7 +126,7 @@ pub struct ByteConv2d {
     weights: Arc<ByteConvWeights>,
     /// Absent where rows need no table.
     taps: Option<TapTable>,
-    /// Absent where all taps of all pixels lie in the image.
+    /// Absent where rows are taken as the table has them.
     borders: Option<Borders>,
 }
 

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | 1x1, stride 1, no padding | the matrix product itself, pixels as rows |
 //! | all else | an indirect product: a segment of K per tap, its rows found through a table |
-//! | the same of bytes, with padding | in pieces, each without the taps that lie in the padding for all of its pixels |
+//! | the same of bytes | in pieces, each without the taps that lie in the padding for all of its pixels |
 //! | fewer than 16 channels (stems) | the same with a segment per kernel row; of bytes, over a padded copy |
 //! | depthwise | a kernel of its own over vectors of channels; of f32, another for taps three or five wide |
 //! | depthwise 3x3 of bytes, AVX-512 | strips: a word is a column of taps, made once for all outputs that see it |

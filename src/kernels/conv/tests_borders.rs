@@ -14,7 +14,8 @@ fn geometry(random: &mut fastrand::Rng) -> Geometry {
     let kernel = [[3, 3], [3, 3], [1, 3], [3, 1], [2, 3], [5, 5]][random.usize(..6)];
     let mut pair = |least: usize, most: usize| [random.usize(least..=most), random.usize(least..=most)];
     let (input, strides, dilations) = (pair(1, 7), pair(1, 2), pair(1, 2));
-    let (pad_begin, pad_end) = (pair(0, 4), pair(0, 4));
+    let most = [0, 1, 4][pair(0, 2)[0]];
+    let (pad_begin, pad_end) = (pair(0, most), pair(0, most));
     let groups = [1, 1, 2][random.usize(..3)];
     let channels = groups * [16, 18, 20][random.usize(..3)];
     let filters = groups * [3, 32, 40][random.usize(..3)];
@@ -24,7 +25,7 @@ fn geometry(random: &mut fastrand::Rng) -> Geometry {
 #[test]
 fn pieces_are_the_same_as_all_taps() {
     let mut pieces = 0;
-    for case in 0..30 {
+    for case in 0..36 {
         let mut random = fastrand::Rng::with_seed(case);
         let g = geometry(&mut random);
         if g.output_pixels() > 0 {

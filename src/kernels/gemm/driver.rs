@@ -24,7 +24,7 @@
 //! 7. Before a strip of long rows, the lines that it will write are fetched where the output is larger than a second cache.
 //! 8. Rows may fall into pieces that pass over segments of B, each piece over its own. A strip is of one piece.
 
-use super::super::arch::{Body, ByteTile, Isa, Simd};
+use super::super::arch::{Body, ByteTile, Isa, Segment, Simd};
 use super::deferred::{Columns, FinishLast, Line};
 use super::finish::{Direct, Finish, Store};
 use super::pieces::{Piece, Taken};
@@ -72,10 +72,16 @@ pub(in crate::kernels) trait RowPointers {
 
     /// One of them.
     fn piece(&self, _at: usize) -> Piece<'_> {
-        Piece { rows: 0, segments: &[], sums: None }
+        Piece { rows: 0, segments: &[], apart: true, sums: None }
     }
 
-    /// [`fill`](RowPointers::fill) for rows of a piece, counted in its own order, and where each lies among the product's.
+    /// Bytes from the pointer to a row of a piece to where its segment `segment` lies, where it has one pointer for all.
+    fn offset(&self, _segment: usize) -> usize {
+        0
+    }
+
+    /// [`fill`](RowPointers::fill) for rows of a piece, counted in its own order, and where each lies among the product's. There
+    /// are pointers for one segment only, where those of a piece are not apart.
     fn fill_piece(
         &self,
         _at: usize,
@@ -141,7 +147,7 @@ struct Workspace {
     copies: Vec<u8>,
     lines: Vec<Line>,
     pieces: Vec<Taken>,
-    passes: Vec<usize>,
+    layout: Vec<Segment>,
 }
 
 thread_local! {
@@ -191,9 +197,9 @@ impl Drive<'_> {
         };
         let copy_bytes = self.rows.copy_bytes();
         let mut state = None;
-        WORKSPACE.with_borrow_mut(|Workspace { pointers, copies, lines, pieces, passes }| {
+        WORKSPACE.with_borrow_mut(|Workspace { pointers, copies, lines, pieces, layout }| {
             let (segment_bytes, sums) = (panel_bytes.checked_div(segments).unwrap_or(0), self.shared.sums);
-            Taken::list(self.rows, rows, segment_bytes, sums, pieces, passes);
+            Taken::list(self.rows, rows, segment_bytes, sums, pieces, layout);
             let operands = match &self.shared.deferred {
                 Some(deferred) => deferred.columns(self.shared.finish, self.columns, pieces, lines),
                 None => Columns::NONE,
@@ -276,7 +282,8 @@ impl Drive<'_> {
                         let shared = Shared {
                             ahead: Ahead { distance, first: ahead.first.wrapping_sub(before), ..ahead },
                             segments: taken.segments,
-                            passes: passes[taken.passes..].as_ptr(),
+                            layout: layout[taken.layout..].as_ptr(),
+                            apart: taken.apart,
                             b: shared.b.wrapping_add(taken.start),
                             sums: taken.sums,
                             operands: operands.of(at),

@@ -123,7 +123,8 @@ pub(super) unsafe fn drive<E: Element>(
     let shared = Shared {
         segments: a.segments(),
         of_segments: a.segments(),
-        passes: std::ptr::null(),
+        layout: std::ptr::null(),
+        apart: true,
         words: b.words,
         tail: b.tail,
         b: b.data.wrapping_add(in_b.start / b.panel * b.panel_bytes),

@@ -1,5 +1,6 @@
 //! Pieces of a product: rows that pass over segments of B, as they would multiply nothing but padding there.
 
+use super::super::arch::Segment;
 use super::driver::RowPointers;
 
 /// Rows that take the same segments of B, in an order of their own.
@@ -8,7 +9,9 @@ pub(in crate::kernels) struct Piece<'a> {
     pub(in crate::kernels) rows: usize,
     /// The segments, in ascending order: one at least.
     pub(in crate::kernels) segments: &'a [usize],
-    /// The sums of B's columns over them, where a zero point is to be taken off.
+    /// Whether rows have a pointer for each of them, and not one for all.
+    pub(in crate::kernels) apart: bool,
+    /// The sums of B's columns over them, where a zero point is to be taken off and they are not all.
     pub(in crate::kernels) sums: Option<*const i32>,
 }
 
@@ -20,9 +23,9 @@ pub(super) struct Taken {
     pub(super) segments: usize,
     /// Bytes of a panel before its first segment.
     pub(super) start: usize,
-    /// Where its passes begin: the bytes of B that it passes over behind each segment, behind the last of them those up to
-    /// its first in the next panel.
-    pub(super) passes: usize,
+    /// The first of its segments in the list of all pieces.
+    pub(super) layout: usize,
+    pub(super) apart: bool,
     pub(super) sums: Option<*const i32>,
 }
 
@@ -35,14 +38,14 @@ impl Taken {
         segment_bytes: usize,
         sums: Option<*const i32>,
         pieces: &mut Vec<Taken>,
-        passes: &mut Vec<usize>,
+        layout: &mut Vec<Segment>,
     ) {
         pieces.clear();
-        passes.clear();
+        layout.clear();
         let all = rows.segments();
         if rows.pieces() == 0 {
-            passes.resize(all, 0);
-            pieces.push(Taken { piece: None, rows: count, segments: all, start: 0, passes: 0, sums });
+            layout.resize(all, Segment::default());
+            pieces.push(Taken { piece: None, rows: count, segments: all, start: 0, layout: 0, apart: true, sums });
         }
         for at in 0..rows.pieces() {
             let piece = rows.piece(at);
@@ -52,11 +55,15 @@ impl Taken {
                 rows: piece.rows,
                 segments: piece.segments.len(),
                 start: first * segment_bytes,
-                passes: passes.len(),
-                sums: piece.sums,
+                layout: layout.len(),
+                apart: piece.apart,
+                sums: if piece.segments.len() == all { sums } else { piece.sums },
             });
             let next = piece.segments.iter().skip(1).copied().chain([all + first]);
-            passes.extend(piece.segments.iter().zip(next).map(|(&own, next)| (next - own - 1) * segment_bytes));
+            layout.extend(piece.segments.iter().zip(next).map(|(&own, next)| Segment {
+                offset: if piece.apart { 0 } else { rows.offset(own) },
+                passes: (next - own - 1) * segment_bytes,
+            }));
         }
     }
 }

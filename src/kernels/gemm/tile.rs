@@ -21,7 +21,7 @@
 //!    So are the rows of the next strip, four to a tile: a line of one of them each turn.
 //! 5. A tile of fewer columns than its vectors hold computes with the zeros that fill its panel, and stores a part.
 
-use super::super::arch::{Body, ByteTile, ByteTileOperands, Simd};
+use super::super::arch::{Body, ByteTile, ByteTileOperands, Segment, Simd};
 use super::deferred::{Columns, Deferred};
 use super::finish::{Finish, FinishTile, TILE_WORDS};
 use super::product::{Element, Product};
@@ -60,8 +60,10 @@ pub(super) struct Shared<'a> {
     /// Segments of K that a row takes, of how many.
     pub(super) segments: usize,
     pub(super) of_segments: usize,
-    /// Bytes of B that are passed over behind each of them.
-    pub(super) passes: *const usize,
+    /// Where each of them lies.
+    pub(super) layout: *const Segment,
+    /// Whether there are pointers for each of them.
+    pub(super) apart: bool,
     /// Whole words of a segment.
     pub(super) words: usize,
     /// Bytes after the last whole word of a segment.
@@ -124,7 +126,7 @@ impl Ahead {
 /// `MR` rows times a run of panels of B.
 pub(super) struct Strip<'a, E, const MR: usize> {
     pub(super) shared: &'a Shared<'a>,
-    /// `[segments][MR]` pointers to the rows.
+    /// `[MR]` pointers to the rows, for each segment or once.
     pub(super) rows: *const *const u8,
     /// The first row, in the output's coordinates.
     pub(super) row: usize,
@@ -223,10 +225,11 @@ impl<E: Element, const MR: usize> Strip<'_, E, MR> {
         let fetched = shared.words / UNROLL * shared.segments * lines * LINE_BYTES;
         let operands = ByteTileOperands {
             rows: self.rows,
+            apart: shared.apart,
             b,
             panels,
             segments: shared.segments,
-            passes: shared.passes,
+            layout: shared.layout,
             pairs: shared.words / 2,
             ahead,
             lines,
@@ -246,7 +249,8 @@ impl<E: Element, const MR: usize> Strip<'_, E, MR> {
 /// One tile: `MR` rows, `NV` vectors of columns from `column` on, of which those before `end` are stored.
 ///
 /// # Safety
-/// - `rows` holds `segments * MR` pointers, each to `words * 4 + tail` readable bytes.
+/// - `rows` holds `MR` pointers, or as many for each segment where they are `apart`; `words * 4 + tail` bytes are readable where
+///   a segment lies from each.
 /// - The panels from `shared.b` on reach to `end`, each `(words + (tail > 0)) * segments` words high.
 /// - `next` holds `groups` times [`ROWS_AHEAD`] pointers.
 /// - `column` is the first of a panel, or `NV` is 1 and it is the first of a panel's vector.
@@ -314,10 +318,13 @@ unsafe fn tile<S: Simd, P: Product<S>, const MR: usize, const NV: usize>(
         let mut rows = rows;
         for segment in 0..shared.segments {
             let mut a = [std::ptr::null::<u8>(); MR];
+            let Segment { offset, passes } = *shared.layout.add(segment);
             for (i, a) in a.iter_mut().enumerate() {
-                *a = *rows.add(i);
+                *a = (*rows.add(i)).wrapping_add(offset);
             }
-            rows = rows.add(MR);
+            if shared.apart {
+                rows = rows.add(MR);
+            }
             let mut word = 0;
             while word + UNROLL <= shared.words {
                 for u in 0..UNROLL {
@@ -352,7 +359,7 @@ unsafe fn tile<S: Simd, P: Product<S>, const MR: usize, const NV: usize>(
                 step::<S, P, MR, NV>(s, &mut acc, &pointers, 0, b, shared.panel_bytes);
                 b = b.add(line);
             }
-            b = b.wrapping_add(*shared.passes.add(segment));
+            b = b.wrapping_add(passes);
         }
         let placed = !shared.places.is_null();
 
