@@ -46,6 +46,7 @@ pub mod avx512;
 mod byte_stem;
 mod byte_strip;
 mod byte_tile;
+mod even_tile;
 mod float_tile;
 pub mod portable;
 mod simd;
@@ -55,6 +56,7 @@ mod tests;
 pub use byte_stem::ByteStem;
 pub use byte_strip::{ByteBounds, ByteStrip};
 pub use byte_tile::{ByteTile, ByteTileOperands, Narrow, Segment};
+pub use even_tile::{EvenTile, EvenWords};
 pub use float_tile::FloatTile;
 pub use simd::{Body, Simd};
 

@@ -3,7 +3,9 @@
 use super::byte_stem::ByteStem;
 use super::byte_strip::ByteStrip;
 use super::byte_tile::{ByteTile, ByteTileOperands};
+use super::even_tile::{EvenTile, EvenWords};
 use super::float_tile::FloatTile;
+use std::ops::Range;
 
 /// A kernel written once, to be compiled for each instruction set: see the [module](super) page.
 pub trait Body {
@@ -49,6 +51,9 @@ pub trait Simd: Copy + Send + Sync + 'static {
 
     /// Rows of a [`Simd::float_tile`]; none where there is no such tile.
     const FLOAT_ROWS: usize = 0;
+
+    /// Rows of a [`Simd::even_tile`]; none where there is no such tile.
+    const EVEN_ROWS: Range<usize> = 0..0;
 
     /// Whether [`Simd::look_up`] is faster than a loop.
     const LOOKS_UP: bool = false;
@@ -476,6 +481,13 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// The pointers of the tile are good for what they are said to point to; `columns` are no more than those vectors hold.
     #[inline(always)]
     unsafe fn float_tile(self, _wide: bool, _tile: &FloatTile) {}
+
+    /// Multiplies rows that lie evenly apart, as many as [`EVEN_ROWS`](Simd::EVEN_ROWS) says, by two vectors of columns.
+    ///
+    /// # Safety
+    /// The pointers of the tile are good for what they are said to point to, and there is a tile of so many rows.
+    #[inline(always)]
+    unsafe fn even_tile(self, _words: EvenWords, _rows: usize, _tile: &EvenTile) {}
 
     /// Multiplies `MR <= 12` rows by panels of two vectors of columns, and narrows what the tile before each has left.
     /// Only where there is a [`Simd::BYTE_TILE`].

@@ -203,3 +203,68 @@ impl Body for Dot {
 fn dot_products_are_exact() {
     Isa::available().into_iter().for_each(|isa| isa.dispatch(Dot));
 }
+
+/// Tiles of rows evenly apart, of every height and a few lengths, with and without each of what they can do.
+struct EvenTiles;
+
+impl Body for EvenTiles {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        const APART: usize = 11;
+        const STRIDE: usize = 35;
+        let width = 2 * S::LANES;
+        for (rows, words) in S::EVEN_ROWS.flat_map(|rows| [1, 3, 4, 10].map(|words| (rows, words))) {
+            for mask in 0..8 {
+                let on = |bit: usize| mask & bit != 0;
+                let a: Vec<f32> = (0..rows * APART).map(|i| (i % 7) as f32 - 3.0).collect();
+                let b: Vec<f32> = (0..words * width).map(|i| (i % 5) as f32 - 2.0).collect();
+                let start: Vec<f32> = (0..width).map(|i| i as f32).collect();
+                let before: Vec<f32> = (0..rows * STRIDE).map(|i| (i % 11) as f32).collect();
+                let mut out = before.clone();
+                let tile = EvenTile {
+                    rows: a.as_ptr().cast(),
+                    apart: APART * 4,
+                    b: b.as_ptr().cast(),
+                    words,
+                    ahead: b.as_ptr().cast(),
+                    more: mask * 64,
+                    step: 64,
+                    start: start.as_ptr(),
+                    resume: usize::from(on(1)),
+                    residual: if on(2) { before.as_ptr() } else { std::ptr::null() },
+                    residual_stride: STRIDE * 4,
+                    bounded: usize::from(on(4)),
+                    lo: -2.0,
+                    hi: 9.0,
+                    out: out.as_mut_ptr(),
+                    stride: STRIDE * 4,
+                    next: out.as_mut_ptr(),
+                    next_rows: mask,
+                };
+                // SAFETY: the vectors hold what the tile says.
+                unsafe { s.even_tile(EvenWords::F32, rows, &tile) };
+                for (at, &x) in out.iter().enumerate() {
+                    let (row, column) = (at / STRIDE, at % STRIDE);
+                    let product = |k: usize| a[row * APART + k] * b[k * width + column];
+                    let expected = if column < width {
+                        let first = if on(1) { before[at] } else { start[column] };
+                        let sum = first + (0..words).map(product).sum::<f32>() + if on(2) { before[at] } else { 0.0 };
+                        if on(4) { sum.clamp(-2.0, 9.0) } else { sum }
+                    } else {
+                        before[at]
+                    };
+                    assert_eq!(x, expected, "{rows} rows of {words}, {mask}: [{row}, {column}]");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn tiles_of_rows_evenly_apart_do_all_they_are_told() {
+    for isa in Isa::available() {
+        isa.dispatch(EvenTiles);
+    }
+}

@@ -156,4 +156,26 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn rows_evenly_apart_have_the_same_bits() {
+        let mut random = fastrand::Rng::with_seed(2);
+        let mut numbers = |len: usize| (0..len).map(|_| random.f32() * 2.0 - 1.0).collect::<Vec<_>>();
+        for isa in Isa::available() {
+            for (m, k, n) in [(13, 128, 96), (26, 134, 33), (50, 1282, 70), (61, 129, 64)] {
+                let (b, bias) = (numbers(k * n), numbers(n));
+                let a: Vec<bf16> = numbers(m * k).into_iter().map(bf16::from_f32).collect();
+                let packed = PackedBf16::pack(isa, &b, k, n, Layout::RowMajor { stride: n });
+                let epilogue = Epilogue { bias: Some(&bias), ..Epilogue::default() };
+                let mut whole = vec![f32::NAN; m * n];
+                gemm_bf16(isa, Matrix::dense(&a, m, k), &packed, MatrixMut::dense(&mut whole, m, n), &epilogue);
+                for row in 0..m {
+                    let mut one = vec![0.0; n];
+                    let a = Matrix::dense(&a[row * k..], 1, k);
+                    gemm_bf16(isa, a, &packed, MatrixMut::dense(&mut one, 1, n), &epilogue);
+                    assert_eq!(one, whole[row * n..][..n], "{} row {row} of {m}x{k}x{n}", isa.name());
+                }
+            }
+        }
+    }
 }

@@ -21,11 +21,14 @@
 //! 5. The epilogue of a tile may wait for the next, whatever strip or block that is in; after the last, it is taken here.
 //! 6. Rows that lie a multiple of 4 KiB apart would share a few lines of the first cache, and are copied together if they
 //!    are to stay in it. Long ones are taken so many at a time that the lines suffice.
-//! 7. Before a strip of long rows, the lines that it will write are fetched where the output is larger than a second cache.
+//!    Where an instruction set has tiles for rows that lie evenly apart, these fetch their rows as they go, and copy none.
+//! 7. Before a strip of long rows, the lines that it will write are fetched where the output is larger than a second cache; by the
+//!    tile before, where those for rows evenly apart compute it.
 //! 8. Rows may fall into pieces that pass over segments of B, each piece over its own. A strip is of one piece.
 
-use super::super::arch::{Body, ByteTile, Isa, Segment, Simd};
+use super::super::arch::{Body, ByteTile, EvenWords, Isa, Segment, Simd};
 use super::deferred::{Columns, FinishLast, Line};
+use super::even_rows::EvenStrip;
 use super::finish::{Direct, Finish, Store};
 use super::pieces::{Piece, Taken};
 use super::strips::{StripOf, Strips};
@@ -93,8 +96,11 @@ pub(in crate::kernels) trait RowPointers {
     }
 }
 
-/// Words of the longest row that is not long: twelve such rows are nearly as large as a first cache.
-const SHORT_WORDS: usize = 768;
+/// Words of the longest row that is not long: twelve such rows and as much of a panel are as large as a first cache.
+const SHORT_WORDS: usize = 640;
+
+/// Words of the shortest rows that are worth tiles of their own.
+const EVEN_WORDS: usize = 64;
 
 /// Strips that long rows are divided into blocks from; fewer are one block.
 const DIVIDED_STRIPS: usize = 4;
@@ -171,7 +177,19 @@ impl Drive<'_> {
         let Shared { words, panel_bytes, .. } = *self.shared;
         let long = segments == 1 && strips > DIVIDED_STRIPS && words > SHORT_WORDS;
         let aliased = long && self.rows.apart().is_multiple_of(ALIAS_BYTES);
-        let height = if aliased { height.min(ALIASED_ROWS) } else { height };
+        let even = self.strips.even.as_ref().filter(|(heights, _)| {
+            segments == 1
+                && rows >= heights.end
+                && words >= EVEN_WORDS
+                && self.rows.apart() > 1
+                && self.shared.tail == 0
+                && self.shared.finish.direct.is_some()
+        });
+        let height = match even {
+            Some((rows, _)) => rows.end - 1,
+            None if aliased => height.min(ALIASED_ROWS),
+            None => height,
+        };
         let cut = long && self.chunks && words > CHUNK_WORDS;
         let chunk = if cut { words.div_ceil(words.div_ceil(CHUNK_WORDS)).next_multiple_of(16) } else { words };
         let blocks = match long {
@@ -289,7 +307,7 @@ impl Drive<'_> {
                             operands: operands.of(at),
                             ..shared
                         };
-                        let rows = Block { rows, piece: taken.piece, offset: now * 4, height, near, far };
+                        let rows = Block { rows, piece: taken.piece, offset: now * 4, height, near, far, even };
                         self.block(&shared, rows, column..end, pointers, copies, &mut state);
                         before += own;
                     }
@@ -307,7 +325,7 @@ impl Drive<'_> {
     fn block(
         &self,
         shared: &Shared<'_>,
-        Block { rows: range, piece, offset, height, near, far }: Block,
+        Block { rows: range, piece, offset, height, near, far, even }: Block<'_>,
         columns: Range<usize>,
         pointers: &mut [*const u8],
         copies: &mut Vec<u8>,
@@ -323,10 +341,13 @@ impl Drive<'_> {
         let wide = columns.len() >= 8 * lanes;
         let fetches_rows = self.shared.segments == 1
             && !near
+            && even.is_none()
             && self.rows.copy_bytes() == 0
             && (FETCHED_ROW_BYTES..=MOST_FETCHED_BYTES).contains(&row_bytes);
-        let packable =
-            self.shared.segments == 1 && self.rows.copy_bytes() == 0 && (256..=SHORT_WORDS * 4).contains(&row_bytes);
+        let packable = even.is_none()
+            && self.shared.segments == 1
+            && self.rows.copy_bytes() == 0
+            && (256..=SHORT_WORDS * 4).contains(&row_bytes);
         let tiles = columns.len().div_ceil(width);
         let mut next = [std::ptr::null(); MOST_ROWS_AHEAD];
         let mut places = [0; MOST_ROWS_AHEAD];
@@ -365,24 +386,44 @@ impl Drive<'_> {
                 ahead.groups = count_ahead.div_ceil(ROWS_AHEAD * tiles);
                 ahead.count = count_ahead.next_multiple_of(ROWS_AHEAD * ahead.groups);
             }
-            if far {
+            let places = if piece.is_some() { places.as_ptr() } else { std::ptr::null() };
+            let shared = Shared { ahead, places, ..*shared };
+            let mut column = columns.start;
+            if let Some((rows, words)) = even
+                && rows.contains(&count)
+            {
+                column += columns.len() / width * width;
+                self.isa.dispatch(EvenStrip {
+                    shared: &shared,
+                    words: *words,
+                    rows: pointers[0],
+                    apart: self.rows.apart(),
+                    count,
+                    row: done,
+                    columns: columns.start..column,
+                    far,
+                });
+            } else if far {
                 let Finish { out, stride, .. } = *shared.finish;
                 let from = out.wrapping_add((done * stride + columns.start) * 4);
                 self.isa.dispatch(FetchOutput { from, stride: stride * 4, rows: count, bytes: columns.len() * 4 });
             }
-            let places = if piece.is_some() { places.as_ptr() } else { std::ptr::null() };
-            let shared = Shared { ahead, places, ..*shared };
-            let mut of =
-                StripOf { shared: &shared, rows: pointers.as_ptr(), row: done, columns: columns.clone(), state };
-            // SAFETY: there are as many pointers as rows, and the rest is as the caller of `run` promises.
-            unsafe { run(self.isa, count, &mut of) };
+            for first in (0..count).step_by(self.strips.height) {
+                if column == columns.end {
+                    break;
+                }
+                let (rows, row) = (pointers[first..].as_ptr(), done + first);
+                let mut of = StripOf { shared: &shared, rows, row, columns: column..columns.end, state };
+                // SAFETY: there are as many pointers as rows, and the rest is as the caller of `run` promises.
+                unsafe { run(self.isa, self.strips.height.min(count - first), &mut of) };
+            }
             done += count;
         }
     }
 }
 
 /// Rows of a product from byte `offset` on, in strips of at most `height`.
-struct Block {
+struct Block<'a> {
     rows: Range<usize>,
     /// The piece whose rows they are.
     piece: Option<usize>,
@@ -392,6 +433,8 @@ struct Block {
     near: bool,
     /// What is written is not there.
     far: bool,
+    /// How many rows that lie evenly apart have tiles of their own, and what their words are.
+    even: Option<&'a (Range<usize>, EvenWords)>,
 }
 
 /// Fetches the lines of an output that is written next: the stores would each wait for one, as they are taken in order.

@@ -11,6 +11,7 @@ mod computed_bytes;
 mod deferred;
 mod driver;
 mod epilogue;
+mod even_rows;
 mod few_bits;
 mod finish;
 mod float;

@@ -1,7 +1,7 @@
 //! The element types that the one tile multiplies: all of them "broadcast a 32-bit word of A, load a vector of words of
 //! B, multiply and accumulate".
 
-use super::super::arch::Simd;
+use super::super::arch::{EvenWords, Simd};
 
 /// A pair of element types that can be multiplied.
 pub(super) trait Element {
@@ -17,6 +17,8 @@ pub(super) trait Product<S: Simd> {
     const INTEGER: bool;
     /// What [`Simd::byte_tile`] computes.
     const DEFERS: bool = false;
+    /// What [`Simd::even_tile`] multiplies of it.
+    const EVEN: Option<EvenWords> = None;
     /// Elements of a word.
     const GROUP: usize;
     /// Rows of the tallest tile: each height is compiled for itself.
@@ -87,6 +89,7 @@ impl Element for Float {
 impl<S: Simd> Product<S> for Float {
     const PANEL: usize = 2;
     const INTEGER: bool = false;
+    const EVEN: Option<EvenWords> = Some(EvenWords::F32);
     const GROUP: usize = 1;
     const REGISTERS: usize = 1;
     type Acc = S::F32;
@@ -181,6 +184,7 @@ impl<S: Simd> Product<S> for Brain {
     // words of B apart, and two rows by four vectors keep the units busy.
     const TALLEST: usize = if S::LANES == 16 { 6 } else { 2 };
     const INTEGER: bool = false;
+    const EVEN: Option<EvenWords> = Some(EvenWords::Bf16);
     const GROUP: usize = 2;
     const REGISTERS: usize = 1;
     type Acc = S::F32;

@@ -1,13 +1,12 @@
 //! The way from the loops, compiled once, to the tiles, compiled for each element type, height and instruction set.
 
-use super::super::arch::{Body, ByteTile, Isa, Simd};
+use super::super::arch::{Body, ByteTile, EvenWords, Isa, Simd};
 use super::product::{Element, Product};
 use super::tile::{Shared, Strip, tallest};
 use std::marker::PhantomData;
 use std::ops::Range;
 
 /// The strips of an element type on an instruction set.
-#[derive(Clone, Copy)]
 pub(super) struct Strips {
     /// Rows of the tallest.
     pub(super) height: usize,
@@ -15,6 +14,8 @@ pub(super) struct Strips {
     pub(super) width: usize,
     /// Columns of a vector.
     pub(super) lanes: usize,
+    /// How many rows that lie evenly apart have tiles of their own, and what their words are.
+    pub(super) even: Option<(Range<usize>, EvenWords)>,
     /// Computes a strip of so many rows, at most `height`.
     ///
     /// # Safety
@@ -49,7 +50,11 @@ impl<E: Element> Body for Sizes<E> {
     fn run<S: Simd>(self, _: S) -> &'static Strips {
         const {
             let height = tallest::<S, E::On<S>>();
-            &Strips { height, width: E::On::<S>::PANEL * S::LANES, lanes: S::LANES, run: run::<E> }
+            let even = match E::On::<S>::EVEN {
+                Some(words) if S::EVEN_ROWS.end > 0 => Some((S::EVEN_ROWS, words)),
+                _ => None,
+            };
+            &Strips { height, width: E::On::<S>::PANEL * S::LANES, lanes: S::LANES, even, run: run::<E> }
         }
     }
 }

@@ -86,7 +86,7 @@ fn a_row_never_depends_on_its_neighbors() {
 }
 
 #[test]
-fn long_rows_in_chunks_have_the_same_bits() {
+fn even_rows_in_chunks_have_the_same_bits() {
     for isa in Isa::available() {
         // Rows 4 KiB and 8 KiB apart, and a length that fills no chunk in rows of two blocks.
         for (k, stride) in [(1024, 1024), (1700, 2048), (4100, 4101)] {
@@ -111,6 +111,39 @@ fn long_rows_in_chunks_have_the_same_bits() {
                 let a = Matrix::dense(&a[row * stride..], 1, k);
                 gemm(isa, a, &packed, MatrixMut::dense(&mut one, 1, n), &epilogue);
                 assert_eq!(one, whole[row * n..][..n], "{} row {row} of {k}", isa.name());
+            }
+        }
+    }
+}
+
+#[test]
+fn rows_evenly_apart_have_the_same_bits() {
+    for isa in Isa::available() {
+        // As many rows as fill one strip, and more; words round a turn's and a long row's; columns round a panel's.
+        let sizes =
+            [(12, 64, 64), (13, 64, 96), (14, 67, 33), (25, 640, 64), (53, 641, 70), (61, 66, 31), (50, 130, 130)];
+        for (m, k, n) in sizes {
+            let stride = k + 5;
+            let (a, b, bias) = (numbers((m - 1) * stride + k, 1), numbers(k * n, 2), numbers(n, 3));
+            let packed = PackedB::pack(isa, &b, k, n, Layout::RowMajor { stride: n });
+            let residual = numbers(m * n, 4);
+            for mask in 0..8 {
+                let on = |bit: usize| mask & bit != 0;
+                let epilogue = |first: usize, m: usize| Epilogue {
+                    bias: on(1).then_some(&bias[..]),
+                    residual: on(2).then(|| Residual::Before(Matrix::dense(&residual[first * n..], m, n))),
+                    activation: if on(4) { Activation::Clip { lo: -0.5, hi: 2.0 } } else { Activation::None },
+                    ..Epilogue::default()
+                };
+                let mut whole = vec![f32::NAN; m * n];
+                let out = MatrixMut::dense(&mut whole, m, n);
+                gemm(isa, Matrix::new(&a, m, k, stride), &packed, out, &epilogue(0, m));
+                for row in (0..m).step_by(3) {
+                    let mut one = vec![0.0; n];
+                    let (a, out) = (Matrix::dense(&a[row * stride..], 1, k), MatrixMut::dense(&mut one, 1, n));
+                    gemm(isa, a, &packed, out, &epilogue(row, 1));
+                    assert_eq!(one, whole[row * n..][..n], "{} row {row} of {m}x{k}x{n}", isa.name());
+                }
             }
         }
     }

@@ -442,7 +442,10 @@ unsafe fn run(places: *const usize, done: usize, count: usize) -> (usize, usize)
 
 /// Where a tile whose panel is `b` begins to fetch, and how many lines it fetches each turn.
 #[inline(always)]
-fn fetches<S: Simd, P: Product<S>, const NV: usize>(shared: &Shared<'_>, b: *const u8) -> (*const u8, usize) {
+pub(super) fn fetches<S: Simd, P: Product<S>, const NV: usize>(
+    shared: &Shared<'_>,
+    b: *const u8,
+) -> (*const u8, usize) {
     let Ahead { distance, end, shares, share, .. } = shared.ahead;
     if shares == 0 {
         return (b, 0);

@@ -3,6 +3,7 @@
 use super::byte_stem::ByteStem;
 use super::byte_strip::ByteStrip;
 use super::byte_tile::{ByteTile, ByteTileOperands};
+use super::even_tile::{EvenTile, EvenWords};
 use super::float_tile::FloatTile;
 use super::simd::{Body, Simd};
 use std::arch::x86_64::*;
@@ -10,6 +11,7 @@ use std::arch::x86_64::*;
 mod byte_stem;
 mod byte_strip;
 mod byte_tile;
+mod even_tile;
 mod float_tile;
 
 /// The proof that this machine has AVX-512 F/BW/VL/DQ, VNNI, VBMI, BF16 (and AVX2, FMA and F16C, which come with them).
@@ -90,6 +92,7 @@ impl Simd for Avx512 {
     const BYTE_STRIP: bool = true;
     const BYTE_STEM: bool = true;
     const FLOAT_ROWS: usize = float_tile::ROWS;
+    const EVEN_ROWS: std::ops::Range<usize> = even_tile::ROWS;
 
     #[inline(always)]
     fn call<B: Body>(self, body: B) -> B::Output {
@@ -167,6 +170,12 @@ impl Simd for Avx512 {
     unsafe fn float_tile(self, wide: bool, tile: &FloatTile) {
         // SAFETY: the token says that the machine has the instructions, the caller that the memory is there.
         unsafe { if wide { float_tile::wide(tile) } else { float_tile::narrow(tile) } }
+    }
+
+    #[inline(always)]
+    unsafe fn even_tile(self, words: EvenWords, rows: usize, tile: &EvenTile) {
+        // SAFETY: the token says that the machine has the instructions, the caller that the memory is there.
+        unsafe { even_tile::run(words, rows, tile) }
     }
 
     #[inline(always)]
