@@ -73,7 +73,7 @@ pub enum Isa {
     /// AVX2 with FMA and F16C.
     #[cfg(target_arch = "x86_64")]
     Avx2(avx2::Avx2),
-    /// Plain Rust.
+    /// What every machine has.
     Portable(portable::Portable),
 }
 

@@ -1,5 +1,7 @@
-//! Every method of [`Simd`] on every available instruction set, against plain scalar forms.
+//! Every method of [`Simd`] on every available instruction set, against plain scalar forms; and on plain Rust, which is what
+//! other architectures have.
 
+use super::portable::plain::Plain;
 use super::*;
 
 /// Runs `lane` on every pair of `samples` through `vector`, and compares bits (any NaN equals any NaN).
@@ -76,6 +78,11 @@ impl<L: Fn(f32, f32) -> f32> Body for Binary<'_, L> {
     }
 }
 
+fn on_all<B: Body<Output = ()>>(body: impl Fn() -> B) {
+    Isa::available().into_iter().for_each(|isa| isa.dispatch(body()));
+    Plain.call(body());
+}
+
 #[test]
 fn float_lanes_do_as_scalars_do() {
     let samples = [
@@ -114,10 +121,8 @@ fn float_lanes_do_as_scalars_do() {
         (Op::Half, |a, _| half::f16::from_f32(a).to_f32()),
         (Op::Brain, |a, _| half::bf16::from_f32(a).to_f32()),
     ];
-    for isa in Isa::available() {
-        for (op, lane) in scalar {
-            isa.dispatch(Binary { samples: &samples, lane, op });
-        }
+    for (op, lane) in scalar {
+        on_all(|| Binary { samples: &samples, lane, op });
     }
 }
 
@@ -166,7 +171,7 @@ impl Body for Parts {
 
 #[test]
 fn parts_end_where_they_should() {
-    Isa::available().into_iter().for_each(|isa| isa.dispatch(Parts));
+    on_all(|| Parts);
 }
 
 /// The extremes of u8 x s8 products, which saturating instructions get wrong.
@@ -201,7 +206,66 @@ impl Body for Dot {
 
 #[test]
 fn dot_products_are_exact() {
-    Isa::available().into_iter().for_each(|isa| isa.dispatch(Dot));
+    on_all(|| Dot);
+}
+
+/// Integers, lane by lane, which may be of either sign.
+struct Integers;
+
+impl Body for Integers {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let samples = [0, 1, -1, 7, -300, 65_535, 65_536, 1 << 20, -(1 << 20), i32::MAX, i32::MIN];
+        let lanes = |v: S::I32| {
+            let mut lanes = [0i32; 16];
+            // SAFETY: the array holds as many elements as the widest vector.
+            unsafe { s.store_i32(lanes.as_mut_ptr(), v) };
+            lanes
+        };
+        for a in samples {
+            for b in samples {
+                let (x, y) = (s.splat_i32(a), s.splat_i32(b));
+                let mask = s.select_i32(s.gt_i32(x, y), s.splat_i32(1), s.select_i32(s.eq_i32(x, y), x, y));
+                let greater = if a > b { 1 } else { b };
+                let pairs = [
+                    (s.add_i32(x, y), a.wrapping_add(b)),
+                    (s.sub_i32(x, y), a.wrapping_sub(b)),
+                    (s.mul_i32(x, y), a.wrapping_mul(b)),
+                    (s.min_i32(x, y), a.min(b)),
+                    (s.max_i32(x, y), a.max(b)),
+                    (s.shl_i32(x, 5), a << 5),
+                    (s.sar_i32(x, 5), a >> 5),
+                    (s.shr_i32(x, 5), (a as u32 >> 5) as i32),
+                    (mask, greater),
+                ];
+                for (number, (vector, scalar)) in pairs.into_iter().enumerate() {
+                    assert!(lanes(vector)[..S::LANES].iter().all(|lane| *lane == scalar), "{number}: {a}, {b}");
+                }
+            }
+            let mut words = [0u16; 16];
+            // SAFETY: the array holds as many elements as the widest vector.
+            let back = unsafe {
+                s.store_u16(words.as_mut_ptr(), s.splat_i32(a));
+                s.load_u16(words.as_ptr())
+            };
+            assert!(lanes(back)[..S::LANES].iter().all(|lane| *lane == a & 0xffff), "{a}");
+        }
+        // Products differ by lane.
+        let (from, mut products) = (std::array::from_fn::<i32, 16, _>(|i| i as i32 * 1_000_003 - 5), [0i32; 16]);
+        // SAFETY: the arrays hold as many elements as the widest vector.
+        unsafe {
+            let v = s.load_i32(from.as_ptr());
+            s.store_i32(products.as_mut_ptr(), s.mul_i32(v, v));
+        }
+        assert!((0..S::LANES).all(|i| products[i] == from[i].wrapping_mul(from[i])));
+    }
+}
+
+#[test]
+fn integer_lanes_do_as_scalars_do() {
+    on_all(|| Integers);
 }
 
 /// Tiles of rows evenly apart, of every height and a few lengths, with and without each of what they can do.

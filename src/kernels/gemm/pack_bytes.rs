@@ -2,6 +2,8 @@
 
 use super::super::arch::Isa;
 use super::super::movement::transpose_2d;
+use super::product::Bytes;
+use super::strips::Strips;
 use crate::tensor::Buffer;
 use std::ops::Range;
 
@@ -287,10 +289,5 @@ fn lay(elements: &[u8], offset: i32, filled: usize, length: usize, summands: usi
 
 /// Columns of a panel: as many vectors as the instruction set's tile is wide.
 pub(super) fn panel_width(isa: Isa) -> usize {
-    match isa {
-        // Its sums and B take two registers a vector.
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx2(_) => isa.lanes(),
-        _ => 2 * isa.lanes(),
-    }
+    Strips::of::<Bytes>(isa).width
 }
