@@ -8,7 +8,7 @@ use crate::ops::attention::Attention;
 use crate::ops::fused::{ChannelsLast, Elementwise, Epilogue, QuantizeRanged, Quantized, Ranged};
 use crate::ops::layout::{Flatten, Reshape, Squeeze, Transpose, Unsqueeze};
 use crate::ops::matrix::MatMul;
-use crate::ops::nn::{LayerNormalization, RmsNormalization};
+use crate::ops::nn::{Conv, LayerNormalization, RmsNormalization};
 use crate::ops::quant::DynamicQuantizeLinear;
 use crate::tensor::DType;
 use std::sync::Arc;
@@ -59,7 +59,8 @@ fn root(graph: &Graph, value: ValueId) -> Option<(ValueId, &Node)> {
 fn computes(node: &Node) -> bool {
     let op: &dyn Op = node.op().as_ref();
     let op = op.downcast_ref::<ChannelsLast>().map_or(op, |last| last.op.as_ref());
-    let product = op.is::<MatMul>() || op.is::<Epilogue>() || op.is::<Quantized>();
+    let inner = op.downcast_ref::<Epilogue>().map_or(op, |epilogue| epilogue.op.as_ref());
+    let product = inner.is::<MatMul>() || inner.is::<Conv>() || op.is::<Quantized>();
     let rows = op.is::<LayerNormalization>() || op.is::<RmsNormalization>() || op.is::<Attention>();
     (product || rows || op.is::<Elementwise>()) && node.outputs().len() == 1
 }

@@ -166,6 +166,11 @@ impl Kernel for Convolution {
         self.conv.bytes_from(self.division().first_column(part, of))
     }
 
+    fn tells_extremes(&self) -> bool {
+        // As of a product.
+        self.activation.bounds().is_none() || matches!(self.division(), Division::Columns { .. })
+    }
+
     fn run(&self, io: &Io<'_>, context: &mut Context<'_>) -> Result<()> {
         let g = self.conv.geometry();
         let (pixels, rows) = (self.batch * g.input_pixels(), self.batch * g.output_pixels());
@@ -177,7 +182,8 @@ impl Kernel for Convolution {
             None => None,
         };
         let (activation, next, pack_rows) = (self.activation, context.next, context.pack_rows);
-        let epilogue = gemm::Epilogue { bias, residual, activation, next, pack_rows, ..Default::default() };
+        let extremes = context.extremes;
+        let epilogue = gemm::Epilogue { bias, residual, activation, extremes, next, pack_rows, ..Default::default() };
         let (share, output) = (io.share(), io.output_matrix::<f32>(0, g.filters)?);
         if output.rows() > 0 && output.cols() > 0 {
             let (own, columns) = self.division().region(share, rows, g.filters);

@@ -90,6 +90,10 @@ impl Kernel for IntegerConvolution {
         self.conv.first_bytes()
     }
 
+    fn tells_extremes(&self) -> bool {
+        true
+    }
+
     fn run(&self, io: &Io<'_>, context: &mut Context<'_>) -> Result<()> {
         let g = self.conv.geometry();
         let (pixels, rows) = (self.batch * g.input_pixels(), self.batch * g.output_pixels());
