@@ -21,7 +21,7 @@ use super::plain_maps::{Choice, Limits, Negation};
 use super::pooling::{Global, Window};
 use super::product::Product;
 use super::quantization::{Dequantize, DynamicQuantize, Quantize};
-use super::ranged::{QuantizeInRange, Ranged};
+use super::ranged::{QuantizeInRange, ranged};
 use super::recurrent::Recurrent;
 use super::reduction::{Convert, Fold};
 use super::reference::Reference;
@@ -95,7 +95,7 @@ const FAMILIES: &[Family] = &[
     |spec, isa| boxed(Dequantize::new(spec, isa)?),
     |spec, isa| boxed(DynamicQuantize::new(spec, isa)?),
     |spec, isa| boxed(QuantizeInRange::new(spec, isa)?),
-    |spec, isa| boxed(Ranged::new(spec, isa)?),
+    ranged,
 ];
 
 fn boxed<K: Kernel + 'static>(kernel: Option<K>) -> Result<Option<Box<dyn Kernel>>> {

@@ -11,26 +11,26 @@ use crate::kernels::quantize::{dynamic_parameters, min_max, quantize};
 use crate::ops::fused::{self, QuantizeRanged};
 use crate::tensor::{DType, Shape};
 
+/// Elements up to which a step tells nothing, and the quantization goes through them: they are in the first cache.
+const FEW: usize = 2048;
+
 /// Any kernel of f32, and the range of each part: told by the kernel, or read while what it wrote is in a near cache.
 #[derive(Debug)]
-pub(super) struct Ranged {
+struct Ranged {
     isa: Isa,
     kernel: Box<dyn Kernel>,
 }
 
-impl Ranged {
-    pub(super) fn new(spec: &Spec<'_>, isa: Isa) -> Result<Option<Self>> {
-        let Some(fused::Ranged { op }) = spec.op::<fused::Ranged>() else { return Ok(None) };
-        let float = spec.output(0).is_some_and(|slot| slot.dtype == DType::F32);
-        if !float || spec.output_shape(0).is_none() || spec.output(1).is_none() {
-            return Ok(None);
-        }
-        let mut instruction = spec.instruction.clone();
-        instruction.op = op.clone();
-        instruction.outputs.truncate(1);
-        let kernel = lower(&spec.of(&instruction), isa)?;
-        Ok(Some(Ranged { isa, kernel }))
-    }
+/// The kernel of a [`fused::Ranged`].
+pub(super) fn ranged(spec: &Spec<'_>, isa: Isa) -> Result<Option<Box<dyn Kernel>>> {
+    let Some(fused::Ranged { op }) = spec.op::<fused::Ranged>() else { return Ok(None) };
+    let float = spec.output(0).is_some_and(|slot| slot.dtype == DType::F32);
+    let (Some(shape), Some(_), true) = (spec.output_shape(0), spec.output(1), float) else { return Ok(None) };
+    let mut instruction = spec.instruction.clone();
+    instruction.op = op.clone();
+    instruction.outputs.truncate(1);
+    let kernel = lower(&spec.of(&instruction), isa)?;
+    Ok(Some(if shape.elements() <= FEW { kernel } else { Box::new(Ranged { isa, kernel }) }))
 }
 
 impl Kernel for Ranged {
@@ -105,15 +105,19 @@ impl Kernel for QuantizeInRange {
     }
 
     fn division(&self) -> Division {
-        Division::units(self.len, 4096)
+        if self.len <= FEW { Division::Whole } else { Division::units(self.len, 4096) }
     }
 
     fn run(&self, io: &Io<'_>, _context: &mut Context<'_>) -> Result<()> {
         let (x, y): (&[f32], &mut [u8]) = (io.input(0)?, io.output(0)?);
-        // Each range holds zero, so that the least of all their numbers is the least of the first ones.
-        let (low, high) = min_max(self.isa, io.input(1)?);
+        let (own, (low, high)) = if self.len <= FEW {
+            (x, min_max(self.isa, x))
+        } else {
+            // Each range holds zero, so that the least of all their numbers is the least of the first ones.
+            (&x[io.share()], min_max(self.isa, io.input(1)?))
+        };
         let (scale, zero) = dynamic_parameters(low, high);
-        quantize(self.isa, &x[io.share()], scale, i32::from(zero), y);
+        quantize(self.isa, own, scale, i32::from(zero), y);
         if self.outputs[0] {
             io.output::<f32>(1)?.fill(scale);
         }

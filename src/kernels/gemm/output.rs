@@ -89,8 +89,15 @@ impl Extremes {
     /// Least and greatest; `(inf, -inf)` where nothing was written.
     #[must_use]
     pub fn get(&self) -> (f32, f32) {
-        let least = self.least.get().into_iter().fold(f32::INFINITY, f32::min);
-        (least, self.greatest.get().into_iter().fold(f32::NEG_INFINITY, f32::max))
+        let (mut least, mut greatest) = (self.least.get(), self.greatest.get());
+        // There is no NaN here: a comparison is all, of as many lanes together as there are.
+        for half in [8, 4, 2, 1] {
+            for i in 0..half {
+                least[i] = if least[i + half] < least[i] { least[i + half] } else { least[i] };
+                greatest[i] = if greatest[i + half] > greatest[i] { greatest[i + half] } else { greatest[i] };
+            }
+        }
+        (least[0], greatest[0])
     }
 }
 
