@@ -11,7 +11,12 @@ pub(crate) struct Sequence(Vec<(Arc<dyn Op>, Vec<Operand>)>);
 impl Sequence {
     /// Appends a node; answers its first output.
     pub(crate) fn push(&mut self, op: impl Op, inputs: impl IntoIterator<Item = Operand>) -> Operand {
-        self.0.push((Arc::new(op), inputs.into_iter().collect()));
+        self.push_shared(Arc::new(op), inputs)
+    }
+
+    /// The same with an operator that has been read already.
+    pub(crate) fn push_shared(&mut self, op: Arc<dyn Op>, inputs: impl IntoIterator<Item = Operand>) -> Operand {
+        self.0.push((op, inputs.into_iter().collect()));
         self.output(0)
     }
 

@@ -5,6 +5,7 @@ use super::pattern::{constant, each, replaceable};
 use crate::error::Result;
 use crate::graph::{Graph, Node, Operand, Patch, ValueId};
 use crate::ops::Op;
+use crate::ops::image::{Coordinates, Filter, Resize};
 use crate::ops::index::{Gather, Slice};
 use crate::ops::layout::{Concat, Expand, Flatten, Reshape, Squeeze, Tile, Transpose, Unsqueeze};
 use crate::ops::nn::{Pool, PoolKind};
@@ -54,15 +55,20 @@ fn same(graph: &Graph, a: Option<ValueId>, b: Option<ValueId>) -> bool {
 pub(super) fn moves_elements(op: &dyn Op) -> bool {
     let reshapes = op.is::<Reshape>() || op.is::<Flatten>() || op.is::<Squeeze>() || op.is::<Unsqueeze>();
     let repeats = op.is::<Expand>() || op.is::<Tile>();
-    reshapes || repeats || op.is::<Transpose>() || op.is::<Slice>() || op.is::<Gather>()
+    let nearest = op.downcast_ref::<Resize>().is_some_and(|resize| {
+        matches!(resize.filter, Filter::Nearest(_)) && resize.coordinates != Coordinates::CropAndResize
+    });
+    reshapes || repeats || nearest || op.is::<Transpose>() || op.is::<Slice>() || op.is::<Gather>()
 }
 
 /// How many of the first inputs a node moves the elements of; nothing for one that changes or weighs them.
-fn moves(node: &Node, dtype: DType) -> usize {
+fn moves(graph: &Graph, node: &Node, dtype: DType) -> usize {
     let op = node.op().as_ref();
+    let image = node.input(0).and_then(|x| graph.fact(x).rank()).is_some_and(|rank| rank <= 4);
     // A positive scale keeps the order, so that the greatest stays the greatest.
     let greatest = op.downcast_ref::<Pool>().is_some_and(|pool| matches!(pool.kind, PoolKind::Max { .. }))
         && node.outputs().len() == 1
+        && image
         && matches!(dtype, DType::I8 | DType::U8);
     if op.is::<Concat>() { node.inputs().len() } else { usize::from(moves_elements(op) || greatest) }
 }
@@ -70,7 +76,7 @@ fn moves(node: &Node, dtype: DType) -> usize {
 fn behind(graph: &Graph, node: &Node) -> Option<Patch> {
     let first = dequantized(graph, node.input(0)?)?;
     let dtype = graph.fact(first.value).dtype;
-    let count = moves(node, dtype);
+    let count = moves(graph, node, dtype);
     if count == 0 {
         return None;
     }
@@ -138,6 +144,18 @@ mod tests {
         let (kernel, padding) = (vec![2, 2], Padding::symmetric(&[1, 0]));
         let pool = Pool { kind, kernel, strides: vec![], dilations: vec![], padding, ceil_mode: false };
         let b = graph.op("pool", pool, &[b]).unwrap();
+        let none = graph.constant("none", Tensor::vector(Vec::<f32>::new())).unwrap();
+        let scales = graph.constant("scales", Tensor::vector(vec![1.0f32, 1.0, 2.0, 1.0])).unwrap();
+        let nearest = Resize {
+            filter: Filter::Nearest(Default::default()),
+            coordinates: Coordinates::Asymmetric,
+            antialias: false,
+            exclude_outside: false,
+            extrapolation_value: 0.0,
+            axes: None,
+            aspect: Default::default(),
+        };
+        let b = graph.op("resize", nearest, &[b, none, scales]).unwrap();
         let b = graph.op("reshape", Reshape::default(), &[b, flat]).unwrap();
         let c = graph.op("c", DequantizeLinear::default(), &[q, first, zero]).unwrap();
         let c = graph.op("flatten", Flatten { axis: 1 }, &[c]).unwrap();
@@ -149,8 +167,8 @@ mod tests {
 
     #[test]
     fn elements_are_moved_as_integers() {
-        // One quantization, four movements and the join; the second scale is another: both conversions more.
-        for (scale, nodes) in [(0.05, 6), (0.06, 8)] {
+        // One quantization, five movements and the join; the second scale is another: both conversions more.
+        for (scale, nodes) in [(0.05, 7), (0.06, 9)] {
             check(&mut moved(scale), keep_quantized, &[ramp(&[1, 2, 4, 4])], nodes);
         }
     }
@@ -162,7 +180,7 @@ mod tests {
         let y = graph.op("relu", Unary(UnaryKind::Relu), &[a]).unwrap();
         graph.output(y).unwrap();
         let input = [ramp(&[1, 2, 4, 4])];
-        check(&mut graph, keep_quantized, &input, 10);
+        check(&mut graph, keep_quantized, &input, 11);
     }
 
     #[test]

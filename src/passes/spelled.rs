@@ -4,7 +4,8 @@
 use super::pattern::{constant, each};
 use crate::error::Result;
 use crate::graph::{Graph, Node, Operand, Patch, ValueId};
-use crate::ops::elementwise::{Binary, BinaryKind, Variadic, VariadicKind};
+use crate::ops::elementwise::{Binary, BinaryKind, Cast, Variadic, VariadicKind};
+use crate::ops::image::{Filter, Resize};
 use crate::ops::layout::Transpose;
 use crate::ops::matrix::{FusedMatMul, Gemm, MatMul};
 use crate::ops::nn::{LayerNormalization, RmsNormalization, SkipLayerNormalization};
@@ -14,7 +15,10 @@ use crate::tensor::{DType, Tensor};
 /// What patterns find the parts of.
 pub(super) fn spell_fused(graph: &mut Graph) -> Result<usize> {
     each(graph, |graph, _, node| {
-        variadic(graph, node).or_else(|| fused_product(graph, node)).or_else(|| skip_norm(graph, node))
+        variadic(graph, node)
+            .or_else(|| fused_product(graph, node))
+            .or_else(|| skip_norm(graph, node))
+            .or_else(|| resize(graph, node))
     })
 }
 
@@ -108,6 +112,23 @@ fn skip_norm(graph: &Graph, node: &Node) -> Option<Patch> {
     if let Some(output) = node.outputs().get(3).copied().flatten() {
         patch.replace(output, sum);
     }
+    Some(patch)
+}
+
+/// Bytes resized between neighbors, by way of real numbers.
+fn resize(graph: &Graph, node: &Node) -> Option<Patch> {
+    let op = node.op().downcast_ref::<Resize>()?;
+    let dtype = graph.fact(node.output(0)?).dtype;
+    if !matches!(dtype, DType::U8 | DType::I8) || matches!(op.filter, Filter::Nearest(_)) {
+        return None;
+    }
+    let mut patch = Patch::new();
+    let real = patch.op(node.name(), Cast { to: DType::F32 }, &[node.input(0)?.into()]);
+    let others = node.inputs().iter().skip(1).map(|input| input.map(Operand::from));
+    let inputs: Vec<Option<Operand>> = std::iter::once(Some(real)).chain(others).collect();
+    let resized = patch.node(node.name(), node.op().clone(), &inputs, 1)[0];
+    let y = patch.op(node.name(), Cast { to: dtype }, &[resized]);
+    patch.replace(node.output(0)?, y);
     Some(patch)
 }
 
@@ -207,6 +228,29 @@ mod tests {
                 tensors.push(ramp(shape));
             }
             check(&mut graph, spell_gemm, &tensors, nodes);
+        }
+    }
+
+    #[test]
+    fn bytes_between_bytes_are_resized_as_numbers() {
+        for (filter, nodes) in [(Filter::Linear, 3), (Filter::Nearest(Default::default()), 1)] {
+            let mut graph = Graph::new("test");
+            let x = graph.input("x", Fact::concrete(DType::U8, &[1, 1, 2, 3])).unwrap();
+            let none = graph.constant("none", Tensor::vector(Vec::<f32>::new())).unwrap();
+            let scales = graph.constant("scales", Tensor::vector(vec![1.0f32, 1.0, 2.0, 2.0])).unwrap();
+            let op = Resize {
+                filter,
+                coordinates: Default::default(),
+                antialias: false,
+                exclude_outside: false,
+                extrapolation_value: 0.0,
+                axes: None,
+                aspect: Default::default(),
+            };
+            let y = graph.op("y", op, &[x, none, scales]).unwrap();
+            graph.output(y).unwrap();
+            let x = Tensor::new([1, 1, 2, 3], vec![1u8, 4, 255, 0, 8, 16]).unwrap();
+            check(&mut graph, spell_fused, &[x], nodes);
         }
     }
 

@@ -9,12 +9,16 @@ use crate::graph::{Graph, Node, Operand, Patch, ValueId};
 use crate::ops::Op;
 use crate::ops::attention::Attention;
 use crate::ops::elementwise::{Binary, BinaryKind, Cast, Clip, Unary, UnaryKind, Variadic};
-use crate::ops::layout::{Concat, Expand, Flatten, Pad, Reshape, Split, Squeeze, Transpose, Unsqueeze};
-use crate::ops::matrix::{Gemm, MatMul};
+use crate::ops::image::{DepthToSpace, Resize, SpaceToDepth};
+use crate::ops::index::Slice;
+use crate::ops::layout::{Concat, Expand, Flatten, Pad, Reshape, Split, Squeeze, Tile, Transpose, Unsqueeze};
+use crate::ops::matrix::{Einsum, FusedMatMul, Gemm, MatMul};
 use crate::ops::nn::{
-    BatchNormalization, Conv, ConvTranspose, Dropout, GlobalPool, LayerNormalization, LogSoftmax, Pool, Softmax,
+    BatchNormalization, Conv, ConvTranspose, Dropout, GlobalPool, GroupNormalization, InstanceNormalization,
+    LayerNormalization, LogSoftmax, Pool, RmsNormalization, Softmax,
 };
 use crate::ops::quant::MatMulNBits;
+use crate::ops::recurrent::{Gru, Lstm, Rnn};
 use crate::ops::reduce::Reduce;
 use crate::tensor::DType;
 use std::collections::{HashMap, HashSet};
@@ -46,11 +50,13 @@ fn role(op: &dyn Op) -> Option<Role> {
         return smooth.then_some(Role::Computes);
     }
     if any!(Conv, ConvTranspose, MatMul, Gemm, Pool, GlobalPool, Softmax, LogSoftmax, Clip, Variadic, Reduce, Attention)
-        || any!(BatchNormalization, LayerNormalization, MatMulNBits)
+        || any!(BatchNormalization, LayerNormalization, RmsNormalization, InstanceNormalization, GroupNormalization)
+        || any!(MatMulNBits, Einsum, FusedMatMul, Lstm, Gru, Rnn, Resize)
     {
         return Some(Role::Computes);
     }
-    let moves = any!(Concat, Dropout, Reshape, Flatten, Transpose, Squeeze, Unsqueeze, Expand, Pad, Split);
+    let moves = any!(Concat, Dropout, Reshape, Flatten, Transpose, Squeeze, Unsqueeze, Expand, Pad, Split)
+        || any!(Slice, Tile, DepthToSpace, SpaceToDepth);
     moves.then_some(Role::Moves)
 }
 
@@ -75,7 +81,8 @@ impl Island<'_> {
         let yields = outputs.next().is_some_and(|&first| self.is_half(first));
         // Further outputs of other operators may be of a dtype that does not follow the first.
         let op = node.op();
-        let known = node.outputs().len() == 1 || op.is::<Dropout>() || op.is::<Pool>() || op.is::<Split>();
+        let recurs = op.is::<Lstm>() || op.is::<Gru>() || op.is::<Rnn>();
+        let known = node.outputs().len() == 1 || op.is::<Dropout>() || op.is::<Pool>() || op.is::<Split>() || recurs;
         let mut inputs = node.inputs().iter().flatten();
         let first = node.input(0).is_some_and(|x| self.is_half(x));
         yields && known && first && (role == Role::Computes || inputs.any(|&v| self.computed.contains(&v)))
@@ -171,6 +178,32 @@ mod tests {
         // The five and a cast on either side.
         check(&mut graph, widen_halves, &[half(&[1, 2, 4, 4])], 7);
         assert_eq!(widen_halves(&mut graph).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_recurrence_is_widened_with_all_its_outputs() {
+        let mut graph = Graph::new("test");
+        let x = graph.input("x", Fact::concrete(DType::F16, &[3, 1, 2])).unwrap();
+        let [w, r] = [("w", [1, 2, 2]), ("r", [1, 2, 2])].map(|(name, shape)| {
+            let value = graph.constant(name, half(&shape)).unwrap();
+            Some(value)
+        });
+        let recurrence = crate::ops::recurrent::Recurrence {
+            hidden_size: Some(2),
+            direction: crate::ops::recurrent::Direction::Forward,
+            batch_first: false,
+            activations: vec![crate::ops::recurrent::Activation::Relu],
+            clip: None,
+        };
+        let outputs = graph
+            .node("rnn", std::sync::Arc::new(Rnn { recurrence }), &[Some(x), w, r], &[Some("y"), Some("h")])
+            .unwrap();
+        for y in outputs.into_iter().flatten() {
+            graph.output(y).unwrap();
+        }
+        let input = Tensor::new([3, 1, 2], vec![1.0f32, 0.5, 0.0, 0.25, 0.5, 0.125]).unwrap();
+        // It, and a cast before and behind each output.
+        check(&mut graph, widen_halves, &[input.cast(DType::F16).unwrap()], 4);
     }
 
     #[test]

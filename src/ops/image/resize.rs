@@ -285,9 +285,7 @@ impl Op for Resize {
             values = taps.apply(&values, axis.from, inner, f64::from(self.extrapolation_value));
             lengths[a] = axis.to;
         }
-        if !x.dtype().is_float() {
-            values.iter_mut().for_each(|v| *v = v.round_ties_even());
-        }
+        // Of integers the fraction is dropped, as a cast drops it.
         Ok(vec![from_f64(x.dtype(), shape, values)?])
     }
 

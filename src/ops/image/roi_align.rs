@@ -128,20 +128,31 @@ impl Op for RoiAlign {
             let total = [rows, columns, self.height, self.width].iter().fold(1usize, |n, &d| n.saturating_mul(d));
             ensure!(total <= MAX_SAMPLES, Limit, "{total} samples for the region {region:?}");
             budget.spend(total.saturating_mul(channels))?;
+            let of_bin = |bin: usize, sample: usize| {
+                let (row, column) = ((bin / self.width) as f32, (bin % self.width) as f32);
+                let (down, across) = ((sample / columns) as f32 + 0.5, (sample % columns) as f32 + 0.5);
+                let y = at(1) + row * bin_h + down * bin_h / rows as f32;
+                let x = at(0) + column * bin_w + across * bin_w / columns as f32;
+                neighbors(y.into(), x.into(), h, w)
+            };
+            let (bins, count) = (self.height * self.width, rows * columns);
+            let mut held = budget.hold();
+            held.set(bins.saturating_mul(count).saturating_mul(size_of::<[(usize, f64); 4]>()))?;
+            // The same places in every channel.
+            let places: Vec<[(usize, f64); 4]> = (0..bins)
+                .flat_map(|bin| (0..count).map(move |sample| (bin, sample)))
+                .map(|(b, s)| of_bin(b, s))
+                .collect();
             for channel in 0..channels {
                 let plane = &values[(image * channels + channel) * h * w..][..h * w];
-                for bin in 0..self.height * self.width {
-                    let (row, column) = ((bin / self.width) as f32, (bin % self.width) as f32);
+                for bin in 0..bins {
                     let (mut sum, mut largest) = (0.0, f64::NEG_INFINITY);
-                    for sample in 0..rows * columns {
-                        let (down, across) = ((sample / columns) as f32 + 0.5, (sample % columns) as f32 + 0.5);
-                        let y = at(1) + row * bin_h + down * bin_h / rows as f32;
-                        let x = at(0) + column * bin_w + across * bin_w / columns as f32;
-                        let parts = neighbors(y.into(), x.into(), h, w).map(|(place, weight)| weight * plane[place]);
+                    for sample in &places[bin * count..(bin + 1) * count] {
+                        let parts = sample.map(|(place, weight)| weight * plane[place]);
                         sum += parts.iter().sum::<f64>();
                         largest = parts.into_iter().fold(largest, f64::max);
                     }
-                    out.push(match (self.max, rows * columns) {
+                    out.push(match (self.max, count) {
                         (_, 0) => 0.0,
                         (true, _) => largest,
                         (false, count) => sum / count as f64,

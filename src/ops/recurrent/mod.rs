@@ -1,6 +1,7 @@
 //! Recurrent networks: `LSTM`, `GRU` and `RNN`. What they share is in [`Recurrence`]; each adds its cell.
 
 mod activation;
+mod dynamic;
 mod gru;
 mod lstm;
 mod rnn;
@@ -22,6 +23,7 @@ pub(super) const OPS: &[OpDef] = &[
     OpDef::new("LSTM", 22, 3..=8, lstm::read).outputs(1..=3),
     OpDef::new("GRU", 22, 3..=6, gru::read).outputs(1..=2),
     OpDef::new("RNN", 22, 3..=6, rnn::read).outputs(1..=2),
+    dynamic::DYNAMIC_QUANTIZE_LSTM,
 ];
 
 /// Inputs that the three operators share, by index.
