@@ -181,10 +181,11 @@ fn operand(graph: &Graph, patch: &mut Patch, value: ValueId, output: usize) -> O
     }
     let to_last = || Transpose { perm: Some(to_last(output)) };
     let Some(constant) = constant(graph, value) else {
-        // One number for each channel or for each place lies in the same order either way.
+        // One number for each channel or for each place lies in the same order either way. On one spatial axis turning there
+        // and back are one permutation, so that what is turned here would look turned back.
         let dims = fact.dims().filter(|dims| dims.len() == output)?;
         let small = dims[1] == Dim::Known(1) || dims[2..].iter().all(|d| *d == Dim::Known(1));
-        return small.then(|| patch.op("to_last", to_last(), &[value.into()]));
+        return (small && output > 3).then(|| patch.op("to_last", to_last(), &[value.into()]));
     };
     if constant.len() == 1 && constant.rank() <= 1 {
         return Some(value.into());
@@ -197,14 +198,16 @@ fn operand(graph: &Graph, patch: &mut Patch, value: ValueId, output: usize) -> O
     Some(patch.constant("channels", turned.into_iter().next()?))
 }
 
-/// A concatenation at least half of whose parts are turned back; the others are turned as well.
+/// A concatenation at least half of whose parts are turned back: the others are turned as well. On one spatial axis all have
+/// to be, since turning there and back are one permutation.
 fn concat(graph: &Graph, node: &Node) -> Option<Patch> {
     let op = node.op().downcast_ref::<Concat>()?;
     let rank = rank(graph, node.output(0)?)?;
     let axis = if op.axis < 0 { op.axis + rank as i64 } else { op.axis };
     let place = to_last(rank).iter().position(|&a| a as i64 == axis)?;
     let values: Vec<ValueId> = node.inputs().iter().copied().collect::<Option<_>>()?;
-    if 2 * values.iter().filter(|value| turned(graph, **value).is_some()).count() < values.len() {
+    let back = values.iter().filter(|value| turned(graph, **value).is_some()).count();
+    if if rank > 3 { 2 * back < values.len() } else { back < values.len() } {
         return None;
     }
     let mut patch = Patch::new();

@@ -1,7 +1,6 @@
 //! Group normalization; with as many groups as channels it is instance normalization.
 
 use super::super::arch::{Body, Isa, Simd};
-use super::affine::scale_shift;
 use super::rows::{Center, moments};
 
 /// Normalizes every group of channels of every image; `x` is `[images, channels, plane]`, `scale` and `shift` one
@@ -31,7 +30,7 @@ pub fn group_norm(
         let first = (start + i) % groups * per_group;
         for (k, (x, y)) in x.chunks_exact(plane).zip(y.chunks_exact_mut(plane)).enumerate() {
             let c = first + k;
-            scale_shift(isa, &[scale[c] * factor], &[shift[c] - mean * factor * scale[c]], plane, 0, x, y);
+            isa.dispatch(Finish { mean: &[mean], factor: &[scale[c] * factor], shift: &shift[c..=c], x, y });
         }
     }
 }
@@ -67,11 +66,10 @@ pub fn group_norm_channels_last(
         together(first, per_group, count);
         isa.dispatch(ColumnSums { x, center: Some(first), sums: second });
         together(second, per_group, count);
-        for c in 0..channels {
-            let factor = scale[c] / (second[c] + epsilon).sqrt();
-            (second[c], first[c]) = (factor, shift[c] - first[c] * factor);
+        for (variance, scale) in second.iter_mut().zip(scale) {
+            *variance = scale / (*variance + epsilon).sqrt();
         }
-        scale_shift(isa, second, first, 1, 0, x, y);
+        isa.dispatch(Finish { mean: first, factor: second, shift, x, y });
     }
 }
 
@@ -103,6 +101,49 @@ impl Body for Moments<'_> {
     fn run<S: Simd>(self, s: S) -> (f32, f32) {
         // SAFETY: the slice holds its elements.
         unsafe { moments(s, self.x.as_ptr(), self.x.len(), Center::Mean, self.epsilon) }
+    }
+}
+
+/// `(x - mean) * factor + shift` of each channel, which runs along `x`; a lone channel is all of it. The mean is taken off
+/// first: beside a large one little would be left of what varies.
+struct Finish<'a> {
+    mean: &'a [f32],
+    factor: &'a [f32],
+    shift: &'a [f32],
+    x: &'a [f32],
+    y: &'a mut [f32],
+}
+
+impl Body for Finish<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Finish { mean, factor, shift, x, y } = self;
+        let channels = mean.len().min(factor.len()).min(shift.len());
+        let lone = channels == 1;
+        let run = if lone { x.len() } else { channels };
+        if run == 0 {
+            return;
+        }
+        let first = |of: &[f32]| s.splat(of[0]);
+        let [mean_all, factor_all, shift_all] = [first(mean), first(factor), first(shift)];
+        for (x, y) in x.chunks_exact(run).zip(y.chunks_exact_mut(run)) {
+            for i in (0..run).step_by(S::LANES) {
+                let n = (run - i).min(S::LANES);
+                // SAFETY: n elements follow i in the run, and n channels where channels run along it.
+                unsafe {
+                    let (mean, factor, shift) = if lone {
+                        (mean_all, factor_all, shift_all)
+                    } else {
+                        let at = |of: &[f32]| s.load_part(of.as_ptr().add(i), n);
+                        (at(mean), at(factor), at(shift))
+                    };
+                    let centered = s.sub(s.load_part(x.as_ptr().add(i), n), mean);
+                    s.store_part(y.as_mut_ptr().add(i), n, s.fma(centered, factor, shift));
+                }
+            }
+        }
     }
 }
 
