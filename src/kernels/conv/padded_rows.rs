@@ -1,6 +1,7 @@
 //! Rows of a convolution of few channels: a copy of the image with its padding written out.
 //!
-//! The taps of one kernel row lie side by side in it, so they are one segment, and none of them has to be asked about.
+//! The taps of one kernel row lie side by side in it, so they are one segment, and none of them has to be asked about. A
+//! segment lies as far from the one before in every row, so that a row has one pointer.
 //! What a segment reads behind them, up to a whole word, is multiplied by zero.
 
 use super::super::gemm::RowPointers;
@@ -38,6 +39,8 @@ pub(super) struct PaddedRows<'a> {
     geometry: &'a Geometry,
     copy: &'a [u8],
     row_bytes: usize,
+    /// Output pixels of a line.
+    width: usize,
     /// The first row of the padded image that is there.
     first: usize,
     /// Output pixels of the images before.
@@ -77,7 +80,7 @@ impl<'a> PaddedRows<'a> {
                 }
             }
         }
-        PaddedRows { geometry, copy, row_bytes, first: rows.start, before }
+        PaddedRows { geometry, copy, row_bytes, width: g.output()[1], first: rows.start, before }
     }
 }
 
@@ -86,20 +89,25 @@ impl RowPointers for PaddedRows<'_> {
         self.geometry.kernel[0]
     }
 
+    fn segments_apart(&self) -> bool {
+        false
+    }
+
+    fn offset(&self, segment: usize) -> usize {
+        segment * self.geometry.dilations[0] * self.row_bytes
+    }
+
     fn fill(&self, first: usize, count: usize, pointers: &mut [*const u8], _: &mut [u8]) {
-        let g = self.geometry;
-        let width = g.output()[1];
-        let (line, start) = ((first - self.before) / width, (first - self.before) % width);
-        let (down, across) = (g.dilations[0] * self.row_bytes, g.strides[1] * g.channels);
-        for ky in 0..g.kernel[0] {
-            let (mut y, mut x, mut row) = (line, start, 0);
-            while row < count {
-                let run = (count - row).min(width - x);
-                let from = (y * g.strides[0] - self.first) * self.row_bytes + x * across + ky * down;
-                spread_over(&mut pointers[ky * count + row..], run, self.copy.as_ptr().wrapping_add(from), across);
-                row += run;
-                (x, y) = (0, y + 1);
-            }
+        let (g, width) = (self.geometry, self.width);
+        let (mut y, mut x) = ((first - self.before) / width, (first - self.before) % width);
+        let across = g.strides[1] * g.channels;
+        let mut row = 0;
+        while row < count {
+            let run = (count - row).min(width - x);
+            let from = (y * g.strides[0] - self.first) * self.row_bytes + x * across;
+            spread_over(&mut pointers[row..], run, self.copy.as_ptr().wrapping_add(from), across);
+            row += run;
+            (x, y) = (0, y + 1);
         }
     }
 }

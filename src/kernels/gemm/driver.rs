@@ -63,8 +63,18 @@ pub(in crate::kernels) trait RowPointers {
         1
     }
 
-    /// Writes `[segments][count]` pointers for the rows `first..first + count`. `copies` holds
-    /// [`copy_bytes`](RowPointers::copy_bytes) for each of them, which stay until the next call.
+    /// Whether rows have a pointer for each segment, and not one for all. Pieces say it each for itself.
+    fn segments_apart(&self) -> bool {
+        true
+    }
+
+    /// Bytes from the pointer to a row to where its segment `segment` lies, where it has one pointer for all.
+    fn offset(&self, _segment: usize) -> usize {
+        0
+    }
+
+    /// Writes `[segments][count]` pointers for the rows `first..first + count`, or `[count]` where segments are not apart.
+    /// `copies` holds [`copy_bytes`](RowPointers::copy_bytes) for each of them, which stay until the next call.
     fn fill(&self, first: usize, count: usize, pointers: &mut [*const u8], copies: &mut [u8]);
 
     /// How many pieces the product's rows fall into that do not take all segments; none where all rows take all. Only where
@@ -78,13 +88,7 @@ pub(in crate::kernels) trait RowPointers {
         Piece { rows: 0, segments: &[], apart: true, sums: None }
     }
 
-    /// Bytes from the pointer to a row of a piece to where its segment `segment` lies, where it has one pointer for all.
-    fn offset(&self, _segment: usize) -> usize {
-        0
-    }
-
-    /// [`fill`](RowPointers::fill) for rows of a piece, counted in its own order, and where each lies among the product's. There
-    /// are pointers for one segment only, where those of a piece are not apart.
+    /// [`fill`](RowPointers::fill) for rows of a piece, counted in its own order, and where each lies among the product's.
     fn fill_piece(
         &self,
         _at: usize,

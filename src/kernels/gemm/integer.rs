@@ -364,7 +364,18 @@ impl RowPointers for Repeated<'_> {
         self.rows.copy_bytes()
     }
 
+    fn segments_apart(&self) -> bool {
+        self.rows.segments_apart()
+    }
+
+    fn offset(&self, segment: usize) -> usize {
+        self.rows.offset(segment % self.rows.segments().max(1))
+    }
+
     fn fill(&self, first: usize, count: usize, pointers: &mut [*const u8], copies: &mut [u8]) {
+        if !self.segments_apart() {
+            return self.rows.fill(first, count, pointers, copies);
+        }
         let once = self.rows.segments() * count;
         self.rows.fill(first, count, &mut pointers[..once], copies);
         for time in 1..self.times {

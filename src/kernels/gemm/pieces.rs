@@ -44,8 +44,10 @@ impl Taken {
         layout.clear();
         let all = rows.segments();
         if rows.pieces() == 0 {
-            layout.resize(all, Segment::default());
-            pieces.push(Taken { piece: None, rows: count, segments: all, start: 0, layout: 0, apart: true, sums });
+            let apart = rows.segments_apart();
+            let offset = |segment: usize| if apart { 0 } else { rows.offset(segment) };
+            layout.extend((0..all).map(|segment| Segment { offset: offset(segment), passes: 0 }));
+            pieces.push(Taken { piece: None, rows: count, segments: all, start: 0, layout: 0, apart, sums });
         }
         for at in 0..rows.pieces() {
             let piece = rows.piece(at);
