@@ -12,6 +12,8 @@ mod split;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
+mod tests_casts;
+#[cfg(test)]
 mod tests_elementwise;
 #[cfg(test)]
 mod tests_joins;

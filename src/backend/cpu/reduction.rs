@@ -4,7 +4,7 @@ use super::arena::Io;
 use super::kernel::{Context, Division, Kernel, Spec};
 use crate::error::Result;
 use crate::kernels::arch::Isa;
-use crate::kernels::elementwise::{f16_from_f32, f16_to_f32};
+use crate::kernels::elementwise::{bf16_from_f32, bf16_to_f32, f16_from_f32, f16_to_f32};
 use crate::kernels::reduce::{Reduction, reduce};
 use crate::ops::elementwise::Cast;
 use crate::ops::reduce::{Reduce, ReduceKind};
@@ -81,27 +81,40 @@ pub(super) struct Convert {
     isa: Isa,
     from: DType,
     to: DType,
+    division: Division,
 }
 
 impl Convert {
     pub(super) fn new(spec: &Spec<'_>, isa: Isa) -> Result<Option<Self>> {
-        use DType::{Bool, F16, F32, I32, I64, U8};
+        use DType::{BF16, Bool, F16, F32, I32, I64, U8};
         let (Some(_), Some(from), Some(to)) = (spec.op::<Cast>(), spec.input(0), spec.output(0)) else {
             return Ok(None);
         };
         let known = matches!(
             (from.dtype, to.dtype),
-            (I64 | I32 | Bool | U8 | F16, F32) | (F32, I64 | I32 | F16) | (I64, I32) | (I32, I64) | (Bool, I64 | I32)
+            (I64 | I32 | Bool | U8 | F16 | BF16, F32)
+                | (F32, I64 | I32 | F16 | BF16)
+                | (I64, I32)
+                | (I32, I64)
+                | (Bool, I64 | I32)
         );
-        Ok((known && spec.is_static()).then_some(Convert { isa, from: from.dtype, to: to.dtype }))
+        let division = Division::elements(spec.output_shape(0));
+        Ok((known && spec.is_static()).then_some(Convert { isa, from: from.dtype, to: to.dtype, division }))
     }
+}
+
+/// The elements that become those of the share.
+fn own<'a, A: AnyBitPattern>(io: &Io<'a>) -> Result<&'a [A]> {
+    let x: &[A] = io.input(0)?;
+    // What has no elements is not divided.
+    Ok(if x.is_empty() { x } else { &x[io.share()] })
 }
 
 fn convert<A: AnyBitPattern + Copy, B: Element + AnyBitPattern + NoUninit>(
     io: &Io<'_>,
     map: impl Fn(A) -> B,
 ) -> Result<()> {
-    let (x, y): (&[A], &mut [B]) = (io.input(0)?, io.output(0)?);
+    let (x, y): (&[A], &mut [B]) = (own(io)?, io.output(0)?);
     for (y, x) in y.iter_mut().zip(x) {
         *y = map(*x);
     }
@@ -113,11 +126,17 @@ impl Kernel for Convert {
         format!("cast {} to {}", self.from, self.to)
     }
 
+    fn division(&self) -> Division {
+        self.division
+    }
+
     fn run(&self, io: &Io<'_>, _context: &mut Context<'_>) -> Result<()> {
-        use DType::{Bool, F16, F32, I32, I64, U8};
+        use DType::{BF16, Bool, F16, F32, I32, I64, U8};
         match (self.from, self.to) {
-            (F16, F32) => f16_to_f32(self.isa, io.input(0)?, io.output(0)?),
-            (F32, F16) => f16_from_f32(self.isa, io.input(0)?, io.output(0)?),
+            (F16, F32) => f16_to_f32(self.isa, own(io)?, io.output(0)?),
+            (F32, F16) => f16_from_f32(self.isa, own(io)?, io.output(0)?),
+            (BF16, F32) => bf16_to_f32(self.isa, own(io)?, io.output(0)?),
+            (F32, BF16) => bf16_from_f32(self.isa, own(io)?, io.output(0)?),
             (I64, F32) => convert(io, |x: i64| x as f32)?,
             (I32, F32) => convert(io, |x: i32| x as f32)?,
             (Bool | U8, F32) => convert(io, |x: u8| f32::from(x))?,
