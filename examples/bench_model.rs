@@ -57,6 +57,8 @@ struct Record {
     load_ms: f64,
     compile_ms: f64,
     first_ms: f64,
+    /// What the process held before it called the library
+    start_rss_mb: f64,
     rss_mb: f64,
     peak_rss_mb: f64,
     fallbacks: usize,
@@ -81,6 +83,7 @@ fn bench(arguments: &Arguments) -> Result<()> {
     let Arguments { batch, seq, fill, shape, .. } = arguments;
     let made = Made { batch: *batch, seq: *seq, fill, shape };
     let shapes = |inputs: &[Tensor]| -> Vec<Shape> { inputs.iter().map(|t| t.shape().clone()).collect() };
+    let start_rss_mb = memory_mb("VmRSS:");
     let start = Instant::now();
     let (compiled, load, inputs, start) = if let Some(path) = &arguments.compiled {
         let compiled = match Model::load_compiled(path, &options) {
@@ -129,6 +132,7 @@ fn bench(arguments: &Arguments) -> Result<()> {
         load_ms: milliseconds(load),
         compile_ms: milliseconds(compile),
         first_ms: milliseconds(first),
+        start_rss_mb,
         rss_mb,
         peak_rss_mb: memory_mb("VmHWM:"),
         fallbacks: plan.fallbacks().len(),

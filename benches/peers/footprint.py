@@ -6,8 +6,8 @@
 needs: pip install numpy onnxruntime. Figures are medians of rounds. `load` is from the file to something that can run:
 loading, compiling and planning for Onrush, creating the session for ONNX Runtime; `cached` is the same from a compiled
 file. `resident` is what the process holds after one run, `peak` the most that it ever held, in MiB: all of Onrush's
-process, and of ONNX Runtime's what it holds above an interpreter that has imported onnxruntime. Ratios are Onrush's share
-of ONNX Runtime's.
+process, and of ONNX Runtime's what it holds above an interpreter that has imported onnxruntime. `added` is the resident
+memory of Onrush's process above what it held when it had read its arguments. Ratios are Onrush's share of ONNX Runtime's.
 """
 import argparse
 import json
@@ -57,7 +57,8 @@ def onrush(arguments, path, inputs, compiled=None):
     for name, (shape, value) in inputs.items():
         command += ["--shape", f"{name}={','.join(map(str, shape))}", "--fill", f"{name}={value}"]
     record = last_json(command + (["--compiled", compiled] if compiled else []))
-    return {"load": record["load_ms"] + record["compile_ms"], "resident": record["rss_mb"], "peak": record["peak_rss_mb"]}
+    return {"load": record["load_ms"] + record["compile_ms"], "resident": record["rss_mb"], "peak": record["peak_rss_mb"],
+            "added": record["rss_mb"] - record["start_rss_mb"]}
 
 
 def main():
@@ -67,9 +68,10 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("models", nargs="+")
     arguments = parser.parse_args()
-    print(f"{'':18} {'load, ms':^35} {'resident, MiB':^29} {'peak, MiB':^20}")
+    print(f"{'':18} {'load, ms':^35} {'resident, MiB':^41} {'peak, MiB':^20}")
     print(f"{'model':18} {'ort':>7} {'onrush':>7} {'ratio':>5} {'cached':>7} {'ratio':>5}"
-          f" {'ort':>7} {'onrush':>7} {'ratio':>5} {'cached':>7} {'ort':>7} {'onrush':>7} {'ratio':>5}")
+          f" {'ort':>7} {'onrush':>7} {'ratio':>5} {'cached':>7} {'added':>5} {'ratio':>5}"
+          f" {'ort':>7} {'onrush':>7} {'ratio':>5}")
     for path in arguments.models:
         name = os.path.splitext(os.path.basename(path))[0]
         special = next((feeds for key, feeds in SPECIAL.items() if name.startswith(key)), {})
@@ -95,6 +97,9 @@ def main():
             line += f" {peer:7.1f} {own:7.1f} {own / peer:5.2f}"
             line += f" {file:7.1f}" if field != "peak" else ""
             line += f" {file / peer:5.2f}" if field == "load" else ""
+            if field == "resident":
+                added = middle(ours, "added")
+                line += f" {added:5.1f} {added / peer:5.2f}"
         print(line, flush=True)
 
 

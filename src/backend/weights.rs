@@ -1,6 +1,6 @@
 //! Constants in the form that kernels want, packed once for a model and shared by its plans.
 
-use crate::error::{At, Result};
+use crate::error::{At, Result, err};
 use crate::kernels::arch::Isa;
 use crate::kernels::stored::{Parts, Stored};
 use crate::tensor::mapping::Mapping;
@@ -13,21 +13,32 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A constant by where its elements lie, and what is made of it.
 #[derive(PartialEq, Eq, Hash)]
-struct Key<Form> {
+struct Key<F> {
     address: usize,
     shape: Shape,
-    form: Form,
+    form: F,
     variant: u64,
 }
 
-impl<Form> Key<Form> {
-    fn new(source: &Tensor, form: Form, variant: u64) -> Self {
+impl<F> Key<F> {
+    fn new(source: &Tensor, form: F, variant: u64) -> Self {
         Key { address: source.address(), shape: source.shape().clone(), form, variant }
     }
 }
 
+/// A packed constant of whatever form.
+type Value = Arc<dyn Any + Send + Sync>;
+
+/// A form: its type, its name, and the ways to its parts and back.
+struct Form {
+    id: TypeId,
+    kind: &'static str,
+    store: fn(&dyn Any, &mut Parts),
+    restore: fn(Isa, &mut Parts) -> Result<Value>,
+}
+
 struct Packed {
-    value: Arc<dyn Any + Send + Sync>,
+    value: Value,
     kind: &'static str,
     store: fn(&dyn Any, &mut Parts),
     /// Keeps the address of the key taken.
@@ -164,27 +175,48 @@ impl Weights {
         variant: u64,
         pack: impl FnOnce(&Tensor) -> Result<T>,
     ) -> Result<Arc<T>> {
-        let key = Key::new(source, TypeId::of::<T>(), variant);
-        let held = self.packed.lock().get(&key).map(|packed| packed.value.clone());
-        if let Some(Ok(value)) = held.map(Arc::downcast::<T>) {
-            return Ok(value);
+        let mut pack = Some(pack);
+        let mut pack = |tensor: &Tensor| -> Result<Value> {
+            let pack = pack.take().ok_or_else(|| err!(Internal, "packed twice"))?;
+            Ok(Arc::new(pack(tensor)?))
+        };
+        let form = Form {
+            id: TypeId::of::<T>(),
+            kind: T::KIND,
+            store: |form, parts| {
+                if let Some(form) = form.downcast_ref::<T>() {
+                    form.store(parts);
+                }
+            },
+            restore: |isa, parts| Ok(Arc::new(T::restore(isa, parts)?)),
+        };
+        let value = self.value(&form, source, variant, &mut pack)?;
+        value.downcast().map_err(|_| err!(Internal, "a packed weight of another type"))
+    }
+
+    /// The same of any form: compiled once.
+    fn value(
+        &self,
+        form: &Form,
+        source: &Tensor,
+        variant: u64,
+        pack: &mut dyn FnMut(&Tensor) -> Result<Value>,
+    ) -> Result<Value> {
+        let key = Key::new(source, form.id, variant);
+        if let Some(packed) = self.packed.lock().get(&key) {
+            return Ok(packed.value.clone());
         }
-        let value = Arc::new(match self.restore(source, variant)? {
+        let value = match self.restore(form, source, variant)? {
             Some(value) => value,
             None => self.pack(source, pack)?,
-        });
-        let store = |form: &dyn Any, parts: &mut Parts| {
-            if let Some(form) = form.downcast_ref::<T>() {
-                form.store(parts);
-            }
         };
-        let packed = Packed { value: value.clone(), kind: T::KIND, store, source: source.clone() };
+        let packed = Packed { value: value.clone(), kind: form.kind, store: form.store, source: source.clone() };
         self.packed.lock().insert(key, packed);
         Ok(value)
     }
 
     /// Packs a constant, and gives its pages of the file back: it is not read there again.
-    fn pack<T>(&self, source: &Tensor, pack: impl FnOnce(&Tensor) -> Result<T>) -> Result<T> {
+    fn pack(&self, source: &Tensor, pack: &mut dyn FnMut(&Tensor) -> Result<Value>) -> Result<Value> {
         let mut spare = std::mem::take(&mut *self.spare.lock());
         let packed = pack(&source.for_one_reading(&mut spare))?;
         *self.spare.lock() = spare;
@@ -202,11 +234,11 @@ impl Weights {
         self.file.release_pages();
     }
 
-    fn restore<T: Stored>(&self, source: &Tensor, variant: u64) -> Result<Option<T>> {
+    fn restore(&self, form: &Form, source: &Tensor, variant: u64) -> Result<Option<Value>> {
         let Some(kept) = &self.kept else { return Ok(None) };
-        let Some(weight) = kept.forms.get(&Key::new(source, T::KIND.to_owned(), variant)) else { return Ok(None) };
+        let Some(weight) = kept.forms.get(&Key::new(source, form.kind.to_owned(), variant)) else { return Ok(None) };
         let mut parts = weight.parts.clone();
-        let restored = T::restore(kept.isa, &mut parts).and_then(|form| parts.finish().map(|()| form));
+        let restored = (form.restore)(kept.isa, &mut parts).and_then(|value| parts.finish().map(|()| value));
         restored.map(Some).at(|| "a packed weight of a compiled model; compile it again".to_owned())
     }
 }
