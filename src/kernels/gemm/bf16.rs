@@ -162,7 +162,7 @@ mod tests {
         let mut random = fastrand::Rng::with_seed(2);
         let mut numbers = |len: usize| (0..len).map(|_| random.f32() * 2.0 - 1.0).collect::<Vec<_>>();
         for isa in Isa::available() {
-            for (m, k, n) in [(13, 128, 96), (26, 134, 33), (50, 1282, 70), (61, 129, 64)] {
+            for (m, k, n) in [(8, 128, 96), (13, 128, 96), (26, 134, 33), (50, 1282, 70), (61, 129, 64)] {
                 let (b, bias) = (numbers(k * n), numbers(n));
                 let a: Vec<bf16> = numbers(m * k).into_iter().map(bf16::from_f32).collect();
                 let packed = PackedBf16::pack(isa, &b, k, n, Layout::RowMajor { stride: n });

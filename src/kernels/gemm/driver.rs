@@ -183,7 +183,7 @@ impl Drive<'_> {
         let aliased = long && self.rows.apart().is_multiple_of(ALIAS_BYTES);
         let even = self.strips.even.as_ref().filter(|(heights, _)| {
             segments == 1
-                && rows >= heights.end
+                && rows > height.max(heights.start)
                 && words >= EVEN_WORDS
                 && self.rows.apart() > 1
                 && self.shared.tail == 0

@@ -28,6 +28,9 @@ impl Body for EvenStrip<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
+        if const { S::EVEN_ROWS.end == 0 } {
+            return;
+        }
         let EvenStrip { shared, words, rows, apart, count, row, columns, far } = self;
         let width = 2 * S::LANES;
         let Some(direct) = &shared.finish.direct else { return };
