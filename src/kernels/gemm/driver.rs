@@ -63,7 +63,8 @@ pub(in crate::kernels) trait RowPointers {
         1
     }
 
-    /// Whether rows have a pointer for each segment, and not one for all. Pieces say it each for itself.
+    /// Whether rows have a pointer for each segment, as those of products of floats do, and not one for all. Pieces say it each
+    /// for itself.
     fn segments_apart(&self) -> bool {
         true
     }
@@ -77,8 +78,8 @@ pub(in crate::kernels) trait RowPointers {
     /// `copies` holds [`copy_bytes`](RowPointers::copy_bytes) for each of them, which stay until the next call.
     fn fill(&self, first: usize, count: usize, pointers: &mut [*const u8], copies: &mut [u8]);
 
-    /// How many pieces the product's rows fall into that do not take all segments; none where all rows take all. Only where
-    /// there is more than one segment.
+    /// How many pieces the product's rows fall into that do not take all segments; none where all rows take all. Only of
+    /// products of integers, and where there is more than one segment.
     fn pieces(&self) -> usize {
         0
     }

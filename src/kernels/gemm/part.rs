@@ -139,6 +139,7 @@ pub(super) unsafe fn drive<E: Element>(
         places: std::ptr::null(),
         finish,
     };
+    debug_assert!(finish.integer || (a.pieces() == 0 && a.segments_apart()), "only integers have pieces");
     let (range, columns) = (rows.clone(), columns.len());
     let strips = Strips::of::<E>(isa);
     // SAFETY: as the caller promises.

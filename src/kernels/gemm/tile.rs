@@ -60,7 +60,7 @@ pub(super) struct Shared<'a> {
     /// Segments of K that a row takes, of how many.
     pub(super) segments: usize,
     pub(super) of_segments: usize,
-    /// Where each of them lies.
+    /// Where each of them lies; products of floats take them one behind the other.
     pub(super) layout: *const Segment,
     /// Whether there are pointers for each of them.
     pub(super) apart: bool,
@@ -318,11 +318,12 @@ unsafe fn tile<S: Simd, P: Product<S>, const MR: usize, const NV: usize>(
         let mut rows = rows;
         for segment in 0..shared.segments {
             let mut a = [std::ptr::null::<u8>(); MR];
-            let Segment { offset, passes } = *shared.layout.add(segment);
+            let Segment { offset, passes } =
+                if const { P::INTEGER } { *shared.layout.add(segment) } else { Segment::default() };
             for (i, a) in a.iter_mut().enumerate() {
                 *a = (*rows.add(i)).wrapping_add(offset);
             }
-            if shared.apart {
+            if const { !P::INTEGER } || shared.apart {
                 rows = rows.add(MR);
             }
             let mut word = 0;
@@ -361,9 +362,9 @@ unsafe fn tile<S: Simd, P: Product<S>, const MR: usize, const NV: usize>(
             }
             b = b.wrapping_add(passes);
         }
-        let placed = !shared.places.is_null();
+        let placed = const { P::INTEGER } && !shared.places.is_null();
 
-        if let Some(direct) = finish.direct.as_ref().filter(|_| !P::INTEGER && !placed)
+        if let Some(direct) = finish.direct.as_ref().filter(|_| !P::INTEGER)
             && column + NV * S::LANES <= end
         {
             let out = finish.out.cast::<f32>().add(row * finish.stride + column);
