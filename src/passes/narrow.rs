@@ -2,13 +2,12 @@
 //!
 //! What only moves the numbers between the two moves half the bytes then.
 
-use super::pattern::each;
+use super::pattern::{MOST_MOVES, each, moves};
 use crate::error::Result;
 use crate::graph::{Graph, Node, NodeId, Operand, Patch, ValueId};
 use crate::ops::Op;
 use crate::ops::elementwise::Cast;
 use crate::ops::fused::{Chain, Epilogue, Quantized};
-use crate::ops::layout::{Flatten, Reshape, Squeeze, Transpose, Unsqueeze};
 use crate::ops::matrix::{Gemm, MatMul};
 use crate::tensor::DType;
 use std::sync::Arc;
@@ -22,12 +21,12 @@ fn rule(graph: &Graph, _: NodeId, node: &Node) -> Option<Patch> {
     if !matches!(cast.to, DType::F16 | DType::BF16) {
         return None;
     }
-    let (product, moves) = product(graph, node.input(0)?)?;
+    let (product, moved) = product(graph, node.input(0)?)?;
     let mut patch = Patch::new();
     let op = Chain { first: product.op().clone(), arity: product.inputs().len(), second: node.op().clone() };
     let inputs: Vec<Option<Operand>> = product.inputs().iter().map(|input| input.map(Into::into)).collect();
     let mut made = patch.node(product.name(), Arc::new(op), &inputs, 1)[0];
-    for step in moves.iter().rev() {
+    for step in moved.iter().rev() {
         let rest = step.inputs().iter().skip(1).map(|input| input.map(Into::into));
         let inputs: Vec<Option<Operand>> = std::iter::once(Some(made)).chain(rest).collect();
         made = patch.node(step.name(), step.op().clone(), &inputs, 1)[0];
@@ -37,21 +36,19 @@ fn rule(graph: &Graph, _: NodeId, node: &Node) -> Option<Patch> {
 }
 
 /// The product of f32 whose elements `value` has, for one user alone, and what moves them, the last first.
-fn product(graph: &Graph, value: ValueId) -> Option<(&Node, Vec<&Node>)> {
-    let (mut value, mut moves) = (value, Vec::new());
-    loop {
+fn product(graph: &Graph, mut value: ValueId) -> Option<(&Node, Vec<&Node>)> {
+    let mut moved = Vec::new();
+    while moved.len() < MOST_MOVES {
         graph.single_user(value)?;
         let (_, node) = graph.producer(value)?;
-        macro_rules! any {
-            ($($kind:ty),+) => { $(node.op().is::<$kind>())||+ };
-        }
-        if !any!(Reshape, Flatten, Squeeze, Unsqueeze, Transpose) {
+        if !moves(node.op().as_ref()) {
             let float = graph.fact(value).dtype == DType::F32 && node.outputs().len() == 1;
-            return (float && multiplies(node.op().as_ref())).then_some((node, moves));
+            return (float && multiplies(node.op().as_ref())).then_some((node, moved));
         }
-        moves.push(node);
+        moved.push(node);
         value = node.input(0)?;
     }
+    None
 }
 
 fn multiplies(op: &dyn Op) -> bool {
@@ -65,6 +62,7 @@ fn multiplies(op: &dyn Op) -> bool {
 mod tests {
     use super::super::testing::{check, graph_of, ramp};
     use super::*;
+    use crate::ops::layout::Transpose;
 
     #[test]
     fn a_product_is_stored_as_halves() {

@@ -2,8 +2,9 @@
 
 use crate::error::Result;
 use crate::graph::{Graph, Node, NodeId, Patch, ValueId};
+use crate::ops::Op;
 use crate::ops::elementwise::{Binary, BinaryKind, Unary, UnaryKind};
-use crate::ops::layout::Concat;
+use crate::ops::layout::{Concat, Flatten, Reshape, Squeeze, Transpose, Unsqueeze};
 use crate::tensor::{Dim, Tensor};
 
 /// Applies what `rule` makes of each node, in topological order, and says how often it made something.
@@ -15,6 +16,15 @@ pub(super) fn each(graph: &mut Graph, rule: impl Fn(&Graph, NodeId, &Node) -> Op
         changed += 1;
     }
     Ok(changed)
+}
+
+/// How many steps in a row that only [move](moves) numbers a rule looks past: a file may have any number of them.
+pub(super) const MOST_MOVES: usize = 16;
+
+/// Whether the result has the elements of the first input, perhaps elsewhere.
+pub(super) fn moves(op: &dyn Op) -> bool {
+    let reshapes = op.is::<Reshape>() || op.is::<Flatten>() || op.is::<Squeeze>() || op.is::<Unsqueeze>();
+    reshapes || op.is::<Transpose>()
 }
 
 /// The tensor of a constant.

@@ -1,12 +1,11 @@
 //! Dynamic quantization takes the range of a tensor from where it is computed, and need not go through it first.
 
-use super::pattern::each;
+use super::pattern::{MOST_MOVES, each, moves};
 use crate::error::Result;
 use crate::graph::{Graph, Node, NodeId, Operand, Patch, ValueId};
 use crate::ops::Op;
 use crate::ops::attention::Attention;
 use crate::ops::fused::{ChannelsLast, Elementwise, Epilogue, QuantizeRanged, Quantized, Ranged};
-use crate::ops::layout::{Flatten, Reshape, Squeeze, Transpose, Unsqueeze};
 use crate::ops::matrix::MatMul;
 use crate::ops::nn::{Conv, LayerNormalization, RmsNormalization};
 use crate::ops::quant::DynamicQuantizeLinear;
@@ -44,15 +43,16 @@ fn rule(graph: &Graph, _: NodeId, node: &Node) -> Option<Patch> {
 }
 
 /// The value whose elements `value` has, perhaps elsewhere, and the node that computes it.
-fn root(graph: &Graph, value: ValueId) -> Option<(ValueId, &Node)> {
-    let (_, node) = graph.producer(value)?;
-    macro_rules! any {
-        ($($kind:ty),+) => { $(node.op().is::<$kind>())||+ };
+fn root(graph: &Graph, mut value: ValueId) -> Option<(ValueId, &Node)> {
+    for _ in 0..MOST_MOVES {
+        let (_, node) = graph.producer(value)?;
+        if !moves(node.op().as_ref()) {
+            let float = node.output(0) == Some(value) && graph.fact(value).dtype == DType::F32;
+            return float.then_some((value, node));
+        }
+        value = node.input(0)?;
     }
-    if any!(Reshape, Flatten, Squeeze, Unsqueeze, Transpose) {
-        return root(graph, node.input(0)?);
-    }
-    (node.output(0) == Some(value) && graph.fact(value).dtype == DType::F32).then_some((value, node))
+    None
 }
 
 /// What goes through its result anyway.
@@ -70,6 +70,7 @@ mod tests {
     use super::super::testing::{check, graph_of, ramp};
     use super::*;
     use crate::ops::elementwise::{Unary, UnaryKind};
+    use crate::ops::layout::Reshape;
     use crate::tensor::Tensor;
 
     /// A product, what stands between, and as many quantizations as there are names.
