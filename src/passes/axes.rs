@@ -11,20 +11,38 @@ use crate::ops::image::{AspectPolicy, Coordinates, Resize};
 use crate::ops::index::Slice;
 use crate::ops::layout::{Concat, Pad, Split, Transpose};
 use crate::ops::nn::{Conv, ConvTranspose, LogSoftmax, Pool, Softmax};
+use crate::ops::quant::{DequantizeLinear, QuantizeLinear};
 use crate::ops::reduce::Reduce;
 use crate::tensor::Tensor;
 use std::sync::Arc;
 
 /// The patch for any of them.
 pub(super) fn renamed(graph: &Graph, node: &Node) -> Option<Patch> {
-    let image = turned(graph, node.input(0)?)?;
+    let Some(image) = turned(graph, node.input(0)?) else { return resize_dequantized(graph, node) };
     let rank = rank(graph, node.input(0)?)?;
     split(graph, node, image, rank)
         .or_else(|| slice(graph, node, image, rank))
         .or_else(|| along(graph, node, image, rank))
         .or_else(|| reduce(graph, node, image, rank))
         .or_else(|| pad(graph, node, image, rank))
-        .or_else(|| resize(graph, node, image, rank))
+        .or_else(|| resize(graph, node, image.into(), rank, Patch::new()))
+}
+
+/// Bytes that are turned back, converted and resized: converted as they lie.
+fn resize_dequantized(graph: &Graph, node: &Node) -> Option<Patch> {
+    node.op().downcast_ref::<Resize>()?;
+    let rank = rank(graph, node.input(0)?).filter(|rank| *rank > 3)?;
+    let (_, conversion) = graph.producer(node.input(0)?)?;
+    let one = |value: ValueId| constant(graph, value).is_some_and(|scale| scale.len() == 1);
+    if !conversion.op().is::<DequantizeLinear>() || !one(conversion.input(1)?) {
+        return None;
+    }
+    let bytes = turned(graph, conversion.input(0)?)?;
+    let mut patch = Patch::new();
+    let mut inputs: Vec<Option<Operand>> = conversion.inputs().iter().map(|v| v.map(Into::into)).collect();
+    *inputs.first_mut()? = Some(bytes.into());
+    let image = patch.node(conversion.name(), conversion.op().clone(), &inputs, 1)[0];
+    resize(graph, node, image, rank, patch)
 }
 
 /// Where an axis lies channels last.
@@ -117,14 +135,13 @@ fn pad(graph: &Graph, node: &Node, image: ValueId, rank: usize) -> Option<Patch>
 }
 
 /// Where its result is soon an image of channels last again; elsewhere the smaller image is turned back before.
-fn resize(graph: &Graph, node: &Node, image: ValueId, rank: usize) -> Option<Patch> {
+fn resize(graph: &Graph, node: &Node, image: Operand, rank: usize, mut patch: Patch) -> Option<Patch> {
     let op = node.op().downcast_ref::<Resize>()?;
     if op.coordinates == Coordinates::CropAndResize || !wanted(graph, node.output(0)?, MOST_STEPS) {
         return None;
     }
-    let mut patch = Patch::new();
     let mut made = op.clone();
-    let mut inputs: Vec<Option<Operand>> = vec![Some(image.into()), None];
+    let mut inputs: Vec<Option<Operand>> = vec![Some(image), None];
     let lists = [node.input(2), node.input(3)];
     if let Some(axes) = &op.axes {
         made.axes = Some(moved_all(rank, axes)?);
@@ -180,6 +197,7 @@ fn wanted(graph: &Graph, value: ValueId, steps: usize) -> bool {
             || op.is::<Concat>()
             || op.is::<Pad>()
             || op.is::<Split>()
+            || op.is::<QuantizeLinear>()
             || op.is::<Resize>();
         steps > 0 && through && user.outputs().iter().flatten().any(|output| wanted(graph, *output, steps - 1))
     })
@@ -251,6 +269,31 @@ mod tests {
             vec![graph.op("rows", op, &[image, last]).unwrap()]
         });
         assert_eq!(rows, 2, "channels and rows would lie the other way round");
+    }
+
+    #[test]
+    fn bytes_are_converted_and_resized_as_they_lie() {
+        let count = transposes(|graph, image| {
+            let scale = graph.constant("scale", Tensor::scalar(0.5f32)).unwrap();
+            let zero = graph.constant("zero", Tensor::scalar(3i8)).unwrap();
+            let none = graph.constant("none", Tensor::vector(Vec::<f32>::new())).unwrap();
+            let scales = graph.constant("scales", Tensor::vector(vec![1.0f32, 1.0, 2.0, 2.0])).unwrap();
+            let w = graph.constant("v", ramp(&[2, 4, 1, 1])).unwrap();
+            let y = graph.op("q", QuantizeLinear::default(), &[image, scale, zero]).unwrap();
+            let y = graph.op("d", DequantizeLinear::default(), &[y, scale, zero]).unwrap();
+            let resize = Resize {
+                filter: Filter::Linear,
+                coordinates: Coordinates::AlignCorners,
+                antialias: false,
+                exclude_outside: false,
+                extrapolation_value: 0.0,
+                axes: None,
+                aspect: AspectPolicy::Stretch,
+            };
+            let y = graph.op("resize", resize, &[y, none, scales]).unwrap();
+            vec![graph.op("next", Conv::default(), &[y, w]).unwrap()]
+        });
+        assert_eq!(count, 2, "before, and behind the last");
     }
 
     #[test]
