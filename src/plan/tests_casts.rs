@@ -19,7 +19,7 @@ fn casts_are_those_of_the_reference() {
             let id = graph.input("x", Fact::concrete(from, x.shape())).unwrap();
             let y = graph.op("y", Cast { to }, &[id]).unwrap();
             graph.output(y).unwrap();
-            let expected = graph.interpret(&[x.clone()]).unwrap();
+            let expected = graph.interpret(std::slice::from_ref(&x)).unwrap();
             for threads in [1, 3] {
                 let division = Division { threads: Threads::eager(threads), micro_batch: None };
                 let shapes = [x.shape().clone()];
@@ -27,7 +27,7 @@ fn casts_are_those_of_the_reference() {
                     Plan::new(&graph, &shapes, &Cpu::new().unwrap(), &Weights::new(), limits, &division).unwrap();
                 assert_eq!(plan.fallbacks(), Vec::<String>::new(), "{from} to {to}");
                 let mut scratch = plan.scratch().unwrap();
-                plan.run(&mut scratch, &[x.clone()]).unwrap();
+                plan.run(&mut scratch, std::slice::from_ref(&x)).unwrap();
                 assert_eq!(
                     scratch.output(0).unwrap().as_bytes(),
                     expected[0].as_bytes(),

@@ -142,7 +142,7 @@ fn ranges_are_those_of_the_tensor() {
             let plan = Plan::new(&graph, &shapes, &Cpu::new().unwrap(), &Weights::new(), limits, &division).unwrap();
             assert_eq!(plan.fallbacks(), Vec::<String>::new(), "{}", case.0);
             let mut scratch = plan.scratch().unwrap();
-            plan.run(&mut scratch, &[x.clone()]).unwrap();
+            plan.run(&mut scratch, std::slice::from_ref(x)).unwrap();
             let [y, q, scale, zero] = [0, 1, 2, 3].map(|index| scratch.output(index).unwrap());
             assert_eq!(y.dtype(), DType::F32);
             let dynamic = DynamicQuantizeLinear.eval(Inputs::new(&[Some(&y)]), &Budget::generous()).unwrap();

@@ -76,7 +76,7 @@ impl<'a> Parts<'a> {
         let floats = (1..spec.instruction.inputs.len()).all(float);
         let from = matches!(spec.input(0)?.dtype, DType::F32 | DType::BF16);
         let to = matches!(spec.output(0)?.dtype, DType::F32 | DType::F16 | DType::BF16);
-        if !epilogue.map_or(op, |e| &e.op).is::<MatMul>() || !(floats && from && to && spec.is_static()) {
+        if !(epilogue.map_or(op, |e| &e.op).is::<MatMul>() && floats && from && to && spec.is_static()) {
             return None;
         }
         let activation = activation(epilogue.and_then(|e| e.activation))?;

@@ -126,7 +126,7 @@ mod tests {
                 let last = answers[usize::from(shown)].as_bytes();
                 assert_eq!(last, expected[0].as_bytes(), "by {threads}, shown {shown}");
                 let (plan, mut profile) = (compiled.plan(&[x.shape().clone()]).unwrap(), Profile::new());
-                plan.run_profiled(&mut plan.scratch().unwrap(), &[x.clone()], &mut profile).unwrap();
+                plan.run_profiled(&mut plan.scratch().unwrap(), std::slice::from_ref(&x), &mut profile).unwrap();
                 let halves = profile.steps.iter().filter(|step| step.output.starts_with("bf16")).count();
                 assert_eq!(halves, if shown { 2 } else { 3 }, "{profile}");
             }
