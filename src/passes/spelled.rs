@@ -45,17 +45,19 @@ fn variadic(graph: &Graph, node: &Node) -> Option<Patch> {
         return None;
     }
     let mut patch = Patch::new();
-    let mut y: Operand = (*values.first()?).into();
+    // Parts of a mean, so that a sum of large numbers does not overflow.
+    let count = if mean { Some(number(&mut patch, values.len() as f64, dtype)?) } else { None };
+    let part = |patch: &mut Patch, value: ValueId| match count {
+        Some(count) => patch.op(node.name(), Binary(BinaryKind::Div), &[value.into(), count]),
+        None => value.into(),
+    };
+    let mut y = part(&mut patch, *values.first()?);
     for value in &values[1..] {
-        let operands = [y, (*value).into()];
+        let operands = [y, part(&mut patch, *value)];
         y = match kind {
             VariadicKind::Sum | VariadicKind::Mean => patch.op(node.name(), Binary(BinaryKind::Add), &operands),
             VariadicKind::Max | VariadicKind::Min => patch.op(node.name(), Variadic(kind), &operands),
         };
-    }
-    if mean {
-        let count = number(&mut patch, values.len() as f64, dtype)?;
-        y = patch.op(node.name(), Binary(BinaryKind::Div), &[y, count]);
     }
     patch.replace(node.output(0)?, y);
     Some(patch)
@@ -191,7 +193,7 @@ mod tests {
     fn many_are_added_two_at_a_time() {
         use VariadicKind::{Max, Mean, Min, Sum};
         for (kind, count, nodes) in
-            [(Sum, 2, 1), (Sum, 4, 3), (Mean, 2, 2), (Mean, 3, 3), (Max, 2, 1), (Max, 3, 2), (Min, 3, 2), (Sum, 1, 1)]
+            [(Sum, 2, 1), (Sum, 4, 3), (Mean, 2, 3), (Mean, 3, 5), (Max, 2, 1), (Max, 3, 2), (Min, 3, 2), (Sum, 1, 1)]
         {
             let (mut graph, x) = graph_of(&[3, 4]);
             let mut values = vec![x];
