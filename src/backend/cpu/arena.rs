@@ -264,6 +264,7 @@ pub(super) struct Memory<'a> {
 
 impl Memory<'_> {
     /// The operands and the workspace of step `index`.
+    #[inline]
     pub(super) fn step(&mut self, index: usize) -> (Io<'_>, &mut [u8]) {
         // SAFETY: `self` is borrowed mutably until the slice is gone.
         let workspace = unsafe { self.workspace(0) };
@@ -275,12 +276,14 @@ impl Memory<'_> {
         Shared { memory: self, gate: AtomicU64::new(0) }
     }
 
+    #[inline]
     fn io(&self, index: usize, part: usize, of: usize) -> Io<'_> {
         Io { memory: self, step: &self.layout.steps[index], taken: Cell::new(0), part, of }
     }
 
     /// # Safety
     /// While the slice lives nobody takes the same one.
+    #[inline]
     #[allow(clippy::mut_from_ref)]
     unsafe fn workspace(&self, index: usize) -> &mut [u8] {
         let mut workspace = self.workspaces[index];
