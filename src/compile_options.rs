@@ -142,14 +142,14 @@ impl CompileOptions {
         CompileOptions { bfloat16, ..self }
     }
 
-    /// Whether [`Model::load_compiled`] reads all weights and compares them with their digests. Without it only the
+    /// Whether [`Model::load_compiled`](crate::Model::load_compiled) reads all weights and compares them with their digests. Without it only the
     /// index is compared, and a weight that was damaged on disk gives wrong answers.
     #[must_use]
     pub fn verify(self, verify: bool) -> Self {
         CompileOptions { verify, ..self }
     }
 
-    /// Takes what [`CompiledModel::tune`] measured for this machine, model and number of threads from a
+    /// Takes what [`CompiledModel::tune`](crate::CompiledModel::tune) measured for this machine, model and number of threads from a
     /// [file](crate::Tuning::save). Where the file has no such entry, or does not exist yet, choices are analytic.
     #[must_use]
     pub fn tuning(self, path: impl Into<PathBuf>) -> Self {
