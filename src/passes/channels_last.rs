@@ -10,6 +10,7 @@ use crate::error::Result;
 use crate::graph::{Graph, Node, Operand, Patch, ValueId};
 use crate::ops::elementwise::{Binary, Cast, Clip, Unary, Variadic};
 use crate::ops::fused::{ByteTable, Chain, ChannelsLast, Epilogue, Quantized, to_first, to_last};
+use crate::ops::image::DepthToSpace;
 use crate::ops::layout::{Concat, Transpose};
 use crate::ops::nn::{Conv, ConvTranspose, GlobalPool, GroupNormalization, InstanceNormalization, Pool};
 use crate::ops::quant::{ConvInteger, DynamicQuantizeLinear, QuantizeLinear};
@@ -27,6 +28,7 @@ pub(super) fn lay_out(graph: &mut Graph) -> Result<usize> {
             .or_else(|| dynamic(graph, node))
             .or_else(|| concat(graph, node))
             .or_else(|| normalization(graph, node))
+            .or_else(|| blocks(graph, node))
             .or_else(|| axes::renamed(graph, node));
         let Some(patch) = patch else { continue };
         graph.apply(patch)?;
@@ -130,6 +132,12 @@ fn normalization(graph: &Graph, node: &Node) -> Option<Patch> {
     let known = graph.fact(node.output(0)?).dtype == DType::F32;
     let normalizes = op.is::<InstanceNormalization>() || op.is::<GroupNormalization>();
     (known && normalizes && turned(graph, node.input(0)?).is_some()).then(|| wrapped(graph, node, vec![0]))?
+}
+
+/// Channels of an image that is turned back, laid out as blocks of pixels.
+fn blocks(graph: &Graph, node: &Node) -> Option<Patch> {
+    let spreads = node.op().is::<DepthToSpace>() && turned(graph, node.input(0)?).is_some();
+    spreads.then(|| wrapped(graph, node, vec![0]))?
 }
 
 /// An operator that works element by element, at least one of whose operands is turned back.

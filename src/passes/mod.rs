@@ -40,6 +40,7 @@ mod spelled;
 #[cfg(test)]
 mod testing;
 mod transpose;
+mod transposed;
 mod weight_only;
 mod widen;
 
@@ -94,6 +95,8 @@ const PASSES: &[Pass] = &[
     Pass { name: "common-subexpressions", run: Run::Rewrite(common::share_common) },
     // Once equal scales are one constant, and before anything looks at what a product takes.
     Pass { name: "qdq", run: Run::Rewrite(qdq::keep_quantized) },
+    // As convolutions they are as all others from here on.
+    Pass { name: "transposed", run: Run::Integers(transposed::by_phases) },
     // Before patterns are sought in what they spell.
     Pass { name: "einsum", run: Run::Rewrite(einsum::spell_einsum) },
     Pass { name: "spelled", run: Run::Rewrite(spelled::spell_fused) },

@@ -5,7 +5,7 @@ use super::pattern::{constant, each, replaceable};
 use crate::error::Result;
 use crate::graph::{Graph, Node, Operand, Patch, ValueId};
 use crate::ops::Op;
-use crate::ops::image::{Coordinates, Filter, Resize};
+use crate::ops::image::{Coordinates, DepthToSpace, Filter, Resize};
 use crate::ops::index::{Gather, Slice};
 use crate::ops::layout::{Concat, Expand, Flatten, Reshape, Squeeze, Tile, Transpose, Unsqueeze};
 use crate::ops::nn::{Pool, PoolKind};
@@ -58,7 +58,13 @@ pub(super) fn moves_elements(op: &dyn Op) -> bool {
     let nearest = op.downcast_ref::<Resize>().is_some_and(|resize| {
         matches!(resize.filter, Filter::Nearest(_)) && resize.coordinates != Coordinates::CropAndResize
     });
-    reshapes || repeats || nearest || op.is::<Transpose>() || op.is::<Slice>() || op.is::<Gather>()
+    reshapes
+        || repeats
+        || nearest
+        || op.is::<DepthToSpace>()
+        || op.is::<Transpose>()
+        || op.is::<Slice>()
+        || op.is::<Gather>()
 }
 
 /// How many of the first inputs a node moves the elements of; nothing for one that changes or weighs them.

@@ -5,6 +5,8 @@ use super::kernel::{Context, Division, Kernel, Spec};
 use crate::error::{Result, err};
 use crate::kernels::arch::Isa;
 use crate::kernels::movement::{self as m, Edge, copy_rows, gather_rows};
+use crate::ops::Op;
+use crate::ops::fused::ChannelsLast;
 use crate::ops::image::{DepthToSpace, SpaceToDepth};
 use crate::ops::index::{Gather, Slice};
 use crate::ops::layout::{Concat, Expand, Pad, PadMode, Split, Transpose};
@@ -24,6 +26,7 @@ impl Strided {
         let (Some(input), Some(shape), Some(out)) = (spec.input(0), spec.shape(0), spec.output_shape(0)) else {
             return Ok(None);
         };
+        let last = spec.op::<ChannelsLast>().and_then(|last| last.op.downcast_ref::<DepthToSpace>());
         let movement = if let Some(op) = spec.op::<Transpose>() {
             let perm = op.perm.clone().unwrap_or_else(|| (0..shape.rank()).rev().collect());
             m::Movement::transpose(shape, &perm)
@@ -37,13 +40,19 @@ impl Strided {
                 true => m::Movement::transpose(&Shape::from([n, depth, b, b, h, w]), &[0, 1, 4, 2, 5, 3]),
                 false => m::Movement::transpose(&Shape::from([n, b, b, depth, h, w]), &[0, 3, 4, 1, 5, 2]),
             }
+        } else if let (Some(op), &[n, h, w, c]) = (last, &**shape) {
+            let (b, depth) = (op.block, c / (op.block * op.block));
+            match op.column_row_depth {
+                true => m::Movement::transpose(&Shape::from([n, h, w, depth, b, b]), &[0, 1, 4, 2, 5, 3]),
+                false => m::Movement::transpose(&Shape::from([n, h, w, b, b, depth]), &[0, 1, 3, 2, 4, 5]),
+            }
         } else if let (Some(op), &[n, c, h, w]) = (spec.op::<SpaceToDepth>(), &**shape) {
             let b = op.block;
             m::Movement::transpose(&Shape::from([n, c, h / b, b, w / b, b]), &[0, 3, 5, 1, 2, 4])
         } else {
             None
         };
-        let kind = spec.instruction.op.name();
+        let kind = last.map_or(spec.instruction.op.name(), Op::name);
         Ok(movement.map(|movement| Strided { kind, size: input.dtype.size(), movement }))
     }
 }
