@@ -203,10 +203,16 @@ mod tests {
         let (mut graph, x) = graph_of(&[2, 3, 4, 5]);
         let x = quantized(&mut graph, x, 0.05);
         let len = 3 * 2 * kernel[0] * kernel[1];
-        let bytes: Vec<i8> = (0..len).map(|i| (i * 37 % 255) as u8 as i8).collect();
-        let bytes = graph.constant("w", Tensor::new([3, 2, kernel[0], kernel[1]], bytes).unwrap()).unwrap();
+        let bytes = (0..len).map(|i| (i * 37 % 255) as u8);
+        let shape = [3, 2, kernel[0], kernel[1]];
+        let (bytes, zeros) = match bias {
+            true => (Tensor::new(shape, bytes.collect::<Vec<_>>()), Tensor::vector(vec![120u8, 131])),
+            false => (Tensor::new(shape, bytes.map(|n| n as i8).collect::<Vec<_>>()), Tensor::vector(vec![0i8, -3])),
+        };
+        let bytes = graph.constant("w", bytes.unwrap()).unwrap();
         let scale = graph.constant("s", Tensor::vector(vec![0.01f32, 0.02])).unwrap();
-        let w = graph.op("dw", DequantizeLinear { axis: 1, ..Default::default() }, &[bytes, scale]).unwrap();
+        let zeros = graph.constant("z", zeros).unwrap();
+        let w = graph.op("dw", DequantizeLinear { axis: 1, ..Default::default() }, &[bytes, scale, zeros]).unwrap();
         let padding = Padding::Explicit { begin: begin.to_vec(), end: end.to_vec() };
         let op = ConvTranspose { strides: vec![2, 2], padding, output_padding: added.to_vec(), ..Default::default() };
         let mut inputs = vec![x, w];
