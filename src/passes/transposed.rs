@@ -31,7 +31,7 @@ fn rule(graph: &Graph, node: &Node) -> Option<Patch> {
     let Padding::Explicit { begin, end } = &op.padding else { return None };
     // Many zeros would be multiplied where the stride does not divide the kernel.
     let taps = [height, width].map(|taps| taps.div_ceil(stride));
-    let worth = (taps[0] * taps[1] * stride * stride).checked_div(2)? <= height * width;
+    let worth = height > 0 && width > 0 && taps[0] * taps[1] * stride * stride / 2 <= height * width;
     let crops = |list: &[i64]| list.is_empty() || list.len() == 2 && list.iter().all(|&n| (0..1 << 20).contains(&n));
     if !plain || !worth || !crops(begin) || !crops(end) || op.output_padding.len() > 2 {
         return None;
